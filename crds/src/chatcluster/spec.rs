@@ -1,0 +1,414 @@
+//! What a user writes.
+
+#![allow(
+    unreachable_pub,
+    reason = "the derive repeats the structs inside of functions"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::{
+    api::core::v1::{
+        Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration,
+        TopologySpreadConstraint,
+    },
+    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+};
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::status::ChatClusterStatus;
+use crate::node_config::Algorithm;
+
+/// A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[kube(
+    group = "chatcluster.dev",
+    version = "v1alpha1",
+    kind = "ChatCluster",
+    plural = "chatclusters",
+    shortname = "chat",
+    category = "all",
+    namespaced,
+    doc = "A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.",
+    status = "ChatClusterStatus",
+    derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
+    printcolumn(name = "Nodes", type_ = "integer", json_path = ".status.readyReplicas"),
+    printcolumn(name = "Connections", type_ = "integer", json_path = ".status.connections"),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version"),
+    printcolumn(name = "Rollout", type_ = "string", json_path = ".status.rollout.phase"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type=='Ready')].message",
+        priority = 1
+    ),
+    validation = Rule::new("size(self.metadata.name) <= 52")
+        .message("metadata.name is longer than 52 characters: choose a shorter one, the names of revisions are made from it"),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
+        .message("metadata.name becomes the name of a Service: start with a letter and use only a-z, 0-9 and '-'")
+)]
+#[x_kube(
+    validation = Rule::new("has(self.postgres) == has(self.rabbitmq)").message(
+        "postgres and rabbitmq belong together: set both, or neither for a single self-contained node"
+    ),
+    validation = Rule::new("self.replicas <= 1 || (has(self.postgres) && has(self.rabbitmq))").message(
+        "more than one replica needs a database and a bus to share: set postgres and rabbitmq, or set replicas to 1"
+    ),
+    validation = Rule::new("!has(self.storage) || !has(self.postgres)").message(
+        "storage is the volume of a self-contained node, a bound one keeps nothing: remove storage, or remove postgres and rabbitmq"
+    ),
+    validation = Rule::new("has(self.postgres) == has(oldSelf.postgres)").message(
+        "a cluster cannot move between self-contained and bound, its history would stay behind: create a second ChatCluster instead"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct ChatClusterSpec {
+    /// Number of chat nodes. More than one needs `postgres` and `rabbitmq`.
+    #[serde(default = "default_replicas")]
+    #[schemars(range(min = 0, max = 1000))]
+    pub replicas: i32,
+
+    /// Image of the chat node. Defaults to the one that the operator was released with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// The database. Absent together with `rabbitmq`, one node keeps its history in a file.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub postgres: Option<BindingSpec>,
+
+    /// The bus between nodes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rabbitmq: Option<BindingSpec>,
+
+    /// Who may connect. By default the operator makes a signing secret and people can register.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<AuthSpec>,
+
+    /// The volume of a self-contained node. Absent, its history lives as long as its pod.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub storage: Option<Storage>,
+
+    /// How a change of the pods is rolled out.
+    #[serde(default)]
+    pub update_strategy: UpdateStrategy,
+
+    /// The Service that clients connect to.
+    #[serde(default)]
+    pub service: ServiceSpec,
+
+    /// Bounds on what a client may ask and a node may hold. What is absent has the node's default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limits: Option<Limits>,
+
+    /// What the nodes log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logging: Option<Logging>,
+
+    /// The pods that the nodes run in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod: Option<Pod>,
+}
+
+/// Where the credentials of a database or a bus come from: exactly one of the forms.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[x_kube(validation = Rule::new("[has(self.secret), has(self.cluster)].filter(x, x).size() == 1").message(
+    "name the credentials in exactly one way: either secret: {name: ...} or cluster: {name: ...}"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct BindingSpec {
+    /// A Secret of the same namespace in Service Binding shape: key `uri`, or `host`, `port`, `username`, `password` and
+    /// `database` (Postgres) or `vhost` (RabbitMQ).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<SecretReference>,
+
+    /// A CloudNativePG `Cluster` (for Postgres) or a `RabbitmqCluster` (for RabbitMQ) of the same namespace, whose
+    /// application Secret is used.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cluster: Option<ClusterReference>,
+}
+
+/// A Secret of the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// A cluster resource of another operator, in the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterReference {
+    /// Its name.
+    #[schemars(length(min = 1, max = 240))]
+    pub name: String,
+}
+
+/// One key of a Secret of the same namespace.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct SecretKeyReference {
+    /// Name of the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key within it.
+    #[serde(default = "default_token_key")]
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// Who may connect.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct AuthSpec {
+    /// The secret that signs and verifies tokens, at least 32 bytes. Absent, the operator makes one named `<cluster>-auth`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub token_secret: Option<SecretKeyReference>,
+
+    /// The only signature algorithm that is taken.
+    #[serde(default = "default_algorithm")]
+    pub algorithm: Algorithm,
+
+    /// When set, the `iss` claim of a token must equal it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub issuer: Option<String>,
+
+    /// When set, the `aud` claim of a token must contain it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub audience: Option<String>,
+
+    /// Whether people can register and log in with a password.
+    #[serde(default = "default_true")]
+    pub accounts: bool,
+}
+
+/// The volume of a self-contained node.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(validation = Rule::new("self == oldSelf").message(
+    "storage cannot be changed, a StatefulSet keeps its volume claims: create a second ChatCluster instead"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct Storage {
+    /// Size of the volume, such as `1Gi`.
+    pub size: Quantity,
+    /// Class of the volume. Absent, the cluster's default class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+}
+
+/// How a change of the pods is rolled out. A bound cluster slides: new nodes are added, take the new connections, and
+/// the old ones drain, so that each client moves once. A self-contained node restarts in place.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(
+    validation = Rule::new("!(self.maxSurge in [0, '0%']) || !(self.maxUnavailable in [0, '0%'])").message(
+        "maxSurge and maxUnavailable cannot both be zero, no node could ever be replaced: give one of them, such as maxSurge: 25%"
+    ),
+    validation = Rule::new("type(self.maxSurge) == int ? self.maxSurge >= 0 : self.maxSurge.matches('^(100|[1-9]?[0-9])%$')")
+        .message("maxSurge must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%"),
+    validation = Rule::new(
+        "type(self.maxUnavailable) == int ? self.maxUnavailable >= 0 : self.maxUnavailable.matches('^(100|[1-9]?[0-9])%$')"
+    )
+    .message("maxUnavailable must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%")
+)]
+#[serde(rename_all = "camelCase")]
+pub struct UpdateStrategy {
+    /// Nodes added during a rollout: a number, or a percentage of `replicas` that is rounded up. The default is 25%; 100% spreads
+    /// clients most evenly; 0 moves clients more than once.
+    #[serde(default = "default_share")]
+    pub max_surge: IntOrString,
+    /// Nodes that may be missing during a rollout or an eviction: a number, or a percentage of `replicas` that is rounded down.
+    #[serde(default = "default_share")]
+    pub max_unavailable: IntOrString,
+    /// Time over which a leaving node moves its clients, in seconds.
+    #[serde(default = "default_drain_seconds")]
+    #[schemars(range(min = 0, max = 3600))]
+    pub drain_seconds: i64,
+    /// Time without progress after which a rollout is reported as stuck, in seconds.
+    #[serde(default = "default_progress_deadline_seconds")]
+    #[schemars(range(min = 1, max = 86400))]
+    pub progress_deadline_seconds: i64,
+}
+
+/// The Service that clients connect to.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ServiceSpec {
+    /// How the Service is reached.
+    #[serde(rename = "type")]
+    pub type_: ServiceType,
+    /// Port of the Service.
+    #[schemars(range(min = 1, max = 65535))]
+    pub port: i32,
+    /// Annotations of the Service, for a load balancer's controller.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How a Service is reached. `NodePort` and `LoadBalancer` keep the client's address (`externalTrafficPolicy: Local`), so that the
+/// limits per address hold; behind `ClusterIP` they are off.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// From within the Kubernetes cluster, or through an ingress.
+    #[default]
+    ClusterIP,
+    /// On a port of every machine.
+    NodePort,
+    /// Through a load balancer.
+    LoadBalancer,
+}
+
+/// Bounds on what a client may ask and a node may hold. What is absent has the node's default.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Limits {
+    /// Open connections of one node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
+    pub connections_max: Option<u32>,
+    /// Bytes of the text of one message. A frame may have four times as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_048_576))]
+    pub text_bytes_max: Option<u32>,
+    /// Rooms that one user may be a member of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub rooms_per_user_max: Option<u32>,
+    /// Members of one room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 2, max = 1_000_000))]
+    pub members_per_room_max: Option<u32>,
+    /// Frames that wait to be written to one connection before it is closed and told to resume.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 16, max = 65_536))]
+    pub queue_frames_max: Option<u32>,
+    /// Events of one room that a resume replays; beyond, the client pages through history.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 100_000))]
+    pub replay_events_max: Option<u32>,
+}
+
+/// What the nodes log.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Logging {
+    /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,chat_node::bus=debug`.
+    #[schemars(length(min = 1, max = 512))]
+    pub filter: String,
+}
+
+/// The pods that the nodes run in.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Pod {
+    /// Further labels. Those of the operator win.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub labels: BTreeMap<String, String>,
+    /// Further annotations. Those of the operator win.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+    /// Resources of the container. By default it requests 100m CPU and 64Mi memory, and is limited to 512Mi memory.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resources: Option<ResourceRequirements>,
+    /// Further environment variables of the container.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 100))]
+    pub env: Vec<EnvVar>,
+    /// When the image is pulled: `Always`, `IfNotPresent` or `Never`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(regex(pattern = "^(Always|IfNotPresent|Never)$"))]
+    pub image_pull_policy: Option<String>,
+    /// Secrets with credentials for the image's registry.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+    /// Labels that a machine must have.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+    /// Taints that are tolerated.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+    /// Where pods may run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+    /// How pods spread. By default evenly over machines and zones, as far as possible.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+    /// Priority class.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub priority_class_name: Option<String>,
+}
+
+impl Default for AuthSpec {
+    fn default() -> Self {
+        AuthSpec {
+            token_secret: None,
+            algorithm: default_algorithm(),
+            issuer: None,
+            audience: None,
+            accounts: true,
+        }
+    }
+}
+
+impl Default for UpdateStrategy {
+    fn default() -> Self {
+        UpdateStrategy {
+            max_surge: default_share(),
+            max_unavailable: default_share(),
+            drain_seconds: default_drain_seconds(),
+            progress_deadline_seconds: default_progress_deadline_seconds(),
+        }
+    }
+}
+
+impl Default for ServiceSpec {
+    fn default() -> Self {
+        ServiceSpec {
+            type_: ServiceType::ClusterIP,
+            port: 80,
+            annotations: BTreeMap::new(),
+        }
+    }
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+fn default_share() -> IntOrString {
+    IntOrString::String("25%".into())
+}
+
+fn default_drain_seconds() -> i64 {
+    30
+}
+
+fn default_progress_deadline_seconds() -> i64 {
+    600
+}
+
+fn default_algorithm() -> Algorithm {
+    Algorithm::HS512
+}
+
+fn default_token_key() -> String {
+    "key".into()
+}
+
+fn default_true() -> bool {
+    true
+}

@@ -1,0 +1,143 @@
+//! What the operator reports.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw and did.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ChatClusterStatus {
+    /// The generation of the spec that this status speaks of.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+    /// The standard conditions: `Ready`, `Progressing`, `PostgresBound`, `RabbitmqBound`, `DurabilityReduced`.
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+    /// Nodes that exist, without those that a rollout adds for a while.
+    pub replicas: i32,
+    /// Nodes that are ready, without those that a rollout adds for a while.
+    pub ready_replicas: i32,
+    /// Nodes of the newest revision.
+    pub updated_replicas: i32,
+    /// Selector of the nodes' pods, for autoscalers.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub selector: String,
+    /// Open connections of all nodes; refreshed at most every 30 seconds.
+    pub connections: i64,
+    /// Version of the chat node, from its image's tag.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub version: String,
+    /// Shape of the pod template that the running pods were made with. A newer operator keeps it until the spec changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_template_version: Option<i32>,
+    /// The rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutStatus>,
+}
+
+/// Where the rollout is.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct RolloutStatus {
+    /// The step.
+    pub phase: RolloutPhase,
+    /// The revision that is rolled out, as in the label `controller-revision-hash`.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub revision: String,
+    /// The revision that clients were on before.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stable_revision: String,
+    /// The revision that the client Service selects; empty when it selects every node.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub serving_revision: String,
+    /// The ordinals that exist, and from which on they are new.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub window: Option<Window>,
+    /// Nodes that the rollout adds at most.
+    pub surge: i32,
+    /// When the rollout last came forward.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_progress_time: Option<Time>,
+    /// What it waits for, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub message: String,
+}
+
+/// Ordinals of the StatefulSet: `start .. start + replicas`, of which those from `start + partition` on are new.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Window {
+    /// The lowest ordinal.
+    pub start: i32,
+    /// How many ordinals.
+    pub replicas: i32,
+    /// How many of them, from the lowest, keep the stable revision.
+    pub partition: i32,
+}
+
+/// Steps of a rollout.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RolloutPhase {
+    /// All nodes are of one revision.
+    #[default]
+    Stable,
+    /// New nodes are being added.
+    Surging,
+    /// New connections are being turned to the new nodes.
+    Steering,
+    /// The lowest old nodes leave.
+    Sliding,
+    /// The only node restarts in place.
+    Restarting,
+}
+
+impl RolloutPhase {
+    /// The name, as in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            RolloutPhase::Stable => "Stable",
+            RolloutPhase::Surging => "Surging",
+            RolloutPhase::Steering => "Steering",
+            RolloutPhase::Sliding => "Sliding",
+            RolloutPhase::Restarting => "Restarting",
+        }
+    }
+}
+
+/// The conditions of a `ChatCluster`. All are always present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ConditionType {
+    /// Clients can connect to as many nodes as were asked for.
+    Ready,
+    /// A change is on its way and comes forward.
+    Progressing,
+    /// The Postgres binding is complete.
+    PostgresBound,
+    /// The RabbitMQ binding is complete.
+    RabbitmqBound,
+    /// An acknowledged message could be lost with a machine or a pod.
+    DurabilityReduced,
+}
+
+impl ConditionType {
+    /// All of them, in the order that they are reported in.
+    pub const ALL: [ConditionType; 5] = [
+        ConditionType::Ready,
+        ConditionType::Progressing,
+        ConditionType::PostgresBound,
+        ConditionType::RabbitmqBound,
+        ConditionType::DurabilityReduced,
+    ];
+
+    /// The name, as in the status.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ConditionType::Ready => "Ready",
+            ConditionType::Progressing => "Progressing",
+            ConditionType::PostgresBound => "PostgresBound",
+            ConditionType::RabbitmqBound => "RabbitmqBound",
+            ConditionType::DurabilityReduced => "DurabilityReduced",
+        }
+    }
+}
