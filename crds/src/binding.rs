@@ -11,11 +11,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 /// The unreserved characters of RFC 3986 §2.3 stay, all others are escaped.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC
-    .remove(b'-')
-    .remove(b'.')
-    .remove(b'_')
-    .remove(b'~');
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What a binding leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,10 +81,7 @@ pub enum BindingError {
 ///
 /// # Errors
 /// When no known set of keys is complete, or a value cannot be used.
-pub fn connection_url(
-    service: Service,
-    entries: &BTreeMap<String, Vec<u8>>,
-) -> Result<String, BindingError> {
+pub fn connection_url(service: Service, entries: &BTreeMap<String, Vec<u8>>) -> Result<String, BindingError> {
     for key in service.uri_keys() {
         if let Some(uri) = text(entries, key)? {
             return checked_uri(service, key, uri);
@@ -100,52 +93,34 @@ pub fn connection_url(
                 return Ok(value);
             }
         }
-        Err(BindingError::MissingKey {
-            key: keys[0],
-            expected: service.expected_keys(),
-        })
+        Err(BindingError::MissingKey { key: keys[0], expected: service.expected_keys() })
     };
     let host = need(&["host"])?;
     let username = escape(need(&["username", "user"])?);
     let password = escape(need(&["password"])?);
     let port = |default: u16| match text(entries, "port")? {
         None => Ok(default),
-        Some(port) => port
-            .parse()
-            .ok()
-            .filter(|port| *port != 0)
-            .ok_or(BindingError::BadPort),
+        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(BindingError::BadPort),
     };
     match service {
         Service::Postgres => {
             let database = escape(need(&["database", "dbname"])?);
-            Ok(format!(
-                "postgres://{username}:{password}@{host}:{}/{database}",
-                port(5432)?
-            ))
+            Ok(format!("postgres://{username}:{password}@{host}:{}/{database}", port(5432)?))
         }
         Service::Rabbitmq => {
             // The default virtual host is named "/", which an AMQP URI writes as %2F (https://www.rabbitmq.com/docs/uri-spec).
             let vhost = escape(text(entries, "vhost")?.unwrap_or("/"));
-            Ok(format!(
-                "amqp://{username}:{password}@{host}:{}/{vhost}",
-                port(5672)?
-            ))
+            Ok(format!("amqp://{username}:{password}@{host}:{}/{vhost}", port(5672)?))
         }
     }
 }
 
 /// A present, non-empty value without the line end that editors leave behind.
-fn text<'a>(
-    entries: &'a BTreeMap<String, Vec<u8>>,
-    key: &'static str,
-) -> Result<Option<&'a str>, BindingError> {
+fn text<'a>(entries: &'a BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<&'a str>, BindingError> {
     let Some(value) = entries.get(key) else {
         return Ok(None);
     };
-    let value = std::str::from_utf8(value)
-        .map_err(|_| BindingError::NotText { key })?
-        .trim_end();
+    let value = std::str::from_utf8(value).map_err(|_| BindingError::NotText { key })?.trim_end();
     Ok((!value.is_empty()).then_some(value))
 }
 
@@ -153,10 +128,7 @@ fn checked_uri(service: Service, key: &'static str, uri: &str) -> Result<String,
     let schemes = service.schemes();
     match Url::parse(uri) {
         Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(uri.to_owned()),
-        _ => Err(BindingError::BadUri {
-            key,
-            scheme: schemes[0],
-        }),
+        _ => Err(BindingError::BadUri { key, scheme: schemes[0] }),
     }
 }
 
@@ -169,102 +141,41 @@ mod tests {
     use super::*;
 
     fn check(service: Service, entries: &[(&str, &str)], expected: Result<&str, BindingError>) {
-        let entries = entries
-            .iter()
-            .map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec()))
-            .collect();
-        assert_eq!(
-            connection_url(service, &entries),
-            expected.map(str::to_owned)
-        );
+        let entries = entries.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+        assert_eq!(connection_url(service, &entries), expected.map(str::to_owned));
     }
 
     #[test]
     fn a_whole_url_is_taken_as_it_is() {
-        check(
-            Service::Postgres,
-            &[("uri", "postgresql://u:p@h/d\n")],
-            Ok("postgresql://u:p@h/d"),
-        );
-        check(
-            Service::Rabbitmq,
-            &[("connection_string", "amqp://u:p@h:5672/")],
-            Ok("amqp://u:p@h:5672/"),
-        );
+        check(Service::Postgres, &[("uri", "postgresql://u:p@h/d\n")], Ok("postgresql://u:p@h/d"));
+        check(Service::Rabbitmq, &[("connection_string", "amqp://u:p@h:5672/")], Ok("amqp://u:p@h:5672/"));
     }
 
     #[test]
     fn parts_make_a_url_and_are_escaped() {
-        let parts = [
-            ("host", "db"),
-            ("username", "a b"),
-            ("password", "p@:/#"),
-            ("database", "chat"),
-        ];
-        check(
-            Service::Postgres,
-            &parts,
-            Ok("postgres://a%20b:p%40%3A%2F%23@db:5432/chat"),
-        );
-        let cnpg = [
-            ("host", "db"),
-            ("user", "a"),
-            ("password", "b"),
-            ("dbname", "chat"),
-            ("port", "6432"),
-        ];
+        let parts = [("host", "db"), ("username", "a b"), ("password", "p@:/#"), ("database", "chat")];
+        check(Service::Postgres, &parts, Ok("postgres://a%20b:p%40%3A%2F%23@db:5432/chat"));
+        let cnpg = [("host", "db"), ("user", "a"), ("password", "b"), ("dbname", "chat"), ("port", "6432")];
         check(Service::Postgres, &cnpg, Ok("postgres://a:b@db:6432/chat"));
-        check(
-            Service::Rabbitmq,
-            &[("host", "mq"), ("username", "a"), ("password", "b")],
-            Ok("amqp://a:b@mq:5672/%2F"),
-        );
+        check(Service::Rabbitmq, &[("host", "mq"), ("username", "a"), ("password", "b")], Ok("amqp://a:b@mq:5672/%2F"));
     }
 
     #[test]
     fn what_is_missing_is_named() {
-        let missing = |service: Service, key| {
-            Err(BindingError::MissingKey {
-                key,
-                expected: service.expected_keys(),
-            })
-        };
+        let missing = |service: Service, key| Err(BindingError::MissingKey { key, expected: service.expected_keys() });
         check(Service::Postgres, &[], missing(Service::Postgres, "host"));
-        check(
-            Service::Postgres,
-            &[("uri", "")],
-            missing(Service::Postgres, "host"),
-        );
-        check(
-            Service::Rabbitmq,
-            &[("host", "mq"), ("username", "a")],
-            missing(Service::Rabbitmq, "password"),
-        );
+        check(Service::Postgres, &[("uri", "")], missing(Service::Postgres, "host"));
+        check(Service::Rabbitmq, &[("host", "mq"), ("username", "a")], missing(Service::Rabbitmq, "password"));
     }
 
     #[test]
     fn garbage_is_refused_without_being_repeated() {
         for uri in ["hunter2", "http://h/d", "postgres:no-host"] {
-            check(
-                Service::Postgres,
-                &[("uri", uri)],
-                Err(BindingError::BadUri {
-                    key: "uri",
-                    scheme: "postgres",
-                }),
-            );
+            check(Service::Postgres, &[("uri", uri)], Err(BindingError::BadUri { key: "uri", scheme: "postgres" }));
         }
-        let parts = [
-            ("host", "mq"),
-            ("username", "a"),
-            ("password", "b"),
-            ("port", "70000"),
-        ];
+        let parts = [("host", "mq"), ("username", "a"), ("password", "b"), ("port", "70000")];
         check(Service::Rabbitmq, &parts, Err(BindingError::BadPort));
         let entries = BTreeMap::from([("uri".to_owned(), vec![0xff])]);
-        assert_eq!(
-            connection_url(Service::Postgres, &entries),
-            Err(BindingError::NotText { key: "uri" })
-        );
+        assert_eq!(connection_url(Service::Postgres, &entries), Err(BindingError::NotText { key: "uri" }));
     }
 }

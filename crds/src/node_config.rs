@@ -45,11 +45,7 @@ pub struct Listen {
 
 /// Where the room logs live.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(
-    deny_unknown_fields,
-    rename_all = "camelCase",
-    rename_all_fields = "camelCase"
-)]
+#[serde(deny_unknown_fields, rename_all = "camelCase", rename_all_fields = "camelCase")]
 pub enum Store {
     /// A file on this machine: one node only.
     Sqlite {
@@ -219,18 +215,13 @@ pub enum LogFormat {
 
 impl Default for Listen {
     fn default() -> Self {
-        Listen {
-            client: SocketAddr::from(([127, 0, 0, 1], 8080)),
-            admin: SocketAddr::from(([127, 0, 0, 1], 9090)),
-        }
+        Listen { client: SocketAddr::from(([127, 0, 0, 1], 8080)), admin: SocketAddr::from(([127, 0, 0, 1], 9090)) }
     }
 }
 
 impl Default for Store {
     fn default() -> Self {
-        Store::Sqlite {
-            path: "chatcluster.db".into(),
-        }
+        Store::Sqlite { path: "chatcluster.db".into() }
     }
 }
 
@@ -295,20 +286,13 @@ impl Default for Addresses {
 
 impl Default for DrainConfig {
     fn default() -> Self {
-        DrainConfig {
-            settle_seconds: 5,
-            window_seconds: 30,
-            flush_seconds: 5,
-        }
+        DrainConfig { settle_seconds: 5, window_seconds: 30, flush_seconds: 5 }
     }
 }
 
 impl Default for Log {
     fn default() -> Self {
-        Log {
-            filter: "info".into(),
-            format: LogFormat::Text,
-        }
+        Log { filter: "info".into(), format: LogFormat::Text }
     }
 }
 
@@ -341,11 +325,8 @@ impl NodeConfig {
     /// # Errors
     /// Names the key and the reason.
     pub fn from_yaml(text: &str) -> Result<Self, ConfigError> {
-        let config: NodeConfig = if text.trim().is_empty() {
-            NodeConfig::default()
-        } else {
-            serde_yaml::from_str(text)?
-        };
+        let config: NodeConfig =
+            if text.trim().is_empty() { NodeConfig::default() } else { serde_yaml::from_str(text)? };
         config.check()?;
         Ok(config)
     }
@@ -361,19 +342,11 @@ impl NodeConfig {
     }
 
     fn check(&self) -> Result<(), ConfigError> {
-        let refuse = |key, reason: &str| {
-            Err(ConfigError::Value {
-                key,
-                reason: reason.into(),
-            })
-        };
+        let refuse = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
         let positive = [
             ("limits.connectionsMax", self.limits.connections_max),
             ("limits.textBytesMax", self.limits.text_bytes_max),
-            (
-                "limits.requestsOutstandingMax",
-                self.limits.requests_outstanding_max,
-            ),
+            ("limits.requestsOutstandingMax", self.limits.requests_outstanding_max),
             ("limits.queueFramesMax", self.limits.queue_frames_max),
             ("limits.historyEventsMax", self.limits.history_events_max),
             ("limits.ringEvents", self.limits.ring_events),
@@ -390,31 +363,18 @@ impl NodeConfig {
             );
         }
         if self.limits.queue_bytes_max < 4 * self.limits.frame_bytes_max {
-            return refuse(
-                "limits.queueBytesMax",
-                "must be at least four times limits.frameBytesMax",
-            );
+            return refuse("limits.queueBytesMax", "must be at least four times limits.frameBytesMax");
         }
-        if self
-            .limits
-            .web_idle_seconds
-            .min(self.limits.mobile_idle_seconds)
-            <= self.limits.ping_seconds
-        {
-            return refuse(
-                "limits.pingSeconds",
-                "must be below webIdleSeconds and mobileIdleSeconds",
-            );
+        if self.limits.web_idle_seconds.min(self.limits.mobile_idle_seconds) <= self.limits.ping_seconds {
+            return refuse("limits.pingSeconds", "must be below webIdleSeconds and mobileIdleSeconds");
         }
         match (&self.store, &self.bus) {
-            (Store::Sqlite { .. }, Bus::Rabbitmq { .. }) => refuse(
-                "bus.rabbitmq",
-                "needs a store that nodes share: set store.postgres, or remove bus.rabbitmq",
-            ),
-            (Store::Postgres { .. }, _) if self.auth.key_file.is_none() => refuse(
-                "auth.keyFile",
-                "is needed with store.postgres, because all nodes must verify the same tokens",
-            ),
+            (Store::Sqlite { .. }, Bus::Rabbitmq { .. }) => {
+                refuse("bus.rabbitmq", "needs a store that nodes share: set store.postgres, or remove bus.rabbitmq")
+            }
+            (Store::Postgres { .. }, _) if self.auth.key_file.is_none() => {
+                refuse("auth.keyFile", "is needed with store.postgres, because all nodes must verify the same tokens")
+            }
             _ => Ok(()),
         }
     }
@@ -444,10 +404,7 @@ mod tests {
     #[track_caller]
     fn refused(yaml: &str, expected: &str) {
         let error = NodeConfig::from_yaml(yaml).unwrap_err().to_string();
-        assert!(
-            error.contains(expected),
-            "{error:?} does not say {expected:?}"
-        );
+        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
     }
 
     #[test]
@@ -463,9 +420,7 @@ mod tests {
                 endpoint: Endpoint::Binding("/bindings/postgres".into()),
                 pool_connections_max: POOL_CONNECTIONS_MAX,
             },
-            bus: Bus::Rabbitmq {
-                endpoint: Endpoint::Url("amqp://localhost".into()),
-            },
+            bus: Bus::Rabbitmq { endpoint: Endpoint::Url("amqp://localhost".into()) },
             ..NodeConfig::default()
         };
         config.auth.key_file = Some("/auth/key".into());
@@ -478,44 +433,20 @@ mod tests {
 
     #[test]
     fn unknown_keys_and_wrong_values_are_named() {
-        refused(
-            "limits: {frameBytes: 1}",
-            "limits: unknown field `frameBytes`",
-        );
-        refused(
-            "limits: {frameBytesMax: lots}",
-            "limits.frameBytesMax: invalid type",
-        );
-        refused(
-            "listen: {client: nowhere}",
-            "listen.client: invalid socket address",
-        );
+        refused("limits: {frameBytes: 1}", "limits: unknown field `frameBytes`");
+        refused("limits: {frameBytesMax: lots}", "limits.frameBytesMax: invalid type");
+        refused("listen: {client: nowhere}", "listen.client: invalid socket address");
         refused("store: {postgres: {}}", "missing field `endpoint`");
         refused("store: {mysql: {}}", "unknown variant `mysql`");
-        refused(
-            "auth: {algorithm: none}",
-            "auth.algorithm: unknown variant `none`",
-        );
+        refused("auth: {algorithm: none}", "auth.algorithm: unknown variant `none`");
     }
 
     #[test]
     fn values_that_make_no_sense_are_named() {
-        refused(
-            "limits: {queueFramesMax: 0}",
-            "limits.queueFramesMax: must be at least 1",
-        );
-        refused(
-            "limits: {textBytesMax: 100000}",
-            "limits.frameBytesMax: must be at least limits.textBytesMax",
-        );
+        refused("limits: {queueFramesMax: 0}", "limits.queueFramesMax: must be at least 1");
+        refused("limits: {textBytesMax: 100000}", "limits.frameBytesMax: must be at least limits.textBytesMax");
         refused("limits: {pingSeconds: 60}", "limits.pingSeconds");
-        refused(
-            "bus: {rabbitmq: {endpoint: {url: 'amqp://h'}}}",
-            "bus.rabbitmq: needs a store that nodes share",
-        );
-        refused(
-            "store: {postgres: {endpoint: {url: 'postgres://h/d'}}}",
-            "auth.keyFile: is needed",
-        );
+        refused("bus: {rabbitmq: {endpoint: {url: 'amqp://h'}}}", "bus.rabbitmq: needs a store that nodes share");
+        refused("store: {postgres: {endpoint: {url: 'postgres://h/d'}}}", "auth.keyFile: is needed");
     }
 }

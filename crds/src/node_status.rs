@@ -94,17 +94,8 @@ mod tests {
 
     #[test]
     fn a_report_of_another_age_is_understood() {
-        let report: NodeStatus = serde_json::from_str(
-            r#"{"node": "demo-0", "connections": 7, "fromTheFuture": {"x": 1}}"#,
-        )
-        .unwrap();
-        assert_eq!(
-            report,
-            NodeStatus {
-                node: "demo-0".into(),
-                connections: 7,
-                ..NodeStatus::default()
-            }
-        );
+        let report: NodeStatus =
+            serde_json::from_str(r#"{"node": "demo-0", "connections": 7, "fromTheFuture": {"x": 1}}"#).unwrap();
+        assert_eq!(report, NodeStatus { node: "demo-0".into(), connections: 7, ..NodeStatus::default() });
     }
 }

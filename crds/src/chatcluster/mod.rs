@@ -7,8 +7,8 @@ mod spec;
 mod status;
 
 pub use spec::{
-    AuthSpec, BindingSpec, ChatCluster, ChatClusterSpec, ClusterReference, Limits, Logging, Pod,
-    SecretKeyReference, SecretReference, ServiceSpec, ServiceType, Storage, UpdateStrategy,
+    AuthSpec, BindingSpec, ChatCluster, ChatClusterSpec, ClusterReference, Limits, Logging, Pod, SecretKeyReference,
+    SecretReference, ServiceSpec, ServiceType, Storage, UpdateStrategy,
 };
 pub use status::{ChatClusterStatus, ConditionType, RolloutPhase, RolloutStatus, Window};
 

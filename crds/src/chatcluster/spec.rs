@@ -1,16 +1,12 @@
 //! What a user writes.
 
-#![allow(
-    unreachable_pub,
-    reason = "the derive repeats the structs inside of functions"
-)]
+#![allow(unreachable_pub, reason = "the derive repeats the structs inside of functions")]
 
 use std::collections::BTreeMap;
 
 use k8s_openapi::{
     api::core::v1::{
-        Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration,
-        TopologySpreadConstraint,
+        Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
     },
     apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
 };
@@ -354,13 +350,7 @@ pub struct Pod {
 
 impl Default for AuthSpec {
     fn default() -> Self {
-        AuthSpec {
-            token_secret: None,
-            algorithm: default_algorithm(),
-            issuer: None,
-            audience: None,
-            accounts: true,
-        }
+        AuthSpec { token_secret: None, algorithm: default_algorithm(), issuer: None, audience: None, accounts: true }
     }
 }
 
@@ -377,11 +367,7 @@ impl Default for UpdateStrategy {
 
 impl Default for ServiceSpec {
     fn default() -> Self {
-        ServiceSpec {
-            type_: ServiceType::ClusterIP,
-            port: 80,
-            annotations: BTreeMap::new(),
-        }
+        ServiceSpec { type_: ServiceType::ClusterIP, port: 80, annotations: BTreeMap::new() }
     }
 }
 
