@@ -1,1 +1,5 @@
-//! x
+//! The chat node.
+#![allow(missing_docs)]
+pub mod event;
+pub mod protocol;
+pub mod store;

@@ -1,0 +1,196 @@
+//! What the server sends, apart from events, which are encoded where they are made.
+
+use axum::extract::ws::Utf8Bytes;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::Code;
+use crate::event::{Event, Room, RoomKind, Seq, to_json};
+
+/// A frame to a client.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/protocol.md says what each field means")]
+pub enum ServerFrame {
+    Welcome {
+        user: String,
+        node: String,
+        outbox_last: Seq,
+        limits: LimitsFrame,
+        rooms: Vec<RoomFrame>,
+    },
+    Room {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: RoomFrame,
+    },
+    Left {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+    },
+    Accepted {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        n: i64,
+    },
+    Committed {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        n: i64,
+        room: Uuid,
+        epoch: i32,
+        seq: Seq,
+        event: Uuid,
+        time: i64,
+    },
+    History {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+        epoch: i32,
+        events: Vec<Box<RawValue>>,
+        more: bool,
+    },
+    Pong {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+    },
+    Reconnect {
+        after_ms: u64,
+    },
+    Error(Failure),
+}
+
+/// An error frame.
+#[derive(Debug, Serialize)]
+pub struct Failure {
+    /// The request's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<u64>,
+    /// The send's number.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<i64>,
+    /// The stable code.
+    pub code: Code,
+    /// A sentence for a person.
+    pub message: String,
+    /// Whether the same request can succeed later.
+    pub retryable: bool,
+    /// The next number, when the code is `outbox_gap`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub expected: Option<i64>,
+}
+
+/// Limits that a client should know.
+#[derive(Clone, Debug, Serialize)]
+pub struct LimitsFrame {
+    /// Bytes of a text.
+    pub text_bytes: usize,
+    /// Requests that may wait for an answer.
+    pub outstanding: usize,
+    /// Events in a page of history.
+    pub history_events: usize,
+}
+
+/// A room, as one of its members sees it.
+#[derive(Debug, Serialize)]
+pub struct RoomFrame {
+    id: Uuid,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    kind: RoomKind,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    with: Option<String>,
+    epoch: i32,
+    head: Seq,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    resume: Option<ResumeOutcome>,
+}
+
+/// What follows for a room after `welcome`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResumeOutcome {
+    /// No position was given: events after the head follow.
+    Live,
+    /// Everything after the given position follows.
+    Replayed,
+    /// Too much was missed: events after the head follow.
+    TooFar,
+    /// The position belongs to another history: events after the head follow.
+    Reset,
+}
+
+impl RoomFrame {
+    /// The room as `user` sees it.
+    pub fn new(room: &Room, user: &str, resume: Option<ResumeOutcome>) -> Self {
+        RoomFrame {
+            id: room.id,
+            name: room.name.clone(),
+            kind: room.kind,
+            with: room.with(user).map(|user| user.to_string()),
+            epoch: room.epoch,
+            head: room.head,
+            resume,
+        }
+    }
+}
+
+impl ServerFrame {
+    /// A refusal.
+    pub fn error(id: Option<u64>, n: Option<i64>, code: Code) -> Self {
+        Self::error_because(id, n, code, code.message().into())
+    }
+
+    /// A refusal with a sentence of its own.
+    pub fn error_because(id: Option<u64>, n: Option<i64>, code: Code, message: String) -> Self {
+        ServerFrame::Error(Failure { id, n, code, message, retryable: code.retryable(), expected: None })
+    }
+
+    /// A page of history. The events' frames go in as they are.
+    pub fn history(id: Option<u64>, room: Uuid, epoch: i32, events: &[Event], more: bool) -> Self {
+        let raw = |event: &Event| RawValue::from_string(event.frame.to_string()).expect("an event's frame is JSON");
+        ServerFrame::History { id, room, epoch, events: events.iter().map(raw).collect(), more }
+    }
+
+    /// Encodes the frame.
+    pub fn encode(&self) -> Utf8Bytes {
+        to_json(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(frame: ServerFrame, expected: serde_json::Value) {
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&frame.encode()).unwrap(), expected);
+    }
+
+    #[test]
+    fn frames_look_as_documented() {
+        check(ServerFrame::Pong { id: Some(7) }, json!({"type": "pong", "id": 7}));
+        check(
+            ServerFrame::error(Some(5), Some(8), Code::NotAMember),
+            json!({"type": "error", "id": 5, "n": 8, "code": "not_a_member", "retryable": false,
+                "message": "you are not a member of this room: join it first"}),
+        );
+        let direct = Room {
+            id: Uuid::nil(),
+            kind: RoomKind::Direct,
+            name: None,
+            pair: Some(("alice".into(), "bob".into())),
+            epoch: 1,
+            head: 3,
+        };
+        check(
+            ServerFrame::Room { id: None, room: RoomFrame::new(&direct, "alice", None) },
+            json!({"type": "room", "room": {"id": Uuid::nil(), "kind": "direct", "with": "bob", "epoch": 1, "head": 3}}),
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! The room logs: the only truth, and the only room that knows SQL.
+//!
+//! Owns accounts, rooms, members, outboxes and events behind one trait with two implementations. What decides (which `seq`,
+//! which duplicate, which gap) is [`plan`], pure and shared; the implementations only read what it needs, under locks, and
+//! write what it says. Nothing here knows connections or the bus.
+
+mod plan;
+mod postgres;
+mod rooms;
+mod rows;
+mod sqlite;
+mod writer;
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+pub use self::{
+    plan::{Answer, Append, Content},
+    postgres::PostgresStore,
+    sqlite::SqliteStore,
+    writer::{Committed, Writer},
+};
+use crate::{
+    event::{Event, Membership, Room, Seq, User},
+    protocol::{Code, HistoryRange, RoomReference},
+};
+
+/// Why the store did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It cannot be reached, or did not answer; what was asked may have happened.
+    #[error("the database cannot be reached: {0}")]
+    Unavailable(#[source] sqlx::Error),
+    /// It refused what it was given: one of the values cannot be stored.
+    #[error("the database refused a value: {0}")]
+    Poisoned(#[source] sqlx::Error),
+    /// The request breaks a rule, and nothing happened.
+    #[error("refused: {}", .0.as_str())]
+    Refused(Code),
+}
+
+impl StoreError {
+    /// What the client is told.
+    pub fn code(&self) -> Code {
+        match self {
+            StoreError::Unavailable(_) => Code::Unavailable,
+            StoreError::Poisoned(_) => Code::BadText,
+            StoreError::Refused(code) => *code,
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    /// Classes 22 (data exception) and 23 (constraint) speak of the values, all others of the connection or the server
+    /// (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::Database(database)
+                if database.code().is_some_and(|code| code.starts_with("22") || code.starts_with("23")) =>
+            {
+                StoreError::Poisoned(error)
+            }
+            sqlx::Error::Encode(_) => StoreError::Poisoned(error),
+            _ => StoreError::Unavailable(error),
+        }
+    }
+}
+
+/// Bounds that only the store can hold.
+#[derive(Clone, Copy, Debug)]
+pub struct StoreLimits {
+    /// Rooms of one user.
+    pub rooms_per_user_max: usize,
+    /// Members of one room.
+    pub members_per_room_max: usize,
+    /// Latest results of an outbox that are kept.
+    pub outbox_results_kept: i64,
+}
+
+/// What a user finds on arrival.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    /// All rooms of the user, at their present heads.
+    pub rooms: Vec<Room>,
+    /// The last number of the outbox that was taken; 0 for a new one.
+    pub outbox_last: i64,
+}
+
+/// A change of membership, done.
+#[derive(Clone, Debug)]
+pub struct Changed {
+    /// The room as it was just before, so that the change's own events follow its head.
+    pub room: Room,
+    /// What entered the log; empty when nothing had to change.
+    pub events: Vec<Event>,
+    /// Who became a member or ceased to be one.
+    pub memberships: Vec<Membership>,
+}
+
+/// A page of a room's log, in order.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// The room's epoch.
+    pub epoch: i32,
+    /// The events.
+    pub events: Vec<Event>,
+    /// Whether there are more in the direction that was read.
+    pub more: bool,
+}
+
+/// Where a room's log ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Head {
+    /// The room.
+    pub room: Uuid,
+    /// The position of its latest event.
+    pub seq: Seq,
+}
+
+/// What another node's commit, or ours, told through the database itself: a hint that there is something to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hint {
+    /// Rooms have these heads now, and these users' memberships changed.
+    Changed {
+        /// Heads.
+        heads: Vec<Head>,
+        /// Users.
+        users: Vec<User>,
+    },
+    /// Hints may have been missed: look at everything that matters.
+    Missed,
+}
+
+/// A store of room logs.
+///
+/// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
+#[async_trait]
+pub trait Store: Send + Sync {
+    /// `postgres` or `sqlite`.
+    fn kind(&self) -> &'static str;
+
+    /// Brings the schema up to date. Safe from several nodes at once.
+    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError>;
+
+    /// Whether it answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// Makes an account. `false` when the name is taken.
+    async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError>;
+
+    /// The password hash of an account.
+    async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError>;
+
+    /// Notes that the user was here, opens the outbox, and tells what the user finds.
+    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError>;
+
+    /// Makes a public room with its first member.
+    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// Makes the user a member.
+    async fn join(&self, user: &User, room: &RoomReference, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// Ends the user's membership.
+    async fn leave(&self, user: &User, room: Uuid, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// Finds or makes the direct room of two users.
+    async fn direct(&self, user: &User, other: &User, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// Commits sends together: each is answered in its place. See [`plan`] for the rules.
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError>;
+
+    /// Reads a page of a room's log; `limit` is at least 1.
+    async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError>;
+
+    /// Where these rooms' logs end. Rooms that do not exist are left out.
+    async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError>;
+
+    /// All rooms of these users.
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError>;
+
+    /// Hints about commits, until the receiver is dropped. `None` where there is no other node.
+    async fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
+
+    /// Ends all connections, after what is under way.
+    async fn close(&self);
+}
+
+/// A store that any part of the node may hold.
+pub type SharedStore = Arc<dyn Store>;
+
+/// The key of an outbox: its id within its owner, so that nobody can send by another's outbox.
+fn outbox_key(owner: &str, outbox: Uuid) -> Uuid {
+    Uuid::new_v5(&outbox, owner.as_bytes())
+}
+
+/// The one name of two users' direct room, whoever asks.
+fn direct_key(first: &str, second: &str) -> String {
+    let (low, high) = if first <= second { (first, second) } else { (second, first) };
+    // The length makes it unique even where a name holds the separator.
+    format!("{}:{low}:{high}", low.len())
+}
+
+/// Makes a page of rows that were read in the direction of travel, one more than `limit` if there is more.
+fn page_of(mut rows: Vec<rows::EventRow>, epoch: i32, limit: usize, forwards: bool) -> Page {
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    if !forwards {
+        rows.reverse();
+    }
+    Page { epoch, events: rows.into_iter().filter_map(rows::event).collect(), more }
+}
+
+/// Puts memberships and their rooms together.
+fn memberships_of(members: Vec<(String, Uuid)>, rooms: Vec<rows::RoomRow>) -> Vec<(User, Room)> {
+    let rooms: HashMap<Uuid, Room> = rooms.into_iter().map(|row| (row.0, rows::room(row).0)).collect();
+    members.into_iter().filter_map(|(user, room)| Some((user.into(), rooms.get(&room)?.clone()))).collect()
+}
+
+/// How long a statement may take before the database counts as away.
+const STATEMENT_SECONDS_MAX: Duration = Duration::from_secs(10);

@@ -1,0 +1,298 @@
+//! The decision at the heart of a commit: which sends are new, repeated, refused or ahead of their turn, and which `seq` each
+//! new event has.
+//!
+//! Pure. It is given the batch and what was read under locks, and returns what to write and what to answer. The rules
+//! (`docs/protocol.md` §4, and a room's log without holes) live here alone, for every store.
+
+use std::collections::HashMap;
+
+use uuid::Uuid;
+
+use crate::{
+    event::{EventBody, Kind, Seq, User},
+    protocol::Code,
+};
+
+/// A send on its way to the log.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// Who sends.
+    pub sender: User,
+    /// The outbox, as the client names it.
+    pub outbox: Uuid,
+    /// Its number in the outbox, from 1.
+    pub n: i64,
+    /// The room.
+    pub room: Uuid,
+    /// What enters the log.
+    pub content: Content,
+    /// The id that the event will have.
+    pub event: Uuid,
+    /// When it arrived, in milliseconds since 1970 UTC.
+    pub time: i64,
+}
+
+/// What a send puts into the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Content {
+    /// A message.
+    Text(String),
+    /// Nothing: the send was refused, and only uses its number up.
+    Refused(Code),
+}
+
+/// What became of a send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is in the log, now or since an earlier time.
+    Committed {
+        /// The event. Its text is there only when it is new.
+        event: EventBody,
+        /// Whether this commit put it there.
+        new: bool,
+    },
+    /// It was refused, and its number is used up.
+    Refused(Code),
+    /// Its number is beyond the next.
+    Gap {
+        /// The next number.
+        expected: i64,
+    },
+    /// It was taken so long ago that its result is not kept.
+    Forgotten,
+}
+
+/// A room as it was read under lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RoomState {
+    /// Its epoch.
+    pub epoch: i32,
+    /// The position of its latest event.
+    pub head: Seq,
+}
+
+/// The stored result of a send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// An event.
+    Event {
+        /// The room.
+        room: Uuid,
+        /// Its epoch then.
+        epoch: i32,
+        /// The position.
+        seq: Seq,
+        /// The event's id.
+        id: Uuid,
+        /// Its time.
+        time: i64,
+    },
+    /// A refusal.
+    Refused(Code),
+}
+
+/// What was read under locks for a batch. Outboxes are named by their keys.
+#[derive(Debug, Default)]
+pub(super) struct Observed {
+    /// The rooms that exist.
+    pub rooms: HashMap<Uuid, RoomState>,
+    /// The last number of each outbox that exists.
+    pub outboxes: HashMap<Uuid, i64>,
+    /// Stored results of repeated sends.
+    pub outcomes: HashMap<(Uuid, i64), Outcome>,
+}
+
+/// What to write, and what to answer.
+#[derive(Debug, Default)]
+pub(super) struct Plan {
+    /// An answer for each send, in the batch's order.
+    pub answers: Vec<Answer>,
+    /// New events, in the batch's order.
+    pub events: Vec<EventBody>,
+    /// New heads of rooms, in id order.
+    pub heads: Vec<(Uuid, Seq)>,
+    /// New last numbers of outboxes, in key order.
+    pub lasts: Vec<(Uuid, i64)>,
+    /// New results.
+    pub outcomes: Vec<(Uuid, i64, Outcome)>,
+}
+
+/// Decides a batch. `key` names the outbox of a send.
+pub(super) fn plan(batch: &[Append], observed: Observed, key: impl Fn(&Append) -> Uuid) -> Plan {
+    let Observed { mut rooms, mut outboxes, mut outcomes } = observed;
+    let mut plan = Plan::default();
+    for append in batch {
+        let outbox = key(append);
+        let last = outboxes.get(&outbox).copied().unwrap_or(0);
+        if append.n > last + 1 {
+            plan.answers.push(Answer::Gap { expected: last + 1 });
+            continue;
+        }
+        if append.n <= last {
+            let stored = outcomes.get(&(outbox, append.n));
+            plan.answers.push(stored.map_or(Answer::Forgotten, |outcome| repeated(outcome, append)));
+            continue;
+        }
+        let outcome = match (&append.content, rooms.get_mut(&append.room)) {
+            (Content::Refused(code), _) => Outcome::Refused(*code),
+            (Content::Text(_), None) => Outcome::Refused(Code::UnknownRoom),
+            (Content::Text(_), Some(room)) => {
+                room.head += 1;
+                Outcome::Event {
+                    room: append.room,
+                    epoch: room.epoch,
+                    seq: room.head,
+                    id: append.event,
+                    time: append.time,
+                }
+            }
+        };
+        plan.answers.push(match (&outcome, &append.content) {
+            (Outcome::Event { epoch, seq, .. }, Content::Text(text)) => {
+                let event = body(append, append.room, *epoch, *seq, append.event, append.time, Some(text.clone()));
+                plan.events.push(event.clone());
+                Answer::Committed { event, new: true }
+            }
+            (outcome, _) => repeated(outcome, append),
+        });
+        outboxes.insert(outbox, append.n);
+        outcomes.insert((outbox, append.n), outcome.clone());
+        plan.outcomes.push((outbox, append.n, outcome));
+    }
+    plan.heads = latest(plan.events.iter().map(|event| (event.room, event.seq)));
+    plan.lasts = latest(plan.outcomes.iter().map(|(outbox, n, _)| (*outbox, *n)));
+    plan
+}
+
+/// The answer that a stored result gives.
+fn repeated(outcome: &Outcome, append: &Append) -> Answer {
+    match *outcome {
+        Outcome::Refused(code) => Answer::Refused(code),
+        Outcome::Event { room, epoch, seq, id, time } => {
+            Answer::Committed { event: body(append, room, epoch, seq, id, time, None), new: false }
+        }
+    }
+}
+
+fn body(append: &Append, room: Uuid, epoch: i32, seq: Seq, id: Uuid, time: i64, text: Option<String>) -> EventBody {
+    EventBody { room, epoch, seq, id, kind: Kind::Message, sender: append.sender.clone(), time, text }
+}
+
+/// The last value of each key, in key order: the order in which every node takes its locks.
+fn latest(pairs: impl Iterator<Item = (Uuid, i64)>) -> Vec<(Uuid, i64)> {
+    let mut pairs: Vec<_> = pairs.collect::<HashMap<_, _>>().into_iter().collect();
+    pairs.sort_unstable();
+    pairs
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROOM: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn send(outbox: u128, n: i64, room: Uuid) -> Append {
+        Append {
+            sender: "alice".into(),
+            outbox: Uuid::from_u128(outbox),
+            n,
+            room,
+            content: Content::Text(format!("{outbox}/{n}")),
+            event: Uuid::from_u128(1000 * outbox + n as u128),
+            time: 5,
+        }
+    }
+
+    fn observed(last: &[(u128, i64)]) -> Observed {
+        Observed {
+            rooms: [(ROOM, RoomState { epoch: 1, head: 10 }), (OTHER, RoomState { epoch: 3, head: 0 })].into(),
+            outboxes: last.iter().map(|(outbox, last)| (Uuid::from_u128(*outbox), *last)).collect(),
+            outcomes: HashMap::new(),
+        }
+    }
+
+    /// Plans and tells the answers as `seq`, `=seq` when repeated, `?n` for a gap, a code, or `forgotten`.
+    #[track_caller]
+    fn check(batch: &[Append], observed: Observed, expected: &[&str]) -> Plan {
+        let plan = plan(batch, observed, |append| append.outbox);
+        let told: Vec<String> = plan
+            .answers
+            .iter()
+            .map(|answer| match answer {
+                Answer::Committed { event, new: true } => event.seq.to_string(),
+                Answer::Committed { event, new: false } => format!("={}", event.seq),
+                Answer::Refused(code) => code.as_str().into(),
+                Answer::Gap { expected } => format!("?{expected}"),
+                Answer::Forgotten => "forgotten".into(),
+            })
+            .collect();
+        assert_eq!(told, expected);
+        plan
+    }
+
+    #[test]
+    fn rooms_count_on_without_holes_and_outboxes_advance() {
+        let batch = [send(7, 1, ROOM), send(8, 5, OTHER), send(7, 2, ROOM), send(7, 3, OTHER)];
+        let plan = check(&batch, observed(&[(8, 4)]), &["11", "1", "12", "2"]);
+        assert_eq!(plan.heads, [(ROOM, 12), (OTHER, 2)]);
+        assert_eq!(plan.lasts, [(Uuid::from_u128(7), 3), (Uuid::from_u128(8), 5)]);
+        assert_eq!(plan.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [11, 1, 12, 2]);
+        assert_eq!(plan.events[1].epoch, 3);
+    }
+
+    #[test]
+    fn a_repeated_send_is_answered_and_not_written_again() {
+        let batch = [send(7, 1, ROOM), send(7, 1, ROOM), send(7, 2, ROOM), send(7, 1, ROOM)];
+        let plan = check(&batch, observed(&[]), &["11", "=11", "12", "=11"]);
+        assert_eq!((plan.events.len(), plan.outcomes.len()), (2, 2));
+    }
+
+    #[test]
+    fn a_stored_result_answers_whatever_the_repetition_says() {
+        let mut observed = observed(&[(7, 4)]);
+        let stored = Outcome::Event { room: OTHER, epoch: 3, seq: 9, id: Uuid::from_u128(99), time: 4 };
+        observed.outcomes.insert((Uuid::from_u128(7), 4), stored);
+        observed.outcomes.insert((Uuid::from_u128(7), 3), Outcome::Refused(Code::EmptyText));
+        let plan = check(
+            &[send(7, 4, ROOM), send(7, 3, ROOM), send(7, 2, ROOM)],
+            observed,
+            &["=9", "empty_text", "forgotten"],
+        );
+        assert!(plan.events.is_empty() && plan.lasts.is_empty() && plan.outcomes.is_empty());
+    }
+
+    #[test]
+    fn a_gap_is_refused_and_uses_no_number() {
+        let plan = check(&[send(7, 2, ROOM), send(7, 1, ROOM), send(7, 2, ROOM)], observed(&[]), &["?1", "11", "12"]);
+        assert_eq!(plan.lasts, [(Uuid::from_u128(7), 2)]);
+    }
+
+    #[test]
+    fn a_refused_send_uses_its_number_up_and_leaves_no_hole() {
+        let refused = Append { content: Content::Refused(Code::NotAMember), ..send(7, 2, ROOM) };
+        let batch = [send(7, 1, ROOM), refused, send(7, 3, Uuid::from_u128(404)), send(7, 4, ROOM), send(7, 2, ROOM)];
+        let plan = check(&batch, observed(&[]), &["11", "not_a_member", "unknown_room", "12", "not_a_member"]);
+        assert_eq!(plan.lasts, [(Uuid::from_u128(7), 4)]);
+        assert_eq!(plan.heads, [(ROOM, 12)]);
+    }
+
+    /// Every way to cut a sequence of sends, with repetitions, into two batches gives the same log.
+    #[test]
+    fn how_sends_are_batched_does_not_matter() {
+        let sends: Vec<Append> =
+            [(7, 1), (8, 1), (7, 2), (7, 2), (8, 3), (8, 2), (7, 1), (8, 3)].map(|(o, n)| send(o, n, ROOM)).into();
+        let mut whole = plan(&sends, observed(&[]), |append| append.outbox);
+        for cut in 0..=sends.len() {
+            let first = plan(&sends[..cut], observed(&[]), |append| append.outbox);
+            let mut between = observed(&[]);
+            between.rooms.get_mut(&ROOM).unwrap().head += first.events.len() as i64;
+            between.outboxes.extend(first.lasts.iter().copied());
+            between.outcomes.extend(first.outcomes.iter().map(|(outbox, n, outcome)| ((*outbox, *n), outcome.clone())));
+            let second = plan(&sends[cut..], between, |append| append.outbox);
+            let events: Vec<_> = first.events.iter().chain(&second.events).cloned().collect();
+            assert_eq!(events, whole.events, "cut at {cut}");
+        }
+        assert_eq!(whole.answers.remove(4), Answer::Gap { expected: 2 });
+    }
+}

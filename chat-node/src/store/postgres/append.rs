@@ -1,0 +1,119 @@
+//! Group commit: the sends of a batch in one transaction.
+
+use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
+
+use super::hints;
+use crate::store::{
+    Answer, Append, Head, StoreError, outbox_key,
+    plan::{Observed, Plan, RoomState, plan},
+    rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
+};
+
+/// Locks, plans, writes and commits.
+pub(super) async fn append(pool: &PgPool, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
+    let mut tx = pool.begin().await?;
+    let observed = observe(&mut tx, batch).await?;
+    let plan = plan(batch, observed, |append| outbox_key(&append.sender, append.outbox));
+    if !plan.outcomes.is_empty() {
+        write(&mut tx, &plan, batch).await?;
+    }
+    tx.commit().await?;
+    Ok(plan.answers)
+}
+
+/// Reads what the plan rests on, under locks: rooms first, outboxes second, each in id order.
+async fn observe(tx: &mut Transaction<'static, Postgres>, batch: &[Append]) -> Result<Observed, StoreError> {
+    let rooms: Vec<(Uuid, i32, i64)> =
+        sqlx::query_as("SELECT id, epoch, head FROM rooms WHERE id = ANY($1) ORDER BY id FOR UPDATE")
+            .bind(distinct(batch.iter().map(|append| append.room)))
+            .fetch_all(&mut **tx)
+            .await?;
+    let outboxes: Vec<(Uuid, i64)> =
+        sqlx::query_as("SELECT key, last FROM outboxes WHERE key = ANY($1) ORDER BY key FOR UPDATE")
+            .bind(distinct(batch.iter().map(|append| outbox_key(&append.sender, append.outbox))))
+            .fetch_all(&mut **tx)
+            .await?;
+    let mut observed = Observed {
+        rooms: rooms.into_iter().map(|(id, epoch, head)| (id, RoomState { epoch, head })).collect(),
+        outboxes: outboxes.into_iter().collect(),
+        ..Observed::default()
+    };
+    let repeated: Vec<(Uuid, i64)> = batch
+        .iter()
+        .map(|append| (outbox_key(&append.sender, append.outbox), append.n))
+        .filter(|(outbox, n)| observed.outboxes.get(outbox).is_some_and(|last| n <= last))
+        .collect();
+    if !repeated.is_empty() {
+        let (outboxes, numbers): (Vec<Uuid>, Vec<i64>) = repeated.into_iter().unzip();
+        let found: Vec<OutcomeRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            outcome_columns!(),
+            " FROM outbox_results r JOIN UNNEST($1::uuid[], $2::bigint[]) AS asked (outbox, n) USING (outbox, n)"
+        ))
+        .bind(outboxes)
+        .bind(numbers)
+        .fetch_all(&mut **tx)
+        .await?;
+        observed.outcomes = found.into_iter().filter_map(rows::outcome).collect();
+    }
+    Ok(observed)
+}
+
+/// Writes a plan in one statement, one round trip, and announces the new heads with it.
+async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Append]) -> Result<(), StoreError> {
+    let now_ms = batch.iter().map(|append| append.time).max().unwrap_or(0);
+    let events = &plan.events;
+    let (rooms, heads): (Vec<Uuid>, Vec<i64>) = plan.heads.iter().copied().unzip();
+    let (outboxes, lasts): (Vec<Uuid>, Vec<i64>) = plan.lasts.iter().copied().unzip();
+    let columns: Vec<_> = plan.outcomes.iter().map(|(.., outcome)| outcome_columns_of(outcome)).collect();
+    let announced: Vec<Head> = plan.heads.iter().map(|(room, seq)| Head { room: *room, seq: *seq }).collect();
+    sqlx::query(
+        "WITH new_events AS (
+             INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body)
+             SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::smallint[], $6::text[], $7::bigint[], $8::text[])
+         ), new_heads AS (
+             UPDATE rooms SET head = new.head FROM UNNEST($9::uuid[], $10::bigint[]) AS new (id, head) WHERE rooms.id = new.id
+         ), new_lasts AS (
+             INSERT INTO outboxes (key, last, touched_ms) SELECT key, last, $20 FROM UNNEST($11::uuid[], $12::bigint[]) AS new (key, last)
+             ON CONFLICT (key) DO UPDATE SET last = excluded.last, touched_ms = excluded.touched_ms
+         ), new_results AS (
+             INSERT INTO outbox_results (outbox, n, refusal, room, epoch, seq, event, time_ms)
+             SELECT * FROM UNNEST($13::uuid[], $14::bigint[], $15::text[], $16::uuid[], $17::int[], $18::bigint[], $19::uuid[], $21::bigint[])
+         )
+         SELECT pg_notify($22, payload) FROM UNNEST($23::text[]) AS payload",
+    )
+    .bind(events.iter().map(|event| event.room).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.epoch).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.seq).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.id).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.kind as i16).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.sender.to_string()).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.time).collect::<Vec<_>>())
+    .bind(events.iter().map(|event| event.text.clone()).collect::<Vec<_>>())
+    .bind(rooms)
+    .bind(heads)
+    .bind(outboxes)
+    .bind(lasts)
+    .bind(plan.outcomes.iter().map(|(outbox, ..)| *outbox).collect::<Vec<_>>())
+    .bind(plan.outcomes.iter().map(|(_, n, _)| *n).collect::<Vec<_>>())
+    .bind(columns.iter().map(|column| column.0).collect::<Vec<_>>())
+    .bind(columns.iter().map(|column| column.1).collect::<Vec<_>>())
+    .bind(columns.iter().map(|column| column.2).collect::<Vec<_>>())
+    .bind(columns.iter().map(|column| column.3).collect::<Vec<_>>())
+    .bind(columns.iter().map(|column| column.4).collect::<Vec<_>>())
+    .bind(now_ms)
+    .bind(columns.iter().map(|column| column.5).collect::<Vec<_>>())
+    .bind(hints::CHANNEL)
+    .bind(hints::payloads(&announced, &[]))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn distinct(ids: impl Iterator<Item = Uuid>) -> Vec<Uuid> {
+    let mut ids: Vec<_> = ids.collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}

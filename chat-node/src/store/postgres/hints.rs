@@ -1,0 +1,103 @@
+//! Hints through `LISTEN`/`NOTIFY`: every commit tells which rooms have which heads now.
+//!
+//! They make a commit known even when the bus is away or the committing node dies before it publishes. They are sent within the
+//! commit's transaction, so there is none without a commit and no commit without one.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, postgres::PgListener};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::{
+    event::User,
+    store::{Head, Hint},
+};
+
+/// The channel's name in the database.
+pub(super) const CHANNEL: &str = "chatcluster";
+
+/// Rooms or users in one notification: some 50 bytes each, and PostgreSQL takes less than 8000 bytes
+/// (<https://www.postgresql.org/docs/current/sql-notify.html>). A user's name of 128 bytes can need six times as many when escaped.
+const HEADS_MAX: usize = 100;
+const USERS_MAX: usize = 4;
+
+/// Hints that wait to be looked at. When full, the rest counts as missed.
+const QUEUE_MAX: usize = 1024;
+
+/// Time between attempts to listen again.
+const RETRY: Duration = Duration::from_millis(500);
+
+#[derive(Serialize, Deserialize)]
+struct Payload {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    heads: Vec<(Uuid, i64)>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    users: Vec<User>,
+}
+
+/// The notifications that tell of these heads and users.
+pub(super) fn payloads(heads: &[Head], users: &[&User]) -> Vec<String> {
+    let heads = heads
+        .chunks(HEADS_MAX)
+        .map(|heads| Payload { heads: heads.iter().map(|head| (head.room, head.seq)).collect(), users: Vec::new() });
+    let users = users
+        .chunks(USERS_MAX)
+        .map(|users| Payload { heads: Vec::new(), users: users.iter().map(|user| (*user).clone()).collect() });
+    heads.chain(users).map(|payload| serde_json::to_string(&payload).expect("a payload encodes")).collect()
+}
+
+/// Listens in the background until the receiver is dropped.
+pub(super) fn listen(pool: PgPool) -> mpsc::Receiver<Hint> {
+    let (hints, receiver) = mpsc::channel(QUEUE_MAX);
+    tokio::spawn(async move {
+        while !hints.is_closed() && !pool.is_closed() {
+            if let Err(error) = follow(&pool, &hints).await {
+                tracing::debug!(%error, "listening for hints ended");
+            }
+            tokio::time::sleep(RETRY).await;
+        }
+    });
+    receiver
+}
+
+/// Follows one connection to its end. Whatever was told before it began counts as missed.
+async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(pool).await?;
+    listener.ignore_pool_close_event(false);
+    listener.listen(CHANNEL).await?;
+    if hints.send(Hint::Missed).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        let notification = tokio::select! {
+            notification = listener.try_recv() => notification?,
+            () = hints.closed() => return Ok(()),
+        };
+        let hint = match notification.map(|notification| serde_json::from_str(notification.payload())) {
+            Some(Ok(Payload { heads, users })) => {
+                Hint::Changed { heads: heads.into_iter().map(|(room, seq)| Head { room, seq }).collect(), users }
+            }
+            // The connection was lost, or a newer node tells what this one does not understand.
+            None | Some(Err(_)) => Hint::Missed,
+        };
+        if hints.send(hint).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_notification_never_exceeds_what_postgres_takes() {
+        let heads: Vec<Head> = (0..1000).map(|room| Head { room: Uuid::from_u128(room), seq: i64::MAX }).collect();
+        let user: User = "\u{1}".repeat(128).into();
+        let payloads = payloads(&heads, &[&user; 10]);
+        assert_eq!(payloads.len(), 10 + 3);
+        assert!(payloads.iter().all(|payload| payload.len() < 8000), "{:?}", payloads.iter().map(String::len).max());
+    }
+}

@@ -1,0 +1,219 @@
+//! The store on PostgreSQL, shared by all nodes.
+//!
+//! Owns the pool and the statements. Locks are always taken rooms first and outboxes second, each in id order, so that nodes
+//! wait for each other but never deadlock.
+
+mod append;
+mod hints;
+mod rooms;
+
+use std::{str::FromStr, time::Duration};
+
+use async_trait::async_trait;
+use sqlx::{
+    PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use self::rooms::PostgresTransaction;
+use super::{
+    Answer, Append, Arrival, Changed, Head, Hint, Page, STATEMENT_SECONDS_MAX, Store, StoreError, StoreLimits,
+    outbox_key, rooms as logic,
+    rows::{self, EventRow, RoomRow, event_columns, room_columns},
+};
+use crate::{
+    event::{Room, User},
+    protocol::{HistoryRange, RoomReference},
+};
+
+/// How long a request waits for a free connection of the pool.
+const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
+
+/// Room logs in a PostgreSQL database.
+pub struct PostgresStore {
+    pool: PgPool,
+    limits: StoreLimits,
+}
+
+impl PostgresStore {
+    /// Prepares a pool without connecting yet.
+    ///
+    /// # Errors
+    /// When the URL makes no sense.
+    pub fn new(url: &str, connections_max: u32, limits: StoreLimits) -> Result<Self, sqlx::Error> {
+        let statement_timeout = STATEMENT_SECONDS_MAX.as_millis().to_string();
+        let options = PgConnectOptions::from_str(url)?
+            .application_name("chat-node")
+            .options([("statement_timeout", statement_timeout.as_str()), ("lock_timeout", statement_timeout.as_str())]);
+        let pool = PgPoolOptions::new()
+            .max_connections(connections_max)
+            .acquire_timeout(ACQUIRE_SECONDS_MAX)
+            .connect_lazy_with(options);
+        Ok(PostgresStore { pool, limits })
+    }
+
+    async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
+        Ok(PostgresTransaction(self.pool.begin().await?))
+    }
+}
+
+#[async_trait]
+impl Store for PostgresStore {
+    fn kind(&self) -> &'static str {
+        "postgres"
+    }
+
+    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
+        sqlx::migrate!("migrations/postgres").run(&self.pool).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO users AS u (name, password_hash, created_ms) VALUES ($1, $2, $3) ON CONFLICT (name) DO NOTHING",
+        )
+        .bind(user)
+        .bind(password_hash)
+        .bind(now_ms)
+        .execute(&self.pool)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
+        let row: Option<(Option<String>,)> = sqlx::query_as("SELECT password_hash FROM users WHERE name = $1")
+            .bind(user)
+            .fetch_optional(&self.pool)
+            .await?;
+        Ok(row.and_then(|(hash,)| hash))
+    }
+
+    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError> {
+        sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(user)
+            .bind(now_ms)
+            .execute(&self.pool)
+            .await?;
+        let outbox_last = match outbox {
+            Some(outbox) => self.open_outbox(outbox_key(user, outbox), now_ms).await?,
+            None => 0,
+        };
+        let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            room_columns!(),
+            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
+        ))
+        .bind(user)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Arrival { rooms: rooms.into_iter().map(|row| rows::room(row).0).collect(), outbox_last })
+    }
+
+    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::create(&mut tx, user, name, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn join(&self, user: &User, room: &RoomReference, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::join(&mut tx, user, room, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn leave(&self, user: &User, room: Uuid, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::leave(&mut tx, user, room, now_ms).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn direct(&self, user: &User, other: &User, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::direct(&mut tx, user, other, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
+        append::append(&self.pool, batch).await
+    }
+
+    async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
+        let limit = limit as i64;
+        let (epoch,): (i32,) =
+            sqlx::query_as("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(&self.pool).await?;
+        let forwards = range.after.is_some();
+        let query = if forwards {
+            concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        } else {
+            concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
+        };
+        // One more than asked for tells whether there is more.
+        let rows: Vec<EventRow> = sqlx::query_as(query)
+            .bind(room)
+            .bind(range.after.or(range.before).unwrap_or(i64::MAX))
+            .bind(limit + 1)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(super::page_of(rows, epoch, limit as usize, forwards))
+    }
+
+    async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
+        let rows: Vec<(Uuid, i64)> =
+            sqlx::query_as("SELECT id, head FROM rooms WHERE id = ANY($1)").bind(rooms).fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(room, seq)| Head { room, seq }).collect())
+    }
+
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError> {
+        let names: Vec<&str> = users.iter().map(|user| &**user).collect();
+        let rows: Vec<(String, Uuid)> = sqlx::query_as("SELECT member, room FROM members WHERE member = ANY($1)")
+            .bind(names)
+            .fetch_all(&self.pool)
+            .await?;
+        let ids: Vec<Uuid> = rows.iter().map(|(_, room)| *room).collect();
+        let rooms: Vec<RoomRow> =
+            sqlx::query_as(concat!("SELECT ", room_columns!(), " FROM rooms r WHERE r.id = ANY($1)"))
+                .bind(ids)
+                .fetch_all(&self.pool)
+                .await?;
+        Ok(super::memberships_of(rows, rooms))
+    }
+
+    async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
+        Some(hints::listen(self.pool.clone()))
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+impl PostgresStore {
+    /// Opens an outbox, drops the results that are too old to be asked for, and tells its last number.
+    async fn open_outbox(&self, key: Uuid, now_ms: i64) -> Result<i64, StoreError> {
+        let (last,): (i64,) = sqlx::query_as(
+            "INSERT INTO outboxes AS o (key, last, touched_ms) VALUES ($1, 0, $2)
+             ON CONFLICT (key) DO UPDATE SET touched_ms = $2 RETURNING o.last",
+        )
+        .bind(key)
+        .bind(now_ms)
+        .fetch_one(&self.pool)
+        .await?;
+        sqlx::query("DELETE FROM outbox_results WHERE outbox = $1 AND n <= $2")
+            .bind(key)
+            .bind(last - self.limits.outbox_results_kept)
+            .execute(&self.pool)
+            .await?;
+        Ok(last)
+    }
+}

@@ -1,0 +1,130 @@
+//! The statements that rooms and members need.
+
+use async_trait::async_trait;
+use sqlx::{Postgres, Transaction};
+use uuid::Uuid;
+
+use super::hints;
+use crate::{
+    event::{EventBody, Room, User},
+    store::{
+        Head, StoreError,
+        rooms::RoomTransaction,
+        rows::{self, RoomRow, room_columns},
+    },
+};
+
+/// A transaction on one connection of the pool. Dropped without a commit, it is rolled back.
+pub(super) struct PostgresTransaction(pub(super) Transaction<'static, Postgres>);
+
+impl PostgresTransaction {
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+}
+
+#[async_trait]
+impl RoomTransaction for PostgresTransaction {
+    async fn room(&mut self, id: Uuid) -> Result<Option<(Room, i32)>, StoreError> {
+        let row: Option<RoomRow> =
+            sqlx::query_as(concat!("SELECT ", room_columns!(), " FROM rooms r WHERE r.id = $1 FOR UPDATE"))
+                .bind(id)
+                .fetch_optional(&mut *self.0)
+                .await?;
+        Ok(row.map(rows::room))
+    }
+
+    async fn room_named(&mut self, name: &str) -> Result<Option<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT id FROM rooms WHERE name = $1").bind(name).fetch_optional(&mut *self.0).await?)
+    }
+
+    async fn room_direct(&mut self, key: &str) -> Result<Option<Uuid>, StoreError> {
+        let query = sqlx::query_scalar("SELECT id FROM rooms WHERE direct_key = $1");
+        Ok(query.bind(key).fetch_optional(&mut *self.0).await?)
+    }
+
+    async fn insert_room(&mut self, room: &Room, key: Option<&str>, now_ms: i64) -> Result<bool, StoreError> {
+        let (first, second) = room.pair.clone().unzip();
+        let done = sqlx::query(
+            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+        )
+        .bind(room.id)
+        .bind(room.kind as i16)
+        .bind(&room.name)
+        .bind(first.as_deref())
+        .bind(second.as_deref())
+        .bind(key)
+        .bind(room.epoch)
+        .bind(room.head)
+        .bind(now_ms)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn user_exists(&mut self, user: &str) -> Result<bool, StoreError> {
+        let found: Option<i32> =
+            sqlx::query_scalar("SELECT 1 FROM users WHERE name = $1").bind(user).fetch_optional(&mut *self.0).await?;
+        Ok(found.is_some())
+    }
+
+    async fn rooms_of(&mut self, user: &str) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT count(*) FROM members WHERE member = $1");
+        Ok(query.bind(user).fetch_one(&mut *self.0).await?)
+    }
+
+    async fn add_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "WITH added AS (
+                 INSERT INTO members (member, room) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING room
+             ) UPDATE rooms SET members = members + 1 FROM added WHERE rooms.id = added.room",
+        )
+        .bind(user)
+        .bind(room)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn remove_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "WITH removed AS (
+                 DELETE FROM members WHERE member = $1 AND room = $2 RETURNING room
+             ) UPDATE rooms SET members = members - 1 FROM removed WHERE rooms.id = removed.room",
+        )
+        .bind(user)
+        .bind(room)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn log(&mut self, event: &EventBody) -> Result<(), StoreError> {
+        sqlx::query(
+            "WITH logged AS (
+                 INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+             ) UPDATE rooms SET head = $3 WHERE id = $1",
+        )
+        .bind(event.room)
+        .bind(event.epoch)
+        .bind(event.seq)
+        .bind(event.id)
+        .bind(event.kind as i16)
+        .bind(&*event.sender)
+        .bind(event.time)
+        .bind(&event.text)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(())
+    }
+
+    async fn announce(&mut self, heads: &[Head], users: &[&User]) -> Result<(), StoreError> {
+        sqlx::query("SELECT pg_notify($1, payload) FROM UNNEST($2::text[]) AS payload")
+            .bind(hints::CHANNEL)
+            .bind(hints::payloads(heads, users))
+            .execute(&mut *self.0)
+            .await?;
+        Ok(())
+    }
+}

@@ -1,0 +1,192 @@
+//! The store in a SQLite file, for one node.
+//!
+//! The same rules as in PostgreSQL, with simpler means: writes take turns (`BEGIN IMMEDIATE`), so there is nothing to lock, and
+//! there is no other node to tell. The file is in WAL mode with full synchronization: a commit survives a power cut.
+
+mod append;
+mod rooms;
+
+use std::path::Path;
+
+use async_trait::async_trait;
+use sqlx::{
+    SqlitePool,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use self::rooms::SqliteTransaction;
+use super::{
+    Answer, Append, Arrival, Changed, Head, Hint, Page, STATEMENT_SECONDS_MAX, Store, StoreError, StoreLimits,
+    outbox_key, rooms as logic,
+    rows::{self, EventRow, RoomRow, event_columns, room_columns},
+};
+use crate::{
+    event::{Room, User},
+    protocol::{HistoryRange, RoomReference},
+};
+
+/// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
+const CONNECTIONS_MAX: u32 = 4;
+
+/// Room logs in a file.
+pub struct SqliteStore {
+    pool: SqlitePool,
+    limits: StoreLimits,
+}
+
+impl SqliteStore {
+    /// Prepares to open the file, which is created when absent.
+    pub fn new(path: &Path, limits: StoreLimits) -> Self {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(STATEMENT_SECONDS_MAX);
+        SqliteStore {
+            pool: SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(options),
+            limits,
+        }
+    }
+
+    async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
+        // A transaction that begins as a reader cannot always become a writer.
+        Ok(SqliteTransaction(self.pool.begin_with("BEGIN IMMEDIATE").await?))
+    }
+}
+
+#[async_trait]
+impl Store for SqliteStore {
+    fn kind(&self) -> &'static str {
+        "sqlite"
+    }
+
+    async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        sqlx::migrate!("migrations/sqlite").run(&self.pool).await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        Ok(())
+    }
+
+    async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
+        let query = "INSERT INTO users (name, password_hash, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
+        let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(&self.pool).await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query_scalar("SELECT password_hash FROM users WHERE name = $1").bind(user);
+        let hash: Option<Option<String>> = query.fetch_optional(&self.pool).await?;
+        Ok(hash.flatten())
+    }
+
+    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError> {
+        let mut tx = self.begin().await?;
+        tx.note_user(user, now_ms).await?;
+        let outbox_last = match outbox {
+            Some(outbox) => tx.open_outbox(outbox_key(user, outbox), self.limits.outbox_results_kept, now_ms).await?,
+            None => 0,
+        };
+        tx.commit().await?;
+        let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            room_columns!(),
+            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
+        ))
+        .bind(user)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(Arrival { rooms: rooms.into_iter().map(|row| rows::room(row).0).collect(), outbox_last })
+    }
+
+    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::create(&mut tx, user, name, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn join(&self, user: &User, room: &RoomReference, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::join(&mut tx, user, room, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn leave(&self, user: &User, room: Uuid, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::leave(&mut tx, user, room, now_ms).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn direct(&self, user: &User, other: &User, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = logic::direct(&mut tx, user, other, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
+        let mut tx = self.begin().await?;
+        let answers = append::append(&mut tx, batch).await?;
+        tx.commit().await?;
+        Ok(answers)
+    }
+
+    async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
+        let epoch =
+            sqlx::query_scalar("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(&self.pool).await?;
+        let forwards = range.after.is_some();
+        let query = if forwards {
+            concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
+        } else {
+            concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq < $2 ORDER BY seq DESC LIMIT $3")
+        };
+        let rows: Vec<EventRow> = sqlx::query_as(query)
+            .bind(room)
+            .bind(range.after.or(range.before).unwrap_or(i64::MAX))
+            .bind(limit as i64 + 1)
+            .fetch_all(&self.pool)
+            .await?;
+        Ok(super::page_of(rows, epoch, limit, forwards))
+    }
+
+    async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
+        let mut heads = Vec::with_capacity(rooms.len());
+        for &room in rooms {
+            let query = sqlx::query_scalar("SELECT head FROM rooms WHERE id = $1").bind(room);
+            let head: Option<i64> = query.fetch_optional(&self.pool).await?;
+            heads.extend(head.map(|seq| Head { room, seq }));
+        }
+        Ok(heads)
+    }
+
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError> {
+        let mut found = Vec::new();
+        for user in users {
+            let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
+                "SELECT ",
+                room_columns!(),
+                " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1"
+            ))
+            .bind(&**user)
+            .fetch_all(&self.pool)
+            .await?;
+            found.extend(rooms.into_iter().map(|row| (user.clone(), rows::room(row).0)));
+        }
+        Ok(found)
+    }
+
+    async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
+        None
+    }
+
+    async fn close(&self) {
+        self.pool.close().await;
+    }
+}

@@ -1,0 +1,144 @@
+//! The statements that rooms, members and arrivals need.
+
+use async_trait::async_trait;
+use sqlx::{Sqlite, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    event::{EventBody, Room, User},
+    store::{
+        Head, StoreError,
+        rooms::RoomTransaction,
+        rows::{self, RoomRow, room_columns},
+    },
+};
+
+/// A writing transaction: the only one at its time. Dropped without a commit, it is rolled back.
+pub(super) struct SqliteTransaction(pub(super) Transaction<'static, Sqlite>);
+
+impl SqliteTransaction {
+    pub(super) async fn commit(self) -> Result<(), StoreError> {
+        Ok(self.0.commit().await?)
+    }
+
+    /// Notes that the user was here.
+    pub(super) async fn note_user(&mut self, user: &str, now_ms: i64) -> Result<(), StoreError> {
+        let query = "INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        sqlx::query(query).bind(user).bind(now_ms).execute(&mut *self.0).await?;
+        Ok(())
+    }
+
+    /// Opens an outbox, drops the results that are too old to be asked for, and tells its last number.
+    pub(super) async fn open_outbox(&mut self, key: Uuid, kept: i64, now_ms: i64) -> Result<i64, StoreError> {
+        let last: i64 = sqlx::query_scalar(
+            "INSERT INTO outboxes (key, last, touched_ms) VALUES ($1, 0, $2)
+             ON CONFLICT (key) DO UPDATE SET touched_ms = $2 RETURNING last",
+        )
+        .bind(key)
+        .bind(now_ms)
+        .fetch_one(&mut *self.0)
+        .await?;
+        let delete = sqlx::query("DELETE FROM outbox_results WHERE outbox = $1 AND n <= $2");
+        delete.bind(key).bind(last - kept).execute(&mut *self.0).await?;
+        Ok(last)
+    }
+
+    /// Runs a change of `members`, and keeps the room's count in step.
+    async fn change_member(
+        &mut self,
+        change: &'static str,
+        by: i32,
+        room: Uuid,
+        user: &str,
+    ) -> Result<bool, StoreError> {
+        let done = sqlx::query(change).bind(user).bind(room).execute(&mut *self.0).await?;
+        if done.rows_affected() == 0 {
+            return Ok(false);
+        }
+        let count = sqlx::query("UPDATE rooms SET members = members + $1 WHERE id = $2");
+        count.bind(by).bind(room).execute(&mut *self.0).await?;
+        Ok(true)
+    }
+}
+
+#[async_trait]
+impl RoomTransaction for SqliteTransaction {
+    async fn room(&mut self, id: Uuid) -> Result<Option<(Room, i32)>, StoreError> {
+        let query = sqlx::query_as(concat!("SELECT ", room_columns!(), " FROM rooms r WHERE r.id = $1")).bind(id);
+        let row: Option<RoomRow> = query.fetch_optional(&mut *self.0).await?;
+        Ok(row.map(rows::room))
+    }
+
+    async fn room_named(&mut self, name: &str) -> Result<Option<Uuid>, StoreError> {
+        Ok(sqlx::query_scalar("SELECT id FROM rooms WHERE name = $1").bind(name).fetch_optional(&mut *self.0).await?)
+    }
+
+    async fn room_direct(&mut self, key: &str) -> Result<Option<Uuid>, StoreError> {
+        let query = sqlx::query_scalar("SELECT id FROM rooms WHERE direct_key = $1");
+        Ok(query.bind(key).fetch_optional(&mut *self.0).await?)
+    }
+
+    async fn insert_room(&mut self, room: &Room, key: Option<&str>, now_ms: i64) -> Result<bool, StoreError> {
+        let (first, second) = room.pair.clone().unzip();
+        let done = sqlx::query(
+            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+        )
+        .bind(room.id)
+        .bind(room.kind as i16)
+        .bind(&room.name)
+        .bind(first.as_deref())
+        .bind(second.as_deref())
+        .bind(key)
+        .bind(room.epoch)
+        .bind(room.head)
+        .bind(now_ms)
+        .execute(&mut *self.0)
+        .await?;
+        Ok(done.rows_affected() == 1)
+    }
+
+    async fn user_exists(&mut self, user: &str) -> Result<bool, StoreError> {
+        let query = sqlx::query_scalar("SELECT 1 FROM users WHERE name = $1").bind(user);
+        let found: Option<i32> = query.fetch_optional(&mut *self.0).await?;
+        Ok(found.is_some())
+    }
+
+    async fn rooms_of(&mut self, user: &str) -> Result<i64, StoreError> {
+        let query = sqlx::query_scalar("SELECT count(*) FROM members WHERE member = $1");
+        Ok(query.bind(user).fetch_one(&mut *self.0).await?)
+    }
+
+    async fn add_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
+        let insert = "INSERT INTO members (member, room) VALUES ($1, $2) ON CONFLICT DO NOTHING";
+        self.change_member(insert, 1, room, user).await
+    }
+
+    async fn remove_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
+        self.change_member("DELETE FROM members WHERE member = $1 AND room = $2", -1, room, user).await
+    }
+
+    async fn log(&mut self, event: &EventBody) -> Result<(), StoreError> {
+        sqlx::query(
+            "INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+        )
+        .bind(event.room)
+        .bind(event.epoch)
+        .bind(event.seq)
+        .bind(event.id)
+        .bind(event.kind as i16)
+        .bind(&*event.sender)
+        .bind(event.time)
+        .bind(&event.text)
+        .execute(&mut *self.0)
+        .await?;
+        let head = sqlx::query("UPDATE rooms SET head = $2 WHERE id = $1").bind(event.room).bind(event.seq);
+        head.execute(&mut *self.0).await?;
+        Ok(())
+    }
+
+    async fn announce(&mut self, _heads: &[Head], _users: &[&User]) -> Result<(), StoreError> {
+        // There is no other node.
+        Ok(())
+    }
+}
