@@ -210,7 +210,7 @@ fn page_of(mut rows: Vec<rows::EventRow>, epoch: i32, limit: usize, forwards: bo
     if !forwards {
         rows.reverse();
     }
-    Page { epoch, events: rows.into_iter().filter_map(rows::event).collect(), more }
+    Page { epoch, events: rows.into_iter().map(rows::event).collect(), more }
 }
 
 /// Puts memberships and their rooms together.

@@ -44,10 +44,9 @@ pub(super) fn room((id, kind, name, first, second, epoch, head, members): RoomRo
     (Room { id, kind, name, pair, epoch, head }, members)
 }
 
-/// An event in its final form. `None` for a kind that a newer version of the node has written.
-pub(super) fn event((room, epoch, seq, id, kind, sender, time, text): EventRow) -> Option<Event> {
-    let kind = Kind::from_number(kind)?;
-    Some(EventBody { room, epoch, seq, id, kind, sender: sender.into(), time, text }.encode())
+/// An event in its final form.
+pub(super) fn event((room, epoch, seq, id, kind, sender, time, text): EventRow) -> Event {
+    EventBody { room, epoch, seq, id, kind: Kind::from_number(kind), sender: sender.into(), time, text }.encode()
 }
 
 /// A stored result under its key. `None` when the row makes no sense, so that the send counts as forgotten, never as new.

@@ -1,0 +1,104 @@
+//! The bus: tells other nodes at once what this one committed. The only room that knows RabbitMQ.
+//!
+//! It may lose things and may be away: what it carries is in the store already, and whoever listens is told when something may have
+//! been missed. So it needs no confirms, no persistence and no acknowledgements.
+
+mod rabbitmq;
+mod tracker;
+mod wire;
+
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use crate::event::{Event, Membership};
+
+/// Shards that rooms are divided into, on the bus and in the hub. Part of the contract between nodes.
+pub const SHARDS: usize = 64;
+
+/// A shard's number, below [`SHARDS`].
+pub type Shard = u8;
+
+/// The shard of a room.
+pub fn shard(room: Uuid) -> Shard {
+    // The last bytes of a UUIDv7 are random.
+    room.as_bytes()[15] % SHARDS as u8
+}
+
+/// What arrives from other nodes.
+#[derive(Debug)]
+pub enum Incoming {
+    /// Events, in the order of the node that committed them.
+    Events(Vec<Event>),
+    /// Changes of membership.
+    Memberships(Vec<Membership>),
+    /// Something may have been missed.
+    Missed(Scope),
+}
+
+/// What may have been missed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Anything.
+    Everything,
+    /// Events of a shard's rooms.
+    Shard(Shard),
+    /// Changes of membership.
+    Memberships,
+}
+
+/// A handle to the bus.
+#[derive(Clone)]
+pub enum Bus {
+    /// There is no other node.
+    InProcess,
+    /// Nodes that share a RabbitMQ virtual host.
+    Rabbitmq(rabbitmq::Handle),
+}
+
+impl Bus {
+    /// Connects in the background, again and again, until the handle and the receiver are dropped.
+    pub fn rabbitmq(url: String, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
+        let (handle, incoming) = rabbitmq::start(url, node);
+        (Bus::Rabbitmq(handle), incoming)
+    }
+
+    /// `rabbitmq` or `in-process`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Bus::InProcess => "in-process",
+            Bus::Rabbitmq(_) => "rabbitmq",
+        }
+    }
+
+    /// Whether it carries now.
+    pub fn is_up(&self) -> bool {
+        match self {
+            Bus::InProcess => true,
+            Bus::Rabbitmq(handle) => handle.is_up(),
+        }
+    }
+
+    /// Tells others of committed events. Never waits.
+    pub fn publish_events(&self, events: &[Event]) {
+        if let Bus::Rabbitmq(handle) = self {
+            handle.publish_events(events);
+        }
+    }
+
+    /// Tells others of changed memberships. Never waits.
+    pub fn publish_memberships(&self, memberships: &[Membership]) {
+        if let Bus::Rabbitmq(handle) = self
+            && !memberships.is_empty()
+        {
+            handle.publish_memberships(memberships);
+        }
+    }
+
+    /// Receives the events of these shards from now on. Returns once that is so, or at once when the bus is away: it is made
+    /// up for when it comes back.
+    pub async fn follow(&self, shards: impl Iterator<Item = Shard>) {
+        if let Bus::Rabbitmq(handle) = self {
+            handle.follow(shards).await;
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Catching up: reading from the store what the bus did not bring, for a room or for one connection.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until},
+};
+use uuid::Uuid;
+
+use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow};
+use crate::{
+    bus::shard,
+    event::{Event, Seq},
+    protocol::HistoryRange,
+};
+
+/// How long a gap waits for the bus before the store is read. Long beside the bus's latency, short beside a person's.
+const GAP: Duration = Duration::from_millis(50);
+
+/// Time between attempts to read from a store that is away.
+const RETRY: Duration = Duration::from_millis(200);
+
+/// Events read at once.
+const PAGE_EVENTS: usize = 200;
+
+impl Hub {
+    /// Makes rooms resident, so that everything committed from now on arrives or is noticed to be missing: first the bus, then
+    /// the heads. Waits for as long as the store is away.
+    async fn reside(&self, rooms: &[Uuid]) {
+        let mut loading = Vec::new();
+        for &room in rooms {
+            let mut feeds = self.shard(room).lock();
+            let feed = feeds.entry(room).or_insert_with(|| Feed::new(self.ring_events));
+            if feed.head().is_none() {
+                loading.push(room);
+            }
+        }
+        if loading.is_empty() {
+            return;
+        }
+        self.bus.follow(loading.iter().map(|room| shard(*room))).await;
+        let heads = loop {
+            match self.store.heads(&loading).await {
+                Ok(heads) => break heads,
+                Err(error) => tracing::debug!(%error, "heads cannot be read yet"),
+            }
+            sleep(RETRY).await;
+        };
+        for head in heads {
+            self.with_feed(head.room, |feed| feed.load(head.seq));
+        }
+    }
+
+    /// Lets a connection follow rooms, each from the position that it has seen, by replaying what it missed. Dropping the future
+    /// gives up.
+    pub async fn follow(self: Arc<Self>, id: ConnectionId, outbound: Arc<Outbound>, positions: Vec<(Uuid, Seq)>) {
+        let rooms: Vec<Uuid> = positions.iter().map(|(room, _)| *room).collect();
+        let _expected = Expected::new(&self, rooms.clone());
+        self.reside(&rooms).await;
+        for (room, position) in positions {
+            self.follow_one(id, &outbound, room, position).await;
+        }
+    }
+
+    async fn follow_one(&self, id: ConnectionId, outbound: &Arc<Outbound>, room: Uuid, mut position: Seq) {
+        while !outbound.is_closing() {
+            outbound.space(self.ring_events).await;
+            match self.with_feed(room, |feed| feed.follow(id, outbound, position)) {
+                Some(Follow::Joined(deliveries)) => return self.count_deliveries(deliveries),
+                Some(Follow::Behind { head }) => {
+                    let events = self.read_after(room, position).await;
+                    // What retention has dropped cannot be replayed.
+                    position = events.last().map_or(head, |event| event.seq);
+                    self.with_feed(room, |feed| feed.remember(&events));
+                    for event in events {
+                        outbound.space(1).await;
+                        outbound.push(event.frame);
+                        self.count_deliveries(1);
+                    }
+                }
+                Some(Follow::Ahead) => {
+                    let events = self.with_feed(room, |feed| feed.head()).flatten();
+                    let events = self.read_after(room, events.unwrap_or(position)).await;
+                    if events.is_empty() {
+                        // The store has gone back to before this position: nothing to follow until the client learns of it.
+                        sleep(RETRY).await;
+                    }
+                    self.deliver(events);
+                }
+                Some(Follow::Loading) | None => self.reside(&[room]).await,
+            }
+        }
+    }
+
+    /// Reads the events after a position, waiting for as long as the store is away.
+    async fn read_after(&self, room: Uuid, position: Seq) -> Vec<Event> {
+        loop {
+            let range = HistoryRange { before: None, after: Some(position) };
+            match self.store.page(room, range, PAGE_EVENTS).await {
+                Ok(page) => return page.events,
+                Err(error) => tracing::debug!(%error, "events cannot be read yet"),
+            }
+            sleep(RETRY).await;
+        }
+    }
+}
+
+/// Keeps rooms resident while a connection catches up.
+struct Expected<'a> {
+    hub: &'a Hub,
+    rooms: Vec<Uuid>,
+}
+
+impl<'a> Expected<'a> {
+    fn new(hub: &'a Hub, rooms: Vec<Uuid>) -> Self {
+        for &room in &rooms {
+            let mut feeds = hub.shard(room).lock();
+            feeds.entry(room).or_insert_with(|| Feed::new(hub.ring_events)).expect();
+        }
+        Expected { hub, rooms }
+    }
+}
+
+impl Drop for Expected<'_> {
+    fn drop(&mut self) {
+        for &room in &self.rooms {
+            let mut feeds = self.hub.shard(room).lock();
+            if let Some(feed) = feeds.get_mut(&room) {
+                feed.expect_no_more();
+                if feed.is_unused() {
+                    feeds.remove(&room);
+                }
+            }
+        }
+    }
+}
+
+/// The hub's background task: reads what rooms lack, once the bus had its chance.
+pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiver<Uuid>) {
+    let mut due: HashMap<Uuid, Instant> = HashMap::new();
+    loop {
+        let next = due.values().min().copied();
+        tokio::select! {
+            room = lacking.recv() => match room {
+                Some(room) => {
+                    due.entry(room).or_insert_with(|| Instant::now() + GAP);
+                    continue;
+                }
+                None => return,
+            },
+            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+        }
+        let Some(hub) = hub.upgrade() else { return };
+        let now = Instant::now();
+        let ready: Vec<Uuid> = due.iter().filter(|(_, at)| **at <= now).map(|(room, _)| *room).collect();
+        for room in ready {
+            due.remove(&room);
+            let Some(head) = hub.with_feed(room, |feed| feed.is_lacking().then(|| feed.head())).flatten().flatten() else {
+                continue;
+            };
+            metrics::counter!("chat_gap_reads_total").increment(1);
+            match hub.store.page(room, HistoryRange { before: None, after: Some(head) }, PAGE_EVENTS).await {
+                Ok(page) => hub.deliver(page.events),
+                Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),
+            }
+            if hub.with_feed(room, |feed| feed.is_lacking()) == Some(true) {
+                due.insert(room, Instant::now() + RETRY);
+            }
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! The hub: delivers committed events to the connections of this node, each once and in order.
+//!
+//! Owns who is here and which rooms are resident. Events come from this node's commits and from the bus, in any order and
+//! perhaps never; a [`Feed`] puts them in order, and what is missing is read from the store. A lock is held for a moment and never
+//! across an await. The hub never writes to a socket: it fills each connection's bounded queue.
+
+mod catch_up;
+mod feed;
+mod outbound;
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+pub use self::outbound::{Drained, Notice, Outbound};
+use self::feed::{Feed, Place};
+use crate::{
+    bus::{Bus, SHARDS, Scope, shard},
+    event::{Event, Membership, Room, User},
+    store::{Head, SharedStore},
+};
+
+/// A connection of this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(pub u64);
+
+/// Delivers committed events to connections.
+pub struct Hub {
+    rooms: Vec<Mutex<HashMap<Uuid, Feed>>>,
+    users: Mutex<HashMap<User, HashMap<ConnectionId, Arc<Outbound>>>>,
+    store: SharedStore,
+    bus: Bus,
+    ring_events: usize,
+    /// Rooms of which something is missing.
+    lacking: mpsc::UnboundedSender<Uuid>,
+    deliveries: AtomicU64,
+}
+
+impl Hub {
+    /// Makes the hub and starts its one background task, which ends with the hub.
+    pub fn new(store: SharedStore, bus: Bus, ring_events: usize) -> Arc<Hub> {
+        let (lacking, receiver) = mpsc::unbounded_channel();
+        let hub = Arc::new(Hub {
+            rooms: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            users: Mutex::default(),
+            store,
+            bus,
+            ring_events,
+            lacking,
+            deliveries: AtomicU64::new(0),
+        });
+        tokio::spawn(catch_up::fill_gaps(Arc::downgrade(&hub), receiver));
+        hub
+    }
+
+    /// A connection has become a user's.
+    pub fn enter(&self, user: &User, id: ConnectionId, outbound: &Arc<Outbound>) {
+        self.users.lock().entry(user.clone()).or_default().insert(id, outbound.clone());
+    }
+
+    /// A connection has ended.
+    pub fn exit(&self, user: &User, id: ConnectionId, rooms: impl Iterator<Item = Uuid>) {
+        let mut users = self.users.lock();
+        if let Some(connections) = users.get_mut(user) {
+            connections.remove(&id);
+            if connections.is_empty() {
+                users.remove(user);
+            }
+        }
+        drop(users);
+        for room in rooms {
+            self.unfollow(room, id);
+        }
+    }
+
+    /// A connection receives a room's events no more. A room without connections is resident no more.
+    pub fn unfollow(&self, room: Uuid, id: ConnectionId) {
+        let mut rooms = self.shard(room).lock();
+        if let Some(feed) = rooms.get_mut(&room) {
+            feed.remove(id);
+            if feed.is_unused() {
+                rooms.remove(&room);
+            }
+        }
+    }
+
+    /// Places committed events and delivers those whose turn it is.
+    pub fn deliver(&self, events: impl IntoIterator<Item = Event>) {
+        for event in events {
+            let room = event.room;
+            let mut rooms = self.shard(room).lock();
+            let Some(feed) = rooms.get_mut(&room) else { continue };
+            match feed.place(event) {
+                Place::Delivered(deliveries) => {
+                    self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
+                }
+                Place::Early => self.report_lacking(room),
+                Place::Old => {}
+            }
+        }
+    }
+
+    /// Tells a user's connections of a membership.
+    pub fn change(&self, membership: &Membership) {
+        if let Some(connections) = self.users.lock().get(&membership.user) {
+            for outbound in connections.values() {
+                outbound.notice(Notice::Changed(membership.clone()));
+            }
+        }
+    }
+
+    /// Hears that rooms have these heads, and reads what is missing.
+    pub fn hear(&self, heads: &[Head]) {
+        for head in heads {
+            if let Some(feed) = self.shard(head.room).lock().get_mut(&head.room)
+                && feed.hear(head.seq)
+            {
+                self.report_lacking(head.room);
+            }
+        }
+    }
+
+    /// Hears that something may have been missed, and compares with the store.
+    pub async fn recheck(&self, scope: Scope) -> Result<(), crate::store::StoreError> {
+        const ROOMS_AT_ONCE: usize = 1_000;
+        let shards = match scope {
+            Scope::Everything => 0..SHARDS,
+            Scope::Shard(shard) => usize::from(shard)..usize::from(shard) + 1,
+            Scope::Memberships => 0..0,
+        };
+        let resident: Vec<Uuid> = shards.flat_map(|shard| self.rooms[shard].lock().keys().copied().collect::<Vec<_>>()).collect();
+        for rooms in resident.chunks(ROOMS_AT_ONCE) {
+            self.hear(&self.store.heads(rooms).await?);
+        }
+        if matches!(scope, Scope::Everything | Scope::Memberships) {
+            let users: Vec<User> = self.users.lock().keys().cloned().collect();
+            self.recheck_memberships(&users).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares the memberships of those of these users who are here with the store.
+    pub async fn recheck_memberships(&self, users: &[User]) -> Result<(), crate::store::StoreError> {
+        const USERS_AT_ONCE: usize = 500;
+        let here: Vec<User> = {
+            let connected = self.users.lock();
+            users.iter().filter(|user| connected.contains_key(*user)).cloned().collect()
+        };
+        for users in here.chunks(USERS_AT_ONCE) {
+            let mut rooms: HashMap<User, Vec<Room>> = users.iter().map(|user| (user.clone(), Vec::new())).collect();
+            for (user, room) in self.store.memberships(users).await? {
+                rooms.entry(user).or_default().push(room);
+            }
+            let connected = self.users.lock();
+            for (user, rooms) in rooms {
+                for outbound in connected.get(&user).into_iter().flat_map(HashMap::values) {
+                    outbound.notice(Notice::All(rooms.clone()));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Rooms that are resident now.
+    pub fn rooms_resident(&self) -> usize {
+        self.rooms.iter().map(|shard| shard.lock().len()).sum()
+    }
+
+    /// Events put into connections' queues since the start.
+    pub fn deliveries(&self) -> u64 {
+        self.deliveries.load(Ordering::Relaxed)
+    }
+
+    fn shard(&self, room: Uuid) -> &Mutex<HashMap<Uuid, Feed>> {
+        &self.rooms[usize::from(shard(room))]
+    }
+
+    fn report_lacking(&self, room: Uuid) {
+        // The receiver lives as long as the hub.
+        let _ = self.lacking.send(room);
+    }
+
+    fn with_feed<T>(&self, room: Uuid, act: impl FnOnce(&mut Feed) -> T) -> Option<T> {
+        self.shard(room).lock().get_mut(&room).map(act)
+    }
+
+    fn count_deliveries(&self, deliveries: usize) {
+        self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
+    }
+}
