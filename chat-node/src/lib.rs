@@ -1,7 +1,32 @@
-//! The chat node.
-#![allow(missing_docs)]
+//! The chat node: the WebSocket hub and the persistence of a chat service.
+//!
+//! A message's journey, which is also the order of the rooms:
+//!
+//! | room | what it owns | what it never does |
+//! |---|---|---|
+//! | [`gateway`] | sockets, REST, admission | decide anything about chat |
+//! | [`protocol`] | frames, error codes, close codes | know a socket or a store |
+//! | [`auth`] | tokens and passwords | know a connection |
+//! | [`session`] | what a connection may do; pure | wait, or look at a clock |
+//! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
+//! | [`hub`] | delivery in order, once | write to a socket |
+//! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
+//! | [`drain`] | leaving without a stampede | |
+//!
+//! [`node`] puts them together, [`admin`] and [`stats`] tell how it goes.
+
+pub mod admin;
+pub mod auth;
 pub mod bus;
+pub mod drain;
 pub mod event;
+pub mod gateway;
+pub mod health;
 pub mod hub;
+pub mod node;
 pub mod protocol;
+pub mod session;
+pub mod stats;
 pub mod store;
+
+pub use node::{Identity, Node, StartError};

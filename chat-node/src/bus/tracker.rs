@@ -88,7 +88,11 @@ mod tests {
         let (mut tracker, now) = (Tracker::default(), Instant::now());
         let told: Vec<_> = [4, 5, 7, 8].map(|number| tracker.message(&sender(1), TOPIC, number, now)).into();
         assert_eq!(told, [None, None, Some(Scope::Shard(7)), None]);
-        assert_eq!(tracker.message(&sender(1), Topic::Members, 2, now), Some(Scope::Memberships), "a known node begins at 1");
+        assert_eq!(
+            tracker.message(&sender(1), Topic::Members, 2, now),
+            Some(Scope::Memberships),
+            "a known node begins at 1"
+        );
         assert_eq!(tracker.message(&sender(2), TOPIC, 9, now), None, "another run is another sender");
     }
 

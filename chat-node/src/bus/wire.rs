@@ -93,7 +93,8 @@ mod tests {
     fn a_message_is_read_back() {
         let numbers = BTreeMap::from([(Topic::Members, 3), (Topic::Room(7), 9)]);
         let sender = Sender { node: "demo-0".into(), run: 1 };
-        let text = serde_json::to_string(&Message { sender, body: Body::Heartbeat { numbers: numbers.clone() } }).unwrap();
+        let text =
+            serde_json::to_string(&Message { sender, body: Body::Heartbeat { numbers: numbers.clone() } }).unwrap();
         let Body::Heartbeat { numbers: read } = serde_json::from_str::<Message>(&text).unwrap().body else { panic!() };
         assert_eq!(read, numbers);
     }

@@ -160,7 +160,8 @@ pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiv
         let ready: Vec<Uuid> = due.iter().filter(|(_, at)| **at <= now).map(|(room, _)| *room).collect();
         for room in ready {
             due.remove(&room);
-            let Some(head) = hub.with_feed(room, |feed| feed.is_lacking().then(|| feed.head())).flatten().flatten() else {
+            let Some(head) = hub.with_feed(room, |feed| feed.is_lacking().then(|| feed.head())).flatten().flatten()
+            else {
                 continue;
             };
             metrics::counter!("chat_gap_reads_total").increment(1);

@@ -20,8 +20,8 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-pub use self::outbound::{Drained, Notice, Outbound};
 use self::feed::{Feed, Place};
+pub use self::outbound::{Drained, Notice, Outbound};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
     event::{Event, Membership, Room, User},
@@ -136,7 +136,8 @@ impl Hub {
             Scope::Shard(shard) => usize::from(shard)..usize::from(shard) + 1,
             Scope::Memberships => 0..0,
         };
-        let resident: Vec<Uuid> = shards.flat_map(|shard| self.rooms[shard].lock().keys().copied().collect::<Vec<_>>()).collect();
+        let resident: Vec<Uuid> =
+            shards.flat_map(|shard| self.rooms[shard].lock().keys().copied().collect::<Vec<_>>()).collect();
         for rooms in resident.chunks(ROOMS_AT_ONCE) {
             self.hear(&self.store.heads(rooms).await?);
         }

@@ -1,0 +1,72 @@
+//! The admin port: probes, metrics and `/status`. Not for clients.
+//!
+//! Liveness never looks at a dependency, and readiness only at whether the node can take a connection, so that an outage of the
+//! database does not evict every node.
+
+use std::sync::{Arc, atomic::Ordering::Relaxed};
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use crds::node_status::{Dependency, NodeStatus};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::time::Instant;
+
+use crate::{drain::Drain, gateway::Gateway, health::Health};
+
+/// What the admin port tells of.
+pub struct Admin {
+    /// The gateway, once the store is ready.
+    pub gateway: Arc<Gateway>,
+    /// The drain.
+    pub drain: Arc<Drain>,
+    /// State of the dependencies.
+    pub health: Arc<Health>,
+    /// Metrics.
+    pub metrics: PrometheusHandle,
+    /// The revision of the pod; empty outside Kubernetes.
+    pub revision: String,
+    /// When the process started.
+    pub started: Instant,
+}
+
+/// The routes.
+pub fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "alive\n" }))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(|State(admin): State<Arc<Admin>>| async move { admin.metrics.render() }))
+        .route("/status", get(|State(admin): State<Arc<Admin>>| async move { Json(status(&admin)) }))
+        .with_state(admin)
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
+    if admin.drain.has_begun() {
+        (StatusCode::SERVICE_UNAVAILABLE, "draining\n")
+    } else if !admin.health.is_migrated() {
+        (StatusCode::SERVICE_UNAVAILABLE, "waiting for the database\n")
+    } else {
+        (StatusCode::OK, "ready\n")
+    }
+}
+
+fn status(admin: &Admin) -> NodeStatus {
+    let gateway = &admin.gateway;
+    let stats = &gateway.stats;
+    NodeStatus {
+        node: gateway.node.clone(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        revision: admin.revision.clone(),
+        uptime_seconds: admin.started.elapsed().as_secs(),
+        connections: stats.connections.load(Relaxed),
+        rooms_resident: gateway.hub.rooms_resident() as u64,
+        store: Dependency { kind: gateway.store.kind().into(), up: admin.health.is_store_up() },
+        bus: Dependency { kind: gateway.bus.kind().into(), up: gateway.bus.is_up() },
+        sends: stats.sends.load(Relaxed),
+        sends_committed: stats.committed.load(Relaxed),
+        sends_failed: stats.failed.load(Relaxed),
+        deliveries: gateway.hub.deliveries(),
+        ack_latency: stats.ack_latency(),
+        resumes: stats.resumes(),
+        slow_consumers: stats.slow_consumers.load(Relaxed),
+        drain: admin.drain.report(),
+    }
+}

@@ -1,0 +1,233 @@
+//! Admission: how many connections an address may have, and how fast it may make them.
+//!
+//! Pure, with the time given. A sliding window counts an address's new connections; one that keeps exceeding it is shut out for a
+//! while, so that refusing it costs nothing.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use crds::node_config::Addresses;
+
+use crate::protocol::ClientType;
+
+/// Why an address is refused. Labels of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Refusal {
+    /// It has as many connections as it may.
+    TooManyConnections,
+    /// It makes connections too fast.
+    TooFast,
+    /// It kept exceeding the limits.
+    ShutOut,
+}
+
+impl Refusal {
+    /// The label.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Refusal::TooManyConnections => "address_connections",
+            Refusal::TooFast => "address_rate",
+            Refusal::ShutOut => "address_shut_out",
+        }
+    }
+}
+
+#[derive(Default)]
+struct Address {
+    /// Connections by the type that their client named; `None` until it did.
+    open: HashMap<Option<ClientType>, usize>,
+    /// When the connections of the window were made.
+    made: VecDeque<Instant>,
+    /// When the refusals of the window happened.
+    refused: VecDeque<Instant>,
+    shut_out_until: Option<Instant>,
+}
+
+/// Keeps the counts of all addresses.
+pub(super) struct Admission {
+    limits: Addresses,
+    addresses: HashMap<IpAddr, Address>,
+    swept: Option<Instant>,
+}
+
+impl Admission {
+    /// Nobody is here yet.
+    pub(super) fn new(limits: Addresses) -> Self {
+        Admission { limits, addresses: HashMap::new(), swept: None }
+    }
+
+    /// A new connection, whose client has not named its type: the stricter limit holds for all such.
+    ///
+    /// # Errors
+    /// The refusal.
+    pub(super) fn admit(&mut self, ip: IpAddr, now: Instant) -> Result<(), Refusal> {
+        if !self.limits.enforced {
+            return Ok(());
+        }
+        self.sweep(now);
+        let window = Duration::from_secs(self.limits.window_seconds);
+        let strictest = self.limits.web_connections_max.min(self.limits.mobile_connections_max);
+        let most = self.limits.web_connections_max.max(self.limits.mobile_connections_max);
+        let address = self.addresses.entry(ip).or_default();
+        if address.shut_out_until.is_some_and(|until| now < until) {
+            return Err(Refusal::ShutOut);
+        }
+        forget(&mut address.made, now, window);
+        let unnamed = address.open.get(&None).copied().unwrap_or(0);
+        let all: usize = address.open.values().sum();
+        let refusal = if address.made.len() >= self.limits.new_connections_max {
+            Refusal::TooFast
+        } else if unnamed >= strictest || all >= most {
+            Refusal::TooManyConnections
+        } else {
+            address.made.push_back(now);
+            *address.open.entry(None).or_default() += 1;
+            return Ok(());
+        };
+        self.refuse(ip, now);
+        Err(refusal)
+    }
+
+    /// A connection's client has named its type.
+    ///
+    /// # Errors
+    /// The refusal; the connection still counts until it is [left](Self::leave).
+    pub(super) fn identify(&mut self, ip: IpAddr, client: ClientType, now: Instant) -> Result<(), Refusal> {
+        if !self.limits.enforced {
+            return Ok(());
+        }
+        let most = match client {
+            ClientType::Web => self.limits.web_connections_max,
+            ClientType::Mobile => self.limits.mobile_connections_max,
+        };
+        let Some(address) = self.addresses.get_mut(&ip) else { return Ok(()) };
+        if address.open.get(&Some(client)).copied().unwrap_or(0) >= most {
+            self.refuse(ip, now);
+            return Err(Refusal::TooManyConnections);
+        }
+        lower(&mut address.open, None);
+        *address.open.entry(Some(client)).or_default() += 1;
+        Ok(())
+    }
+
+    /// A connection has ended; `client` is what it was identified as.
+    pub(super) fn leave(&mut self, ip: IpAddr, client: Option<ClientType>) {
+        if let Some(address) = self.addresses.get_mut(&ip) {
+            lower(&mut address.open, client);
+        }
+    }
+
+    fn refuse(&mut self, ip: IpAddr, now: Instant) {
+        let window = Duration::from_secs(self.limits.window_seconds);
+        let address = self.addresses.entry(ip).or_default();
+        forget(&mut address.refused, now, window);
+        address.refused.push_back(now);
+        if address.refused.len() > self.limits.refusals_max {
+            address.refused.clear();
+            address.shut_out_until = Some(now + Duration::from_secs(self.limits.shut_out_seconds));
+        }
+    }
+
+    /// Forgets addresses that have nothing to remember, once a window.
+    fn sweep(&mut self, now: Instant) {
+        let window = Duration::from_secs(self.limits.window_seconds);
+        if self.swept.is_some_and(|swept| now < swept + window) {
+            return;
+        }
+        self.swept = Some(now);
+        self.addresses.retain(|_, address| {
+            forget(&mut address.made, now, window);
+            forget(&mut address.refused, now, window);
+            let shut_out = address.shut_out_until.is_some_and(|until| now < until);
+            shut_out || !address.open.is_empty() || !address.made.is_empty() || !address.refused.is_empty()
+        });
+    }
+}
+
+fn forget(times: &mut VecDeque<Instant>, now: Instant, window: Duration) {
+    while times.front().is_some_and(|time| now.duration_since(*time) >= window) {
+        times.pop_front();
+    }
+}
+
+fn lower(open: &mut HashMap<Option<ClientType>, usize>, client: Option<ClientType>) {
+    if let Some(count) = open.get_mut(&client) {
+        *count -= 1;
+        if *count == 0 {
+            open.remove(&client);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+    const OTHER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+    fn admission() -> Admission {
+        Admission::new(Addresses {
+            web_connections_max: 3,
+            mobile_connections_max: 2,
+            new_connections_max: 5,
+            window_seconds: 60,
+            refusals_max: 2,
+            shut_out_seconds: 300,
+            ..Addresses::default()
+        })
+    }
+
+    #[test]
+    fn the_stricter_limit_holds_until_a_client_says_what_it_is() {
+        let (mut admission, now) = (admission(), Instant::now());
+        assert_eq!(admission.admit(IP, now), Ok(()));
+        assert_eq!(admission.admit(IP, now), Ok(()));
+        assert_eq!(admission.admit(IP, now), Err(Refusal::TooManyConnections));
+        assert_eq!(admission.identify(IP, ClientType::Web, now), Ok(()));
+        assert_eq!(admission.admit(IP, now), Ok(()));
+        assert_eq!(admission.admit(OTHER, now), Ok(()), "addresses do not share");
+    }
+
+    #[test]
+    fn each_type_has_its_own_limit_and_leaving_makes_room() {
+        let (mut admission, now) = (admission(), Instant::now());
+        for _ in 0..2 {
+            admission.admit(IP, now).unwrap();
+            admission.identify(IP, ClientType::Mobile, now).unwrap();
+        }
+        admission.admit(IP, now).unwrap();
+        assert_eq!(admission.identify(IP, ClientType::Mobile, now), Err(Refusal::TooManyConnections));
+        admission.leave(IP, Some(ClientType::Mobile));
+        assert_eq!(admission.identify(IP, ClientType::Mobile, now), Ok(()));
+    }
+
+    #[test]
+    fn the_window_slides_and_persistence_shuts_out() {
+        let (mut admission, start) = (admission(), Instant::now());
+        let at = |seconds| start + Duration::from_secs(seconds);
+        for second in 0..5 {
+            admission.admit(IP, at(second)).unwrap();
+            admission.leave(IP, None);
+        }
+        assert_eq!(admission.admit(IP, at(59)), Err(Refusal::TooFast));
+        assert_eq!(admission.admit(IP, at(60)), Ok(()), "the first one left the window");
+        admission.leave(IP, None);
+        assert_eq!(admission.admit(IP, at(60)), Err(Refusal::TooFast));
+        assert_eq!(admission.admit(IP, at(60)), Err(Refusal::TooFast));
+        assert_eq!(admission.admit(IP, at(200)), Err(Refusal::ShutOut));
+        assert_eq!(admission.admit(IP, at(361)), Ok(()));
+    }
+
+    #[test]
+    fn addresses_without_anything_to_remember_are_forgotten() {
+        let (mut admission, start) = (admission(), Instant::now());
+        admission.admit(IP, start).unwrap();
+        admission.leave(IP, None);
+        admission.admit(OTHER, start + Duration::from_secs(61)).unwrap();
+        assert_eq!(admission.addresses.len(), 1);
+    }
+}

@@ -1,0 +1,315 @@
+//! One connection: carries its session's effects out, and brings back what came of them.
+//!
+//! One task per connection does everything for it: it reads, writes, waits for requests and watches the clock. It decides nothing.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use axum::extract::ws::{CloseFrame, Message, WebSocket};
+use futures::{
+    FutureExt, SinkExt, StreamExt,
+    future::BoxFuture,
+    stream::{FuturesUnordered, SplitSink, SplitStream},
+};
+use tokio::time::{Instant, sleep_until, timeout};
+use uuid::Uuid;
+
+use super::{Admitted, Gateway, now_ms};
+use crate::{
+    event::User,
+    hub::{ConnectionId, Drained, Outbound},
+    protocol::{ClientType, CloseReason, Code, decode},
+    session::{Effect, Input, Now, Outcome, Request, Session},
+    store::{Answer, Changed, StoreError},
+};
+
+/// How long a write may block before the client counts as gone.
+const WRITE_SECONDS_MAX: Duration = Duration::from_secs(10);
+
+/// How long the client has to answer a close frame.
+const CLOSE_SECONDS_MAX: Duration = Duration::from_secs(2);
+
+pub(super) struct Connection {
+    gateway: Arc<Gateway>,
+    id: ConnectionId,
+    session: Session,
+    outbound: Arc<Outbound>,
+    admitted: Admitted,
+    /// Whose connection the hub knows it as.
+    entered: Option<User>,
+    client: ClientType,
+    /// Requests under way; each brings an input.
+    requests: FuturesUnordered<BoxFuture<'static, Input>>,
+    /// Rooms that are being caught up with.
+    following: FuturesUnordered<BoxFuture<'static, ()>>,
+    began: Instant,
+    heard: Instant,
+    pinged: Instant,
+}
+
+/// Why the loop ended: a reason of ours, or `None` when the client left.
+type Ended = Option<CloseReason>;
+
+impl Connection {
+    pub(super) fn new(gateway: Arc<Gateway>, admitted: Admitted, token: Option<String>) -> Self {
+        let limits = &gateway.config.limits;
+        let id = ConnectionId(gateway.next.fetch_add(1, Ordering::Relaxed));
+        let outbound = Arc::new(Outbound::new(limits.queue_frames_max, limits.queue_bytes_max));
+        gateway.open.lock().insert(id, outbound.clone());
+        gateway.stats.opened();
+        let now = Instant::now();
+        Connection {
+            id,
+            session: Session::new(&gateway.node, gateway.session_limits(), token),
+            outbound,
+            admitted,
+            entered: None,
+            client: ClientType::default(),
+            requests: FuturesUnordered::new(),
+            following: FuturesUnordered::new(),
+            began: now,
+            heard: now,
+            pinged: now,
+            gateway,
+        }
+    }
+
+    pub(super) async fn run(mut self, socket: WebSocket) {
+        let (mut sink, mut stream) = socket.split();
+        let ended = self.serve(&mut sink, &mut stream).await;
+        self.gateway.open.lock().remove(&self.id);
+        if let Some(user) = &self.entered {
+            self.gateway.hub.exit(user, self.id, self.session.rooms());
+        }
+        self.following.clear();
+        self.gateway.stats.closed(ended);
+        if let Some(reason) = ended {
+            let _ = timeout(CLOSE_SECONDS_MAX, goodbye(reason, &mut sink, &mut stream)).await;
+        }
+    }
+
+    async fn serve(&mut self, sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitStream<WebSocket>) -> Ended {
+        let outstanding_max = self.gateway.config.limits.requests_outstanding_max;
+        loop {
+            let reads = self.requests.len() < outstanding_max;
+            let deadline = self.next_deadline();
+            tokio::select! {
+                message = stream.next(), if reads => match message {
+                    Some(Ok(message)) => {
+                        self.heard = Instant::now();
+                        if !self.receive(message) {
+                            return None;
+                        }
+                    }
+                    Some(Err(error)) => return is_too_large(&error).then_some(CloseReason::TooLarge),
+                    None => return None,
+                },
+                Some(input) = self.requests.next() => self.handle(input),
+                Some(()) = self.following.next() => {}
+                () = self.outbound.filled() => {
+                    let Drained { frames, notices, close } = self.outbound.drain();
+                    for notice in notices {
+                        self.handle(Input::Notice(notice));
+                    }
+                    if !frames.is_empty() {
+                        match timeout(WRITE_SECONDS_MAX, write(sink, frames)).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(_)) => return None,
+                            Err(_) => return Some(CloseReason::SlowConsumer),
+                        }
+                    }
+                    if close.is_some() {
+                        return close;
+                    }
+                }
+                () = sleep_until(deadline) => {
+                    if let Some(reason) = self.overdue() {
+                        return Some(reason);
+                    }
+                    if self.pinged.max(self.heard).elapsed() >= self.ping_after() {
+                        self.pinged = Instant::now();
+                        match timeout(WRITE_SECONDS_MAX, sink.send(Message::Ping(Default::default()))).await {
+                            Ok(Ok(())) => {}
+                            Ok(Err(_)) | Err(_) => return None,
+                        }
+                    }
+                    self.handle(Input::Tick);
+                }
+            }
+        }
+    }
+
+    /// Takes a message; `false` when the client closes.
+    fn receive(&mut self, message: Message) -> bool {
+        match message {
+            Message::Text(text) => self.handle(Input::Frame(decode(&text))),
+            Message::Binary(_) => self.handle(Input::NotText),
+            Message::Close(_) => return false,
+            Message::Ping(_) | Message::Pong(_) => {}
+        }
+        true
+    }
+
+    fn handle(&mut self, input: Input) {
+        let tokens = &self.gateway.tokens;
+        let verify = |token: &str, now| tokens.verify(token, now);
+        for effect in self.session.handle(input, Now { ms: now_ms() }, &verify) {
+            self.carry_out(effect);
+        }
+    }
+
+    fn carry_out(&mut self, effect: Effect) {
+        match effect {
+            Effect::Reply(frame) => self.outbound.push(frame),
+            Effect::Close(reason) => self.outbound.close(reason, None),
+            Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
+            Effect::Arrive { user, client, outbox } => self.arrive(user, client, outbox),
+            Effect::Follow(positions) => {
+                let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
+                self.following.push(following.boxed());
+            }
+            Effect::Unfollow(room) => self.gateway.hub.unfollow(room, self.id),
+            Effect::Append { id, append } => {
+                self.gateway.stats.send();
+                let n = append.n;
+                let arrived = Instant::now();
+                // The queue keeps the order in which sends are put in; only the answers are waited for side by side.
+                let answer = self.gateway.writer.append(crate::store::Append { event: Uuid::now_v7(), ..append });
+                let stats = self.gateway.stats.clone();
+                self.requests.push(
+                    async move {
+                        let answer = match answer {
+                            Ok(answer) => answer.await.unwrap_or(Err(Code::Unavailable)),
+                            Err(code) => Err(code),
+                        };
+                        match &answer {
+                            Ok(Answer::Committed { .. }) => stats.committed(arrived.elapsed()),
+                            Err(_) => stats.failed(),
+                            Ok(_) => {}
+                        }
+                        Input::Done(Outcome::Sent { id, n, answer })
+                    }
+                    .boxed(),
+                );
+            }
+            Effect::Ask(request) => {
+                let gateway = self.gateway.clone();
+                self.requests.push(async move { Input::Done(ask(&gateway, request).await) }.boxed());
+            }
+        }
+    }
+
+    fn arrive(&mut self, user: User, client: ClientType, outbox: Option<Uuid>) {
+        if let Err(refusal) = self.admitted.identify(client) {
+            metrics::counter!("chat_refusals_total", "reason" => refusal.as_str()).increment(1);
+            self.outbound.close(CloseReason::TooMany, None);
+            return;
+        }
+        self.client = client;
+        // First the hub, then the store: a membership that changes in between is told by one of them.
+        self.gateway.hub.enter(&user, self.id, &self.outbound);
+        self.entered = Some(user.clone());
+        let store = self.gateway.store.clone();
+        let arrive =
+            async move { Input::Arrived(store.arrive(&user, outbox, now_ms()).await.map_err(|error| code(&error))) };
+        self.requests.push(arrive.boxed());
+    }
+
+    fn ping_after(&self) -> Duration {
+        Duration::from_secs(self.gateway.config.limits.ping_seconds)
+    }
+
+    fn idle_after(&self) -> Duration {
+        let limits = &self.gateway.config.limits;
+        Duration::from_secs(match self.client {
+            ClientType::Web => limits.web_idle_seconds,
+            ClientType::Mobile => limits.mobile_idle_seconds,
+        })
+    }
+
+    fn hello_by(&self) -> Option<Instant> {
+        let hello = Duration::from_secs(self.gateway.config.limits.hello_seconds);
+        (!self.session.is_identified()).then(|| self.began + hello)
+    }
+
+    fn next_deadline(&self) -> Instant {
+        let ping = self.pinged.max(self.heard) + self.ping_after();
+        let idle = self.heard + self.idle_after();
+        self.hello_by().into_iter().fold(ping.min(idle), Instant::min)
+    }
+
+    fn overdue(&self) -> Option<CloseReason> {
+        if self.hello_by().is_some_and(|by| by <= Instant::now()) {
+            return Some(CloseReason::NoHello);
+        }
+        (self.heard.elapsed() >= self.idle_after()).then_some(CloseReason::Idle)
+    }
+}
+
+/// Asks the store, and publishes what changed.
+async fn ask(gateway: &Gateway, request: Request) -> Outcome {
+    let store = &gateway.store;
+    let publish = |result: Result<Changed, StoreError>| match result {
+        Ok(changed) => {
+            gateway.publish(&changed);
+            Ok(changed)
+        }
+        Err(error) => Err(code(&error)),
+    };
+    match request {
+        Request::CreateRoom { id, user, name } => {
+            Outcome::Entered { id, result: publish(store.create_room(&user, &name, now_ms()).await) }
+        }
+        Request::Join { id, user, room } => {
+            Outcome::Entered { id, result: publish(store.join(&user, &room, now_ms()).await) }
+        }
+        Request::Direct { id, user, other } => {
+            Outcome::Entered { id, result: publish(store.direct(&user, &other, now_ms()).await) }
+        }
+        Request::Leave { id, user, room } => {
+            Outcome::Left { id, room, result: publish(store.leave(&user, room, now_ms()).await) }
+        }
+        Request::History { id, room, range, limit } => {
+            let result = store.page(room, range, limit).await.map_err(|error| code(&error));
+            Outcome::Read { id, room, result }
+        }
+    }
+}
+
+fn code(error: &StoreError) -> Code {
+    if !matches!(error, StoreError::Refused(_)) {
+        tracing::warn!(%error, "a request failed");
+    }
+    error.code()
+}
+
+/// Writes frames in one go.
+async fn write(
+    sink: &mut SplitSink<WebSocket, Message>,
+    frames: impl IntoIterator<Item = axum::extract::ws::Utf8Bytes>,
+) -> Result<(), axum::Error> {
+    for frame in frames {
+        sink.feed(Message::Text(frame)).await?;
+    }
+    sink.flush().await
+}
+
+/// Says why the connection ends, and waits for the client to have heard it.
+async fn goodbye(
+    reason: CloseReason,
+    sink: &mut SplitSink<WebSocket, Message>,
+    stream: &mut SplitStream<WebSocket>,
+) -> Result<(), axum::Error> {
+    let frame = CloseFrame { code: reason.status(), reason: reason.as_str().into() };
+    sink.send(Message::Close(Some(frame))).await?;
+    while let Some(Ok(_)) = stream.next().await {}
+    Ok(())
+}
+
+fn is_too_large(error: &axum::Error) -> bool {
+    use axum_tungstenite::Error;
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
+    matches!(source, Some(Error::Capacity(_)))
+}

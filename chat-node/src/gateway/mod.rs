@@ -1,0 +1,232 @@
+//! The gateway: the edge where clients arrive, over WebSocket and REST.
+//!
+//! Owns the listening socket's routes, admission and the list of open connections. It decides nothing about chat: that is the
+//! [session](crate::session)'s.
+
+mod accounts;
+mod admission;
+mod connection;
+
+use std::{
+    collections::HashMap,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Instant, SystemTime},
+};
+
+use axum::{
+    Router,
+    extract::{ConnectInfo, DefaultBodyLimit, State, WebSocketUpgrade},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{any, post},
+};
+use crds::NodeConfig;
+use parking_lot::Mutex;
+
+use self::{admission::Admission, connection::Connection};
+use crate::{
+    auth::{Passwords, Tokens},
+    bus::Bus,
+    hub::{ConnectionId, Hub, Outbound},
+    protocol::{LimitsFrame, SUBPROTOCOL},
+    session::SessionLimits,
+    stats::Stats,
+    store::{Changed, SharedStore, Writer},
+};
+
+/// Bytes of a REST request's body.
+const BODY_BYTES_MAX: usize = 16 * 1024;
+
+/// Buffers of one connection. Small, because most connections are idle; a larger frame grows them for its time.
+const READ_BUFFER_BYTES: usize = 2 * 1024;
+const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What all connections of a node share.
+pub struct Gateway {
+    /// The node's name.
+    pub node: String,
+    /// The configuration.
+    pub config: NodeConfig,
+    /// Room logs.
+    pub store: SharedStore,
+    /// Group commit.
+    pub writer: Writer,
+    /// Delivery.
+    pub hub: Arc<Hub>,
+    /// Other nodes.
+    pub bus: Bus,
+    /// Tokens.
+    pub tokens: Tokens,
+    /// Passwords.
+    pub passwords: Passwords,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    admission: Mutex<Admission>,
+    open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
+    next: AtomicU64,
+    closed_to_new: AtomicBool,
+}
+
+/// The parts that a gateway is made of.
+pub struct Parts {
+    /// See [`Gateway::node`].
+    pub node: String,
+    /// See [`Gateway::config`].
+    pub config: NodeConfig,
+    /// See [`Gateway::store`].
+    pub store: SharedStore,
+    /// See [`Gateway::writer`].
+    pub writer: Writer,
+    /// See [`Gateway::hub`].
+    pub hub: Arc<Hub>,
+    /// See [`Gateway::bus`].
+    pub bus: Bus,
+    /// See [`Gateway::tokens`].
+    pub tokens: Tokens,
+    /// See [`Gateway::stats`].
+    pub stats: Arc<Stats>,
+}
+
+impl Gateway {
+    /// A gateway without connections.
+    pub fn new(parts: Parts) -> Arc<Gateway> {
+        let Parts { node, config, store, writer, hub, bus, tokens, stats } = parts;
+        let admission = Mutex::new(Admission::new(config.addresses.clone()));
+        Arc::new(Gateway {
+            node,
+            config,
+            store,
+            writer,
+            hub,
+            bus,
+            tokens,
+            passwords: Passwords::default(),
+            stats,
+            admission,
+            open: Mutex::default(),
+            next: AtomicU64::new(1),
+            closed_to_new: AtomicBool::new(false),
+        })
+    }
+
+    /// The routes for clients.
+    pub fn router(self: &Arc<Self>) -> Router {
+        Router::new()
+            .route("/ws", any(upgrade))
+            .route("/api/v1/accounts", post(accounts::register))
+            .route("/api/v1/login", post(accounts::login))
+            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+            .with_state(self.clone())
+    }
+
+    /// Refuses new connections from now on.
+    pub fn close_to_new(&self) {
+        self.closed_to_new.store(true, Ordering::Relaxed);
+    }
+
+    /// The queues of all open connections.
+    pub fn connections(&self) -> Vec<Arc<Outbound>> {
+        self.open.lock().values().cloned().collect()
+    }
+
+    /// Tells this node and others of changed memberships.
+    pub fn publish(&self, changed: &Changed) {
+        self.bus.publish_memberships(&changed.memberships);
+        self.bus.publish_events(&changed.events);
+        for membership in &changed.memberships {
+            self.hub.change(membership);
+        }
+        self.hub.deliver(changed.events.iter().cloned());
+    }
+
+    fn session_limits(&self) -> SessionLimits {
+        let limits = &self.config.limits;
+        let told = LimitsFrame {
+            text_bytes: limits.text_bytes_max,
+            outstanding: limits.requests_outstanding_max,
+            history_events: limits.history_events_max,
+        };
+        SessionLimits { told, replay_events_max: limits.replay_events_max }
+    }
+}
+
+/// `GET /ws`
+async fn upgrade(
+    State(gateway): State<Arc<Gateway>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    if gateway.closed_to_new.load(Ordering::Relaxed) {
+        return refuse("the node is leaving");
+    }
+    if gateway.open.lock().len() >= gateway.config.limits.connections_max {
+        metrics::counter!("chat_refusals_total", "reason" => "node_connections").increment(1);
+        return refuse("the node has as many connections as it may");
+    }
+    let ip = peer.ip().to_canonical();
+    if let Err(refusal) = gateway.admission.lock().admit(ip, Instant::now()) {
+        metrics::counter!("chat_refusals_total", "reason" => refusal.as_str()).increment(1);
+        return (
+            StatusCode::TOO_MANY_REQUESTS,
+            [(header::RETRY_AFTER, "10")],
+            "too many connections from your address\n",
+        )
+            .into_response();
+    }
+    let admitted = Admitted { gateway: gateway.clone(), ip, client: None };
+    let token = bearer(&headers);
+    let frame_bytes_max = gateway.config.limits.frame_bytes_max;
+    upgrade
+        .protocols([SUBPROTOCOL])
+        .read_buffer_size(READ_BUFFER_BYTES)
+        .write_buffer_size(WRITE_BUFFER_BYTES)
+        .max_frame_size(frame_bytes_max)
+        .max_message_size(frame_bytes_max)
+        .on_upgrade(move |socket| async move {
+            Connection::new(gateway, admitted, token).run(socket).await;
+        })
+}
+
+fn refuse(why: &'static str) -> Response {
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, "1")], format!("{why}\n")).into_response()
+}
+
+/// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
+fn bearer(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+/// A place among the connections of an address, given back when dropped.
+struct Admitted {
+    gateway: Arc<Gateway>,
+    ip: IpAddr,
+    client: Option<crate::protocol::ClientType>,
+}
+
+impl Admitted {
+    /// The client has named its type.
+    fn identify(&mut self, client: crate::protocol::ClientType) -> Result<(), admission::Refusal> {
+        self.gateway.admission.lock().identify(self.ip, client, Instant::now())?;
+        self.client = Some(client);
+        Ok(())
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.gateway.admission.lock().leave(self.ip, self.client);
+    }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

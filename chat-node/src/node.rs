@@ -1,0 +1,310 @@
+//! The node: puts the rooms together, and takes them apart in order.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use crds::{
+    NodeConfig, binding,
+    node_config::{self, Endpoint},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    sync::mpsc,
+    task::{JoinHandle, JoinSet},
+    time::{Instant, timeout},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    admin::{self, Admin},
+    auth::Tokens,
+    bus::{Bus, Incoming, Scope},
+    drain::{self, Drain},
+    gateway::{Gateway, Parts},
+    health::Health,
+    hub::Hub,
+    stats::Stats,
+    store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits, Writer},
+};
+
+/// Why a node does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A value of the configuration cannot be used.
+    #[error("{key}: {reason}")]
+    Config {
+        /// The key.
+        key: &'static str,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// An address cannot be listened on.
+    #[error("{key}: cannot listen on {address}: {source}")]
+    Listen {
+        /// The key.
+        key: &'static str,
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's reason.
+        source: io::Error,
+    },
+}
+
+fn refuse(key: &'static str, reason: impl ToString) -> StartError {
+    StartError::Config { key, reason: reason.to_string() }
+}
+
+/// What the environment tells a node about itself.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    /// Its name, unique among the nodes.
+    pub node: String,
+    /// The revision of its pod; empty outside Kubernetes.
+    pub revision: String,
+}
+
+/// A node that listens.
+pub struct Node {
+    gateway: Arc<Gateway>,
+    admin: Arc<Admin>,
+    writer: JoinHandle<()>,
+    clients: TcpListener,
+    admins: TcpListener,
+    /// Tasks that live as long as the node.
+    background: JoinSet<()>,
+}
+
+impl Node {
+    /// Opens what the configuration names. Dependencies that are away are waited for in the background.
+    ///
+    /// # Errors
+    /// Names the key that is to blame.
+    pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
+        let store = open_store(&config)?;
+        let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|why| refuse("auth.keyFile", why))?;
+        let (bus, incoming) = open_bus(&config, &identity.node)?;
+        let clients = listen("listen.client", config.listen.client).await?;
+        let admins = listen("listen.admin", config.listen.admin).await?;
+        let hub = Hub::new(store.clone(), bus.clone(), config.limits.ring_events);
+        let publish = {
+            let (hub, bus) = (hub.clone(), bus.clone());
+            Arc::new(move |events: Vec<crate::event::Event>| {
+                bus.publish_events(&events);
+                hub.deliver(events);
+            })
+        };
+        let limits = &config.limits;
+        let (writer, writing) = Writer::spawn(store.clone(), limits.append_batch_max, limits.append_queue_max, publish);
+        let health = Arc::new(Health::default());
+        let stats = Arc::new(Stats::default());
+        let node = identity.node;
+        let gateway = Gateway::new(Parts {
+            node,
+            config,
+            store: store.clone(),
+            writer,
+            hub: hub.clone(),
+            bus: bus.clone(),
+            tokens,
+            stats,
+        });
+        let admin = Arc::new(Admin {
+            gateway: gateway.clone(),
+            drain: Arc::new(Drain::default()),
+            health: health.clone(),
+            metrics,
+            revision: identity.revision,
+            started: Instant::now(),
+        });
+        let mut background = JoinSet::new();
+        if let Some(incoming) = incoming {
+            background.spawn(hear_bus(hub.clone(), incoming));
+        }
+        background.spawn(async move {
+            health.migrate(&store).await;
+            if let Some(hints) = store.hints().await {
+                tokio::spawn(hear_hints(hub.clone(), hints));
+            }
+            health.watch(store, bus, hub).await;
+        });
+        Ok(Node { gateway, admin, writer: writing, clients, admins, background })
+    }
+
+    /// Where clients connect.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn client_address(&self) -> io::Result<std::net::SocketAddr> {
+        self.clients.local_addr()
+    }
+
+    /// Where probes and metrics are.
+    ///
+    /// # Errors
+    /// The system's.
+    pub fn admin_address(&self) -> io::Result<std::net::SocketAddr> {
+        self.admins.local_addr()
+    }
+
+    /// Serves until `shutdown` is cancelled, then drains and closes everything in order: connections, queued sends, bus, store.
+    ///
+    /// # Errors
+    /// When a listening socket fails.
+    pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
+        let Node { gateway, admin, writer, clients, admins, mut background } = self;
+        let stop = CancellationToken::new();
+        let router = gateway.router().into_make_service_with_connect_info::<std::net::SocketAddr>();
+        let mut servers = JoinSet::new();
+        servers.spawn({
+            let stop = stop.clone();
+            async move { axum::serve(clients, router).with_graceful_shutdown(stop.cancelled_owned()).await }
+        });
+        let probes = tokio::spawn({
+            let router = admin::router(admin.clone());
+            async move { axum::serve(admins, router).await }
+        });
+        tokio::select! {
+            () = shutdown.cancelled() => {}
+            Some(ended) = servers.join_next() => {
+                return ended.unwrap_or_else(|error| Err(io::Error::other(error)));
+            }
+        }
+        let drain = gateway.config.drain.clone();
+        let flush = Duration::from_secs(drain.flush_seconds);
+        drain::run(&gateway, &admin.drain, &drain).await;
+        drain::wait_for_goodbyes(&gateway, flush).await;
+        stop.cancel();
+        background.abort_all();
+        let store = gateway.store.clone();
+        // The writer ends once nobody can give it sends any more and all that it has are answered.
+        drop((gateway, admin, servers));
+        probes.abort();
+        let _ = probes.await;
+        if timeout(flush, writer).await.is_err() {
+            tracing::warn!("some sends were not answered in time; their clients send them again");
+        }
+        store.close().await;
+        tracing::info!("drained");
+        Ok(())
+    }
+}
+
+async fn listen(key: &'static str, address: std::net::SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { key, address, source })
+}
+
+fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
+    let limits = StoreLimits {
+        rooms_per_user_max: config.limits.rooms_per_user_max,
+        members_per_room_max: config.limits.members_per_room_max,
+        outbox_results_kept: config.limits.outbox_results_kept,
+    };
+    Ok(match &config.store {
+        node_config::Store::Sqlite { path } => Arc::new(SqliteStore::new(path, limits)),
+        node_config::Store::Postgres { endpoint, pool_connections_max } => {
+            let key = "store.postgres.endpoint";
+            let url = endpoint_url(key, binding::Service::Postgres, endpoint)?;
+            let store = PostgresStore::new(&url, *pool_connections_max, limits).map_err(|why| refuse(key, why))?;
+            Arc::new(store)
+        }
+    })
+}
+
+fn open_bus(config: &NodeConfig, node: &str) -> Result<(Bus, Option<mpsc::Receiver<Incoming>>), StartError> {
+    match &config.bus {
+        node_config::Bus::InProcess {} => Ok((Bus::InProcess, None)),
+        node_config::Bus::Rabbitmq { endpoint } => {
+            let url = endpoint_url("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
+            let (bus, incoming) = Bus::rabbitmq(url, node);
+            Ok((bus, Some(incoming)))
+        }
+    }
+}
+
+/// The URL of an endpoint: given, or made of the files of a mounted Secret.
+fn endpoint_url(key: &'static str, service: binding::Service, endpoint: &Endpoint) -> Result<String, StartError> {
+    let folder = match endpoint {
+        Endpoint::Url(url) => return Ok(url.clone()),
+        Endpoint::Binding(folder) => folder,
+    };
+    let cannot_read = |error: io::Error| refuse(key, format!("cannot read {}: {error}", folder.display()));
+    let mut entries = BTreeMap::new();
+    for file in fs::read_dir(folder).map_err(cannot_read)? {
+        let file = file.map_err(cannot_read)?;
+        // A mounted Secret also has folders, whose names begin with two dots.
+        if let (Ok(name), true) = (file.file_name().into_string(), file.path().is_file()) {
+            entries.insert(name, fs::read(file.path()).map_err(cannot_read)?);
+        }
+    }
+    binding::connection_url(service, &entries).map_err(|why| refuse(key, format!("{}: {why}", folder.display())))
+}
+
+/// Reads the signing secret. A node on SQLite makes one beside its database the first time.
+fn signing_key(config: &NodeConfig) -> Result<Vec<u8>, StartError> {
+    let path = match (&config.auth.key_file, &config.store) {
+        (Some(path), _) => return read_key(path),
+        (None, node_config::Store::Sqlite { path }) => path.with_extension("key"),
+        (None, node_config::Store::Postgres { .. }) => return Err(refuse("auth.keyFile", "is needed")),
+    };
+    match make_key(&path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(refuse("auth.keyFile", format!("cannot make {}: {error}", path.display())))
+        }
+        _ => read_key(&path),
+    }
+}
+
+fn read_key(path: &PathBuf) -> Result<Vec<u8>, StartError> {
+    let key =
+        fs::read(path).map_err(|error| refuse("auth.keyFile", format!("cannot read {}: {error}", path.display())))?;
+    Ok(key.trim_ascii().to_vec())
+}
+
+fn make_key(path: &Path) -> io::Result<()> {
+    use std::{io::Write, os::unix::fs::OpenOptionsExt};
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    // Four random UUIDs have 61 random bytes.
+    let key: String = (0..4).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
+    file.write_all(key.as_bytes())
+}
+
+/// Passes on what other nodes tell.
+async fn hear_bus(hub: Arc<Hub>, mut incoming: mpsc::Receiver<Incoming>) {
+    while let Some(incoming) = incoming.recv().await {
+        match incoming {
+            Incoming::Events(events) => hub.deliver(events),
+            Incoming::Memberships(changes) => changes.iter().for_each(|change| hub.change(change)),
+            Incoming::Missed(scope) => recheck(&hub, scope).await,
+        }
+    }
+}
+
+/// Passes on what the store tells.
+async fn hear_hints(hub: Arc<Hub>, mut hints: mpsc::Receiver<Hint>) {
+    while let Some(hint) = hints.recv().await {
+        match hint {
+            Hint::Changed { heads, users } => {
+                hub.hear(&heads);
+                if !users.is_empty()
+                    && let Err(error) = hub.recheck_memberships(&users).await
+                {
+                    tracing::debug!(%error, "memberships cannot be read");
+                }
+            }
+            Hint::Missed => recheck(&hub, Scope::Everything).await,
+        }
+    }
+}
+
+/// Compares with the store. When that fails, the store was away, and listening to it begins anew with another look.
+async fn recheck(hub: &Hub, scope: Scope) {
+    if let Err(error) = hub.recheck(scope).await {
+        tracing::debug!(%error, "what may have been missed cannot be read yet");
+    }
+}

@@ -1,0 +1,459 @@
+//! A session: what one connection may do, and what is to be done about what it asks.
+//!
+//! Pure: `handle(input, now) -> effects`. It holds who the user is and which rooms the user is in; it waits for nothing, writes to
+//! nothing and has no clock. The gateway carries the effects out and brings what came of them back as inputs.
+
+use std::collections::{HashMap, HashSet};
+
+use axum::extract::ws::Utf8Bytes;
+use uuid::Uuid;
+
+use crate::{
+    auth::{Claims, TokenError},
+    event::{Membership, Room, Seq, User},
+    hub::Notice,
+    protocol::{
+        BadFrame, ClientFrame, ClientType, CloseReason, Code, Hello, HistoryRange, LimitsFrame, Position,
+        ResumeOutcome, RoomFrame, RoomReference, ServerFrame,
+    },
+    store::{Answer, Append, Arrival, Changed, Content, Page},
+};
+
+/// What a session needs of the configuration.
+#[derive(Clone, Debug)]
+pub struct SessionLimits {
+    /// Told to clients.
+    pub told: LimitsFrame,
+    /// Events that a resume replays for one room.
+    pub replay_events_max: usize,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A text frame arrived.
+    Frame(Result<ClientFrame, BadFrame>),
+    /// A frame arrived that is no text.
+    NotText,
+    /// The token of `hello` was checked and the user's rooms were read.
+    Arrived(Result<Arrival, Code>),
+    /// A request ended.
+    Done(Outcome),
+    /// The hub tells something.
+    Notice(Notice),
+    /// Time passed.
+    Tick,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
+pub enum Outcome {
+    /// A send.
+    Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
+    /// `create_room`, `join` or `direct`.
+    Entered { id: Option<u64>, result: Result<Changed, Code> },
+    /// `leave`.
+    Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
+    /// `history`.
+    Read { id: Option<u64>, room: Uuid, result: Result<Page, Code> },
+}
+
+/// Something to be done.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
+pub enum Effect {
+    /// Write a frame.
+    Reply(Utf8Bytes),
+    /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
+    Arrive { user: User, client: ClientType, outbox: Option<Uuid> },
+    /// Deliver these rooms' events from these positions on.
+    Follow(Vec<(Uuid, Seq)>),
+    /// Deliver this room's events no more.
+    Unfollow(Uuid),
+    /// Put a send into the log; comes back as [`Outcome::Sent`].
+    Append { id: Option<u64>, append: Append },
+    /// Ask the store; comes back as an [`Outcome`].
+    Ask(Request),
+    /// Close the connection after what was written.
+    Close(CloseReason),
+    /// Count how a room's resume went.
+    Resumed(ResumeOutcome),
+}
+
+/// Something to ask the store.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the requests of docs/protocol.md §3")]
+pub enum Request {
+    CreateRoom { id: Option<u64>, user: User, name: String },
+    Join { id: Option<u64>, user: User, room: RoomReference },
+    Leave { id: Option<u64>, user: User, room: Uuid },
+    Direct { id: Option<u64>, user: User, other: User },
+    History { id: Option<u64>, room: Uuid, range: HistoryRange, limit: usize },
+}
+
+/// A moment, as the gateway sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since 1970 UTC.
+    pub ms: i64,
+}
+
+impl Now {
+    fn seconds(self) -> u64 {
+        u64::try_from(self.ms / 1000).unwrap_or(0)
+    }
+}
+
+/// Checks a token at a time in seconds.
+pub type Verify<'a> = &'a dyn Fn(&str, u64) -> Result<Claims, TokenError>;
+
+enum State {
+    /// Nothing was said yet. A token may have come with the upgrade.
+    New { token: Option<String> },
+    /// `hello` was accepted; the store is asked.
+    Arriving { user: User, expires: u64, outbox: Option<Uuid>, resume: Vec<Position>, deferred: Vec<Notice> },
+    /// The user is here.
+    Here(Here),
+    /// The connection is closing.
+    Closed,
+}
+
+struct Here {
+    user: User,
+    expires: u64,
+    outbox: Option<Uuid>,
+    rooms: HashSet<Uuid>,
+    /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
+    /// before the room's events.
+    entering: usize,
+    deferred: Vec<Notice>,
+    /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
+    changed: HashMap<Uuid, i64>,
+}
+
+/// How old a list of all rooms can be when it arrives: longer than any statement may take.
+const LIST_AGE_MS_MAX: i64 = 15_000;
+
+/// One connection's session.
+pub struct Session {
+    state: State,
+    node: String,
+    limits: SessionLimits,
+}
+
+impl Session {
+    /// A session that waits for `hello`.
+    pub fn new(node: &str, limits: SessionLimits, token: Option<String>) -> Self {
+        Session { state: State::New { token }, node: node.to_owned(), limits }
+    }
+
+    /// The user, once identified.
+    pub fn user(&self) -> Option<&User> {
+        match &self.state {
+            State::Here(here) => Some(&here.user),
+            _ => None,
+        }
+    }
+
+    /// The rooms that are followed.
+    pub fn rooms(&self) -> impl Iterator<Item = Uuid> {
+        let rooms = if let State::Here(here) = &self.state { Some(&here.rooms) } else { None };
+        rooms.into_iter().flatten().copied()
+    }
+
+    /// Whether `hello` was said and not refused.
+    pub fn is_identified(&self) -> bool {
+        matches!(self.state, State::Arriving { .. } | State::Here(_))
+    }
+
+    /// Decides what to do.
+    pub fn handle(&mut self, input: Input, now: Now, verify: Verify<'_>) -> Vec<Effect> {
+        match input {
+            Input::Frame(Ok(ClientFrame::Hello(hello))) => self.hello(hello, now, verify),
+            Input::Frame(Ok(frame)) => self.request(frame, now),
+            Input::Frame(Err(bad)) => {
+                self.answer(ServerFrame::error_because(bad.id, bad.n, Code::BadFrame, bad.reason))
+            }
+            Input::NotText => {
+                self.answer(ServerFrame::error_because(None, None, Code::BadFrame, "send text frames".into()))
+            }
+            Input::Arrived(result) => self.arrived(result, now),
+            Input::Done(outcome) => self.done(outcome, now),
+            Input::Notice(notice) => self.notice(notice, now),
+            Input::Tick => self.tick(now),
+        }
+    }
+
+    fn hello(&mut self, hello: Hello, now: Now, verify: Verify<'_>) -> Vec<Effect> {
+        let State::New { token } = &mut self.state else {
+            return self.answer(ServerFrame::error(hello.id, None, Code::AlreadyIdentified));
+        };
+        let token = hello.token.or_else(|| token.take()).unwrap_or_default();
+        match verify(&token, now.seconds()) {
+            Ok(Claims { user, expires }) => {
+                let (client, outbox) = (hello.client, hello.outbox);
+                let (resume, deferred) = (hello.resume, Vec::new());
+                self.state = State::Arriving { user: user.clone(), expires, outbox, resume, deferred };
+                vec![Effect::Arrive { user, client, outbox }]
+            }
+            Err(TokenError::Bad) => self.end(hello.id, Code::BadToken, CloseReason::BadToken),
+            Err(TokenError::Expired) => self.end(hello.id, Code::TokenExpired, CloseReason::TokenExpired),
+        }
+    }
+
+    fn arrived(&mut self, result: Result<Arrival, Code>, now: Now) -> Vec<Effect> {
+        let State::Arriving { user, expires, outbox, resume, deferred } =
+            std::mem::replace(&mut self.state, State::Closed)
+        else {
+            return Vec::new();
+        };
+        let Arrival { rooms, outbox_last } = match result {
+            Ok(arrival) => arrival,
+            Err(code) => {
+                let error = ServerFrame::error(None, None, code).encode();
+                return vec![Effect::Reply(error), Effect::Close(CloseReason::TooMany)];
+            }
+        };
+        let mut effects = Vec::new();
+        let mut positions = Vec::with_capacity(rooms.len());
+        let mut frames = Vec::with_capacity(rooms.len());
+        for room in &rooms {
+            let given = resume.iter().find(|position| position.room == room.id);
+            let (outcome, from) = resumption(room, given, self.limits.replay_events_max);
+            effects.push(Effect::Resumed(outcome));
+            positions.push((room.id, from));
+            frames.push(RoomFrame::new(room, &user, Some(outcome)));
+        }
+        let welcome = ServerFrame::Welcome {
+            user: user.to_string(),
+            node: self.node.clone(),
+            outbox_last,
+            limits: self.limits.told.clone(),
+            rooms: frames,
+        };
+        effects.extend([Effect::Reply(welcome.encode()), Effect::Follow(positions)]);
+        let rooms = rooms.iter().map(|room| room.id).collect();
+        let mut here =
+            Here { user, expires, outbox, rooms, entering: 0, deferred: Vec::new(), changed: HashMap::new() };
+        deferred.into_iter().for_each(|notice| effects.extend(here.notice(notice, now)));
+        self.state = State::Here(here);
+        effects
+    }
+
+    fn request(&mut self, frame: ClientFrame, now: Now) -> Vec<Effect> {
+        let State::Here(here) = &mut self.state else {
+            return match (&self.state, frame) {
+                (State::New { .. }, frame) => self.end(frame_id(&frame), Code::NotIdentified, CloseReason::BadToken),
+                (_, frame) => self.answer(ServerFrame::error(frame_id(&frame), None, Code::NotIdentified)),
+            };
+        };
+        let user = here.user.clone();
+        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
+        match frame {
+            ClientFrame::Hello(_) => Vec::new(),
+            ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id }.encode())],
+            ClientFrame::Send { id, n, room, text } => here.send(id, n, room, text, now, &self.limits),
+            ClientFrame::CreateRoom { id, name } if !is_room_name(&name) => refuse(id, Code::BadName),
+            ClientFrame::CreateRoom { id, name } => here.enter(Request::CreateRoom { id, user, name }),
+            ClientFrame::Join { id, room } => here.enter(Request::Join { id, user, room }),
+            ClientFrame::Direct { id, user: other } if other.contains('\0') => refuse(id, Code::UnknownUser),
+            ClientFrame::Direct { id, user: other } => here.enter(Request::Direct { id, user, other: other.into() }),
+            ClientFrame::Leave { id, room } => vec![Effect::Ask(Request::Leave { id, user, room })],
+            ClientFrame::History { id, room, .. } if !here.rooms.contains(&room) => refuse(id, Code::NotAMember),
+            ClientFrame::History { id, room, range, limit } => {
+                let most = self.limits.told.history_events;
+                let limit = limit.unwrap_or(most).clamp(1, most);
+                vec![Effect::Ask(Request::History { id, room, range, limit })]
+            }
+        }
+    }
+
+    fn done(&mut self, outcome: Outcome, now: Now) -> Vec<Effect> {
+        let State::Here(here) = &mut self.state else { return Vec::new() };
+        match outcome {
+            Outcome::Sent { id, n, answer } => vec![Effect::Reply(sent(id, n, answer).encode())],
+            Outcome::Entered { id, result } => {
+                here.entering -= 1;
+                let mut effects = match result {
+                    Ok(changed) => here.gain(&changed.room, id, true, now),
+                    Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
+                };
+                if here.entering == 0 {
+                    for notice in std::mem::take(&mut here.deferred) {
+                        effects.extend(here.notice(notice, now));
+                    }
+                }
+                effects
+            }
+            Outcome::Left { id, room, result } => match result {
+                Ok(_) => here.lose(room, id, true, now),
+                Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
+            },
+            Outcome::Read { id, room, result } => {
+                let frame = match result {
+                    Ok(Page { epoch, events, more }) => ServerFrame::history(id, room, epoch, &events, more),
+                    Err(code) => ServerFrame::error(id, None, code),
+                };
+                vec![Effect::Reply(frame.encode())]
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
+        match &mut self.state {
+            State::Here(here) if here.entering == 0 => return here.notice(notice, now),
+            State::Here(Here { deferred, .. }) | State::Arriving { deferred, .. } => deferred.push(notice),
+            State::New { .. } | State::Closed => {}
+        }
+        Vec::new()
+    }
+
+    fn tick(&mut self, now: Now) -> Vec<Effect> {
+        match &self.state {
+            State::Here(here) if here.expires <= now.seconds() => {
+                self.end(None, Code::TokenExpired, CloseReason::TokenExpired)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn answer(&self, frame: ServerFrame) -> Vec<Effect> {
+        if matches!(self.state, State::Closed) { Vec::new() } else { vec![Effect::Reply(frame.encode())] }
+    }
+
+    fn end(&mut self, id: Option<u64>, code: Code, reason: CloseReason) -> Vec<Effect> {
+        // A user that is here keeps its rooms until the connection is gone.
+        if !matches!(self.state, State::Here(_)) {
+            self.state = State::Closed;
+        }
+        vec![Effect::Reply(ServerFrame::error(id, None, code).encode()), Effect::Close(reason)]
+    }
+}
+
+impl Here {
+    /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
+    fn send(&self, id: Option<u64>, n: i64, room: Uuid, text: String, now: Now, limits: &SessionLimits) -> Vec<Effect> {
+        let Some(outbox) = self.outbox else {
+            return vec![Effect::Reply(ServerFrame::error(id, Some(n), Code::OutboxMissing).encode())];
+        };
+        let content = if !self.rooms.contains(&room) {
+            Content::Refused(Code::NotAMember)
+        } else if text.len() > limits.told.text_bytes {
+            Content::Refused(Code::TextTooLong)
+        } else if text.contains('\0') {
+            Content::Refused(Code::BadText)
+        } else if text.trim().is_empty() {
+            Content::Refused(Code::EmptyText)
+        } else {
+            Content::Text(text)
+        };
+        let (sender, event) = (self.user.clone(), Uuid::nil());
+        vec![Effect::Append { id, append: Append { sender, outbox, n, room, content, event, time: now.ms } }]
+    }
+
+    fn enter(&mut self, request: Request) -> Vec<Effect> {
+        self.entering += 1;
+        vec![Effect::Ask(request)]
+    }
+
+    fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
+        match notice {
+            Notice::Changed(Membership { room, member: true, .. }) => self.gain(&room, None, false, now),
+            Notice::Changed(Membership { room, member: false, .. }) => self.lose(room.id, None, false, now),
+            Notice::All(rooms) => {
+                self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
+                let listed: HashSet<Uuid> = rooms.iter().map(|room| room.id).collect();
+                let lost: Vec<Uuid> =
+                    self.rooms.difference(&listed).filter(|room| !self.changed.contains_key(*room)).copied().collect();
+                let gained = rooms.iter().filter(|room| !self.changed.contains_key(&room.id)).collect::<Vec<_>>();
+                let mut effects = Vec::new();
+                lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, false, now)));
+                gained.into_iter().for_each(|room| effects.extend(self.gain(room, None, false, now)));
+                effects
+            }
+        }
+    }
+
+    /// The user is in a room now. Told when it is new or when it was asked for.
+    fn gain(&mut self, room: &Room, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
+        let new = self.rooms.insert(room.id);
+        let mut effects = Vec::new();
+        if new || asked {
+            let frame = ServerFrame::Room { id, room: RoomFrame::new(room, &self.user, None) };
+            effects.push(Effect::Reply(frame.encode()));
+        }
+        if new {
+            self.changed.insert(room.id, now.ms);
+            effects.push(Effect::Follow(vec![(room.id, room.head)]));
+        }
+        effects
+    }
+
+    fn lose(&mut self, room: Uuid, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
+        let had = self.rooms.remove(&room);
+        let mut effects = Vec::new();
+        if had {
+            self.changed.insert(room, now.ms);
+            effects.push(Effect::Unfollow(room));
+        }
+        if had || asked {
+            effects.push(Effect::Reply(ServerFrame::Left { id, room }.encode()));
+        }
+        effects
+    }
+}
+
+/// Where a room's events begin for a connection, given the position that its client has.
+fn resumption(room: &Room, given: Option<&Position>, replay_max: usize) -> (ResumeOutcome, Seq) {
+    match given {
+        None => (ResumeOutcome::Live, room.head),
+        Some(position) if position.epoch != room.epoch || position.seq > room.head || position.seq < 0 => {
+            (ResumeOutcome::Reset, room.head)
+        }
+        Some(position) if usize::try_from(room.head - position.seq).is_ok_and(|missed| missed > replay_max) => {
+            (ResumeOutcome::TooFar, room.head)
+        }
+        Some(position) => (ResumeOutcome::Replayed, position.seq),
+    }
+}
+
+fn sent(id: Option<u64>, n: i64, answer: Result<Answer, Code>) -> ServerFrame {
+    match answer {
+        Ok(Answer::Committed { event, .. }) => ServerFrame::Committed {
+            id,
+            n,
+            room: event.room,
+            epoch: event.epoch,
+            seq: event.seq,
+            event: event.id,
+            time: event.time,
+        },
+        Ok(Answer::Refused(code)) | Err(code) => ServerFrame::error(id, Some(n), code),
+        Ok(Answer::Forgotten) => ServerFrame::error(id, Some(n), Code::OutboxForgotten),
+        Ok(Answer::Gap { expected }) => match ServerFrame::error(id, Some(n), Code::OutboxGap) {
+            ServerFrame::Error(failure) => {
+                ServerFrame::Error(crate::protocol::Failure { expected: Some(expected), ..failure })
+            }
+            other => other,
+        },
+    }
+}
+
+fn frame_id(frame: &ClientFrame) -> Option<u64> {
+    match frame {
+        ClientFrame::Hello(hello) => hello.id,
+        ClientFrame::CreateRoom { id, .. }
+        | ClientFrame::Join { id, .. }
+        | ClientFrame::Leave { id, .. }
+        | ClientFrame::Direct { id, .. }
+        | ClientFrame::Send { id, .. }
+        | ClientFrame::History { id, .. }
+        | ClientFrame::Ping { id } => *id,
+    }
+}
+
+fn is_room_name(name: &str) -> bool {
+    const BYTES_MAX: usize = 80;
+    (1..=BYTES_MAX).contains(&name.len()) && !name.trim().is_empty() && !name.chars().any(char::is_control)
+}

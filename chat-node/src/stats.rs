@@ -1,0 +1,115 @@
+//! What a node counts: metrics for Prometheus, and the figures of its `/status`.
+//!
+//! Labels come from closed sets, never from users.
+
+use std::{
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    time::Duration,
+};
+
+use crds::node_status::{Quantiles, Resumes};
+use hdrhistogram::Histogram;
+use parking_lot::Mutex;
+
+use crate::protocol::{CloseReason, ResumeOutcome};
+
+/// Bounds and precision of latencies: a microsecond to a minute, two digits.
+const LATENCY_US_MAX: u64 = 60_000_000;
+const DIGITS: u8 = 2;
+
+/// Counters since the process started.
+pub struct Stats {
+    /// Open connections.
+    pub connections: AtomicU64,
+    /// Sends that arrived.
+    pub sends: AtomicU64,
+    /// Sends that were acknowledged as committed.
+    pub committed: AtomicU64,
+    /// Sends that failed for no fault of the client.
+    pub failed: AtomicU64,
+    /// Connections closed because they read too slowly.
+    pub slow_consumers: AtomicU64,
+    resumes: [AtomicU64; 3],
+    ack_latency: Mutex<Histogram<u64>>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        let histogram = Histogram::new_with_bounds(1, LATENCY_US_MAX, DIGITS).expect("the bounds are good");
+        Stats {
+            connections: AtomicU64::new(0),
+            sends: AtomicU64::new(0),
+            committed: AtomicU64::new(0),
+            failed: AtomicU64::new(0),
+            slow_consumers: AtomicU64::new(0),
+            resumes: Default::default(),
+            ack_latency: Mutex::new(histogram),
+        }
+    }
+}
+
+impl Stats {
+    /// A connection is open.
+    pub fn opened(&self) {
+        let open = self.connections.fetch_add(1, Relaxed) + 1;
+        metrics::gauge!("chat_connections").set(open as f64);
+        metrics::counter!("chat_connections_opened_total").increment(1);
+    }
+
+    /// A connection has ended.
+    pub fn closed(&self, reason: Option<CloseReason>) {
+        let open = self.connections.fetch_sub(1, Relaxed) - 1;
+        metrics::gauge!("chat_connections").set(open as f64);
+        let reason = reason.map_or("client", CloseReason::as_str);
+        metrics::counter!("chat_connections_closed_total", "reason" => reason).increment(1);
+        if reason == CloseReason::SlowConsumer.as_str() {
+            self.slow_consumers.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// A send arrived.
+    pub fn send(&self) {
+        self.sends.fetch_add(1, Relaxed);
+        metrics::counter!("chat_sends_total").increment(1);
+    }
+
+    /// A send was acknowledged as committed, so long after it arrived.
+    pub fn committed(&self, latency: Duration) {
+        self.committed.fetch_add(1, Relaxed);
+        metrics::counter!("chat_sends_committed_total").increment(1);
+        metrics::histogram!("chat_ack_latency_seconds").record(latency.as_secs_f64());
+        let us = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX);
+        self.ack_latency.lock().saturating_record(us);
+    }
+
+    /// A send failed for no fault of the client.
+    pub fn failed(&self) {
+        self.failed.fetch_add(1, Relaxed);
+        metrics::counter!("chat_sends_failed_total").increment(1);
+    }
+
+    /// A room's resume ended so.
+    pub fn resumed(&self, outcome: ResumeOutcome) {
+        let (index, label) = match outcome {
+            ResumeOutcome::Live => return,
+            ResumeOutcome::Replayed => (0, "replayed"),
+            ResumeOutcome::TooFar => (1, "too_far"),
+            ResumeOutcome::Reset => (2, "reset"),
+        };
+        self.resumes[index].fetch_add(1, Relaxed);
+        metrics::counter!("chat_resumes_total", "outcome" => label).increment(1);
+    }
+
+    /// Outcomes of resumes.
+    pub fn resumes(&self) -> Resumes {
+        let [replayed, too_far, reset] = &self.resumes;
+        Resumes { replayed: replayed.load(Relaxed), too_far: too_far.load(Relaxed), reset: reset.load(Relaxed) }
+    }
+
+    /// Quantiles of the time from a send to its acknowledgement.
+    pub fn ack_latency(&self) -> Quantiles {
+        let histogram = self.ack_latency.lock();
+        let ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
+        Quantiles { samples: histogram.len(), p50_ms: ms(0.5), p99_ms: ms(0.99) }
+    }
+}
