@@ -1,6 +1,6 @@
 //! Starts a chat node. With no arguments: a working server on loopback that keeps its history in a file.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
 use chat_node::{Identity, Node};
 use clap::Parser;
@@ -63,7 +63,8 @@ fn load(path: Option<PathBuf>) -> Result<(NodeConfig, String), String> {
 
 fn start_logging(config: &NodeConfig) -> Result<(), tracing_subscriber::filter::ParseError> {
     let filter = EnvFilter::builder().parse(&config.log.filter)?;
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     match config.log.format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().flatten_event(true).init(),
