@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn nonsense_is_refused_with_what_can_be_echoed() {
         refused("{", None, None, "EOF");
-        refused("[]", None, None, "invalid");
+        refused("[]", None, None, "missing field");
         refused(r#"{"type":"dance","id":3}"#, Some(3), None, "unknown variant");
         refused(r#"{"type":"send","id":3,"n":4}"#, Some(3), Some(4), "missing field");
         refused(&format!(r#"{{"type":"send","n":0,"room":"{ROOM}","text":""}}"#), None, Some(0), "numbered from 1");
