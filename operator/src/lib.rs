@@ -1,1 +1,2 @@
-//! x
+//! The ChatCluster operator.
+pub mod rollout;

@@ -1,0 +1,117 @@
+//! What a rollout depends on, as plain data.
+//!
+//! Owns the vocabulary of the decision: ordinals, revisions and readiness. It must never decide, and never hold more of
+//! Kubernetes than it needs.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use crds::{
+    NodeStatus,
+    chatcluster::{RolloutPhase, RolloutStatus, Window},
+};
+use jiff::Timestamp;
+
+/// Everything that was observed of one cluster's rollout.
+#[derive(Clone, Debug)]
+pub struct Scene {
+    /// What the user wants.
+    pub policy: Policy,
+    /// The StatefulSet; `None` when there is none.
+    pub set: Option<SetView>,
+    /// Every pod of the cluster, also those that are leaving.
+    pub pods: Vec<PodView>,
+    /// The revision that the client Service selects now; `None`: every node, or there is no Service.
+    pub serving: Option<String>,
+    /// Names of the pods behind the ready endpoints of the client Service.
+    pub endpoints: BTreeSet<String>,
+    /// ControllerRevisions by name, with their number: the higher, the newer.
+    pub revisions: BTreeMap<String, i64>,
+    /// What nodes report of themselves, by pod. A node that does not answer is absent.
+    pub nodes: BTreeMap<String, NodeStatus>,
+    /// What was last written down in the status.
+    pub previous: Option<RolloutStatus>,
+}
+
+/// The numbers of a spec, resolved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Policy {
+    /// Nodes wanted.
+    pub replicas: i32,
+    /// Nodes added during a rollout, at most `replicas`.
+    pub surge: i32,
+    /// Nodes that may be missing during a rollout. Never zero together with `surge`.
+    pub unavailable: i32,
+    /// Time without progress after which the rollout counts as stuck.
+    pub progress_deadline: Duration,
+    /// A self-contained node restarts in place: its volume cannot be at two pods.
+    pub in_place: bool,
+}
+
+/// What of the StatefulSet matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SetView {
+    /// Its ordinals, from its spec.
+    pub window: Window,
+    /// Its template is the desired one.
+    pub template_current: bool,
+    /// Its status speaks of its present spec (`observedGeneration == generation`).
+    pub fresh: bool,
+    /// Revision at which pods below the partition are born.
+    pub current_revision: String,
+    /// Revision at which all others are born.
+    pub update_revision: String,
+}
+
+/// What of a pod matters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PodView {
+    /// Its name.
+    pub name: String,
+    /// The number at the end of its name.
+    pub ordinal: i32,
+    /// Its `controller-revision-hash`.
+    pub revision: String,
+    /// Whether it is ready.
+    pub ready: bool,
+    /// Since when it is ready, or is not.
+    pub since: Timestamp,
+    /// Whether it is leaving.
+    pub terminating: bool,
+}
+
+impl Scene {
+    /// The pods at the positions of the window, lowest ordinal first.
+    pub(super) fn positions(&self, window: Window) -> Vec<Option<&PodView>> {
+        let mut positions = vec![None; usize::try_from(window.replicas).unwrap_or(0)];
+        for pod in &self.pods {
+            let index = usize::try_from(pod.ordinal - window.start).ok();
+            if let Some(position) = index.and_then(|index| positions.get_mut(index)) {
+                *position = Some(pod);
+            }
+        }
+        positions
+    }
+
+    /// Whether something is still to come: a rollout's end, or nodes that are not ready yet.
+    pub(super) fn unfinished(&self, phase: RolloutPhase) -> bool {
+        let ready = self.pods.iter().filter(|pod| pod.serves()).count();
+        phase != RolloutPhase::Stable || ready < usize::try_from(self.policy.replicas).unwrap_or(0)
+    }
+}
+
+impl Policy {
+    /// Nodes that are replaced in one go.
+    pub(super) fn batch(&self) -> i32 {
+        if self.surge > 0 { self.surge } else { self.unavailable.min(self.replicas) }
+    }
+}
+
+impl PodView {
+    /// Ready, and not about to leave.
+    pub(super) fn serves(&self) -> bool {
+        self.ready && !self.terminating
+    }
+}
