@@ -1,5 +1,5 @@
 # What the scripts of this folder share. To be sourced from the root of the checkout, by a shell with -eu.
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2034 # some of it is only for those that source it
 
 : "${CHATCLUSTER_CACHE:=$HOME/.cache/chatcluster}"
 : "${CARGO_TARGET_DIR:=$CHATCLUSTER_CACHE/target}"
@@ -25,18 +25,26 @@ fail() {
 
 # Runs a stage and notes the seconds it took: stage TITLE HINT COMMAND... . HINT says what takes long, or is empty.
 stages=
+title=
 stage() {
     title=$1
+    began=$(date +%s)
     say "$title${2:+ ($2)}"
     shift 2
-    began=$(date +%s)
     "$@"
-    stages="$stages$(printf '%6d s  %s' $(($(date +%s) - began)) "$title")
-"
+    note
 }
 
-# The table of all stages so far.
+# Adds the stage that ran to the table: note [REMARK]
+note() {
+    stages="$stages$(printf '%6d s  %s%s' $(($(date +%s) - began)) "$title" "${1:-}")
+"
+    title=
+}
+
+# The table of all stages, to be called when the shell exits; one that did not end has failed.
 summary() {
+    [ -z "$title" ] || note ": FAILED"
     say "$1"
     printf '%s' "$stages"
 }
