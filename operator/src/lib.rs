@@ -1,2 +1,34 @@
-//! The ChatCluster operator.
+//! The ChatCluster operator: turns a `ChatCluster` into running chat nodes and keeps them so.
+//!
+//! Data goes one way through the rooms, once per reconcile:
+//!
+//! | room | what it owns | client, clock? |
+//! |---|---|---|
+//! | [`caches`] | watches, and what they told | client |
+//! | [`observe`] | the only reads | client |
+//! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
+//! | [`desired`] | every child, one file each | pure |
+//! | [`rollout`] | which ordinals, which selector, given what was observed and the time | pure |
+//! | [`apply`] | the only writes of children; [`same`] tells what need not be written | client |
+//! | [`status`] | what is reported, one file per condition | pure |
+//! | [`events`] | what is told once | client |
+//!
+//! [`reconcile`] is the whole on one screen, [`controller`] decides when it runs, [`lease`] whether.
+
+pub mod apply;
+pub mod caches;
+pub mod controller;
+pub mod desired;
+pub mod events;
+pub mod health;
+pub mod lease;
+pub mod metrics;
+pub mod names;
+pub mod observe;
+pub mod reconcile;
 pub mod rollout;
+pub mod run;
+pub mod same;
+pub mod settings;
+pub mod status;
+pub mod validate;

@@ -62,6 +62,9 @@ use crate::node_config::Algorithm;
     validation = Rule::new("!has(self.storage) || !has(self.postgres)").message(
         "storage is the volume of a self-contained node, a bound one keeps nothing: remove storage, or remove postgres and rabbitmq"
     ),
+    validation = Rule::new("has(self.storage) == has(oldSelf.storage)").message(
+        "storage cannot be added or removed, a StatefulSet keeps its volume claims: create a second ChatCluster instead"
+    ),
     validation = Rule::new("has(self.postgres) == has(oldSelf.postgres)").message(
         "a cluster cannot move between self-contained and bound, its history would stay behind: create a second ChatCluster instead"
     )

@@ -48,8 +48,8 @@ pub(super) struct World {
     pub(super) undisturbed: bool,
     /// Nodes that must be ready: fewer while the user scales.
     pub(super) ready_min: i32,
-    endpoints_new_since: Option<Timestamp>,
-    versions: u64,
+    pub(super) endpoints_new_since: Option<Timestamp>,
+    pub(super) versions: u64,
 }
 
 pub(super) fn revision(template: u32) -> String {

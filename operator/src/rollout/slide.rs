@@ -119,10 +119,8 @@ impl<'a> View<'a> {
         if ready < new {
             return here(RolloutPhase::Surging, format!("{ready} of {new} new nodes are ready"));
         }
-        if steered {
-            if let Some(wait) = self.settling() {
-                return Step { requeue: wait.requeue, ..here(wait.phase, wait.message.into()) };
-            }
+        if steered && let Some(wait) = self.settling() {
+            return Step { requeue: wait.requeue, ..here(wait.phase, wait.message.into()) };
         }
         let batch = if policy.surge > 0 { window.replicas - policy.replicas } else { policy.unavailable };
         match self.removable(batch.min(self.old)) {

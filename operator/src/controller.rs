@@ -1,0 +1,155 @@
+//! The controller: which cluster is reconciled when, how many at once, and when again after a failure.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crds::ChatCluster;
+use futures::StreamExt;
+use kube::{
+    Client, ResourceExt,
+    runtime::{
+        Controller,
+        controller::{Action, Config},
+        events::{Recorder, Reporter},
+        reflector::ObjectRef,
+        watcher,
+    },
+};
+use parking_lot::Mutex;
+use rand::RngExt;
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    caches::{Caches, api},
+    health::Health,
+    metrics::{self, Outcome},
+    observe::Observer,
+    reconcile::{self, Context, Verdict},
+};
+
+/// Wake-ups that wait to be taken.
+const WAKES_MAX: usize = 1_024;
+
+/// Wake-ups of one cluster within this time are one.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// Bounds of the wait after a failure; it doubles, with full jitter, for each cluster by itself.
+const BACKOFF_MIN: Duration = Duration::from_millis(500);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+
+/// Wait after a conflict: as long as a watch needs to bring the newer state.
+const CONFLICT: Duration = Duration::from_millis(200);
+
+/// What the controller of one namespace, or of all, needs.
+pub struct Options {
+    /// The namespace; `None` for all.
+    pub namespace: Option<String>,
+    /// Image of nodes whose spec names none.
+    pub node_image: String,
+    /// Reconciles at once.
+    pub concurrency: u16,
+    /// Name of this process, in Events.
+    pub instance: String,
+}
+
+struct Shared {
+    context: Context,
+    failures: Mutex<HashMap<ObjectRef<ChatCluster>, u32>>,
+}
+
+/// Runs a controller until `shutdown`; reconciles that are under way are finished.
+///
+/// # Errors
+/// When one of its tasks has died, with the name of it.
+pub async fn run(
+    client: Client,
+    options: Options,
+    health: Arc<Health>,
+    shutdown: CancellationToken,
+) -> Result<(), String> {
+    let (wake, wakes) = mpsc::channel(WAKES_MAX);
+    let namespace = options.namespace.as_deref();
+    let controller = Controller::new(api::<ChatCluster>(&client, namespace), watcher::Config::default());
+    let clusters = controller.store();
+    let mut tasks = JoinSet::new();
+    let caches = Caches::start(&client, namespace, clusters, &wake, &mut tasks);
+    let reporter = Reporter { controller: "chatcluster-operator".into(), instance: Some(options.instance) };
+    let shared = Arc::new(Shared {
+        context: Context {
+            observer: Observer::new(client.clone(), caches.clone()),
+            recorder: Recorder::new(client.clone(), reporter),
+            client,
+            node_image: options.node_image,
+        },
+        failures: Mutex::default(),
+    });
+    let wakes = futures::stream::unfold(wakes, |mut wakes| async move { Some((wakes.recv().await?, wakes)) });
+    let config = Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
+    let reconciles = controller
+        .with_config(config)
+        .reconcile_on(wakes)
+        .graceful_shutdown_on(shutdown.clone().cancelled_owned())
+        .run(
+            move |cluster, shared| {
+                let caches = caches.clone();
+                let health = health.clone();
+                async move {
+                    // A decision on half-filled caches would see an absence that is none.
+                    if caches.ready().await.is_ok() {
+                        health.caches_are_filled();
+                    }
+                    Box::pin(once(cluster, shared)).await
+                }
+            },
+            |_, _, _| Action::await_change(),
+            shared,
+        )
+        .for_each(|_| async {});
+    tokio::select! {
+        () = reconciles => {
+            if shutdown.is_cancelled() { Ok(()) } else { Err("the controller has ended".into()) }
+        }
+        Some(ended) = tasks.join_next() => Err(format!("a watch has ended: {ended:?}")),
+    }
+}
+
+/// One reconcile, measured, and when the next one is due. It never fails: a failure is counted and tried again.
+async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, std::convert::Infallible> {
+    let reference = ObjectRef::from_obj(&*cluster);
+    if cluster.metadata.deletion_timestamp.is_some() {
+        // Kubernetes deletes the children, by their owner references.
+        shared.failures.lock().remove(&reference);
+        shared.context.observer.forget(&reference).await;
+        return Ok(Action::await_change());
+    }
+    let began = Instant::now();
+    metrics::in_flight(1.0);
+    let result = Box::pin(reconcile::reconcile(&cluster, &shared.context)).await;
+    metrics::in_flight(-1.0);
+    let (outcome, action) = match result {
+        Ok(Verdict::Done(next)) => {
+            shared.failures.lock().remove(&reference);
+            (Outcome::Done, next.map_or_else(Action::await_change, Action::requeue))
+        }
+        Ok(Verdict::Invalid) => (Outcome::Invalid, Action::await_change()),
+        Err(kube::Error::Api(status)) if status.code == 409 => (Outcome::Conflict, Action::requeue(CONFLICT)),
+        Err(error) => {
+            let mut failures = shared.failures.lock();
+            let count = failures.entry(reference).or_insert(0);
+            *count += 1;
+            tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
+            (Outcome::Failed, Action::requeue(backoff(*count)))
+        }
+    };
+    metrics::reconciled(outcome, began.elapsed());
+    Ok(action)
+}
+
+fn backoff(failures: u32) -> Duration {
+    let most = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+    most.mul_f64(rand::rng().random_range(0.5..=1.0))
+}

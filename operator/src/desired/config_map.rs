@@ -1,0 +1,127 @@
+//! What the nodes read. Named by the hash of its content and immutable, so that a pod always finds the configuration that it was
+//! made with, also when it restarts in the middle of a rollout.
+
+use std::collections::BTreeMap;
+
+use crds::{
+    NodeConfig,
+    chatcluster::ServiceType,
+    node_config::{Bus, Endpoint, LogFormat, POOL_CONNECTIONS_MAX, Store},
+};
+use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
+use sha2::{Digest, Sha256};
+
+use super::metadata;
+use crate::{
+    names,
+    validate::{Backing, Cluster, hex},
+};
+
+/// Where a pod finds what is mounted.
+pub(super) const POSTGRES_FOLDER: &str = "/bindings/postgres";
+pub(super) const RABBITMQ_FOLDER: &str = "/bindings/rabbitmq";
+pub(super) const TOKEN_FOLDER: &str = "/auth";
+pub(super) const DATA_FOLDER: &str = "/data";
+
+pub(super) const CLIENT_PORT: u16 = 8080;
+pub(super) const ADMIN_PORT: u16 = 9090;
+
+pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
+    // A value of this type always encodes.
+    let yaml = config(cluster).to_yaml().unwrap_or_default();
+    let name = format!("{}-config-{}", cluster.name, hex(&Sha256::digest(&yaml)));
+    ConfigMap {
+        metadata: metadata(cluster, owner, name),
+        immutable: Some(true),
+        data: Some(BTreeMap::from([(names::CONFIG_FILE.to_owned(), yaml)])),
+        ..ConfigMap::default()
+    }
+}
+
+/// The configuration of a cluster's nodes.
+pub(super) fn config(cluster: &Cluster) -> NodeConfig {
+    let spec = &cluster.spec;
+    let mut config = NodeConfig::default();
+    config.listen.client = ([0, 0, 0, 0], CLIENT_PORT).into();
+    config.listen.admin = ([0, 0, 0, 0], ADMIN_PORT).into();
+    match cluster.backing {
+        Backing::Embedded => {
+            config.store = Store::Sqlite { path: format!("{DATA_FOLDER}/chatcluster.db").into() };
+        }
+        Backing::Bound { .. } => {
+            let endpoint = |folder: &str| Endpoint::Binding(folder.into());
+            let pool_connections_max = POOL_CONNECTIONS_MAX;
+            config.store = Store::Postgres { endpoint: endpoint(POSTGRES_FOLDER), pool_connections_max };
+            config.bus = Bus::Rabbitmq { endpoint: endpoint(RABBITMQ_FOLDER) };
+        }
+    }
+    let auth = spec.auth.clone().unwrap_or_default();
+    config.auth.key_file = Some(format!("{TOKEN_FOLDER}/{}", cluster.token.1).into());
+    config.auth.algorithm = auth.algorithm;
+    config.auth.issuer = auth.issuer;
+    config.auth.audience = auth.audience;
+    config.auth.accounts = auth.accounts;
+    // Behind a ClusterIP every client has the address of an ingress or of the machine.
+    config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP;
+    config.drain.window_seconds = u64::try_from(spec.update_strategy.drain_seconds).unwrap_or(0);
+    config.log.format = LogFormat::Json;
+    if let Some(logging) = &spec.logging {
+        config.log.filter = logging.filter.clone();
+    }
+    limit(&mut config, spec.limits.clone().unwrap_or_default());
+    config
+}
+
+fn limit(config: &mut NodeConfig, wanted: crds::chatcluster::Limits) {
+    let limits = &mut config.limits;
+    let set = |limit: &mut usize, wanted: Option<u32>| {
+        if let Some(wanted) = wanted {
+            *limit = wanted as usize;
+        }
+    };
+    set(&mut limits.connections_max, wanted.connections_max);
+    set(&mut limits.rooms_per_user_max, wanted.rooms_per_user_max);
+    set(&mut limits.members_per_room_max, wanted.members_per_room_max);
+    set(&mut limits.queue_frames_max, wanted.queue_frames_max);
+    set(&mut limits.replay_events_max, wanted.replay_events_max);
+    if let Some(text_bytes_max) = wanted.text_bytes_max {
+        limits.text_bytes_max = text_bytes_max as usize;
+        // A text may need six bytes for one when it is escaped; the usual need four at most.
+        limits.frame_bytes_max = limits.frame_bytes_max.max(4 * limits.text_bytes_max);
+        limits.queue_bytes_max = limits.queue_bytes_max.max(4 * limits.frame_bytes_max);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::{ChatCluster, ChatClusterSpec};
+
+    use super::*;
+
+    fn cluster(spec: serde_json::Value) -> Cluster {
+        let spec: ChatClusterSpec = serde_json::from_value(spec).unwrap();
+        Cluster::new(&ChatCluster::new("demo", spec), "chat-node:1").unwrap()
+    }
+
+    #[test]
+    fn the_node_accepts_what_is_written() {
+        for spec in [
+            serde_json::json!({}),
+            serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}}),
+            serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
+                "auth": {"algorithm": "HS256", "accounts": false}}),
+        ] {
+            let cluster = cluster(spec);
+            let yaml = build(&cluster, &OwnerReference::default()).data.unwrap().remove(names::CONFIG_FILE).unwrap();
+            assert_eq!(NodeConfig::from_yaml(&yaml).unwrap(), config(&cluster), "{yaml}");
+        }
+    }
+
+    #[test]
+    fn another_content_has_another_name() {
+        let name = |spec| build(&cluster(spec), &OwnerReference::default()).metadata.name.unwrap();
+        let plain = name(serde_json::json!({}));
+        assert_eq!(plain, name(serde_json::json!({"image": "chat-node:2"})));
+        assert_ne!(plain, name(serde_json::json!({"logging": {"filter": "debug"}})));
+    }
+}

@@ -1,0 +1,77 @@
+//! What should exist: every child of a cluster, built without a client.
+//!
+//! One file per child. [`Children`] is taken apart without `..` where it is applied, so a child that nobody applies does not
+//! compile.
+
+mod auth_secret;
+mod client_service;
+mod config_map;
+mod headless_service;
+mod pod_disruption_budget;
+mod service_account;
+mod stateful_set;
+
+use crds::ChatCluster;
+use k8s_openapi::{
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Service, ServiceAccount},
+        policy::v1::PodDisruptionBudget,
+    },
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
+};
+use kube::Resource;
+
+pub(crate) use self::client_service::serving;
+pub use self::{auth_secret::build as auth_secret, stateful_set::POD_TEMPLATE_VERSION};
+use crate::{names, rollout::Decision, validate::Cluster};
+
+/// All children but the signing Secret, which is made once and never again.
+pub struct Children {
+    /// Who the pods are.
+    pub service_account: ServiceAccount,
+    /// What the nodes read.
+    pub config_map: ConfigMap,
+    /// Names of the pods.
+    pub headless_service: Service,
+    /// Where clients connect.
+    pub client_service: Service,
+    /// How many may be evicted.
+    pub pod_disruption_budget: PodDisruptionBudget,
+    /// The pods.
+    pub stateful_set: StatefulSet,
+}
+
+/// The pods' template does not depend on the rollout, and the rollout depends on it: so the StatefulSet is built first, at rest.
+pub fn stateful_set_at_rest(cluster: &Cluster, owner: &OwnerReference, secrets_hash: &str) -> StatefulSet {
+    let config = config_map::build(cluster, owner);
+    let config_name = config.metadata.name.unwrap_or_default();
+    stateful_set::build(cluster, owner, &config_name, secrets_hash)
+}
+
+/// All children, at a step of the rollout.
+pub fn children(cluster: &Cluster, owner: &OwnerReference, stateful_set: StatefulSet, decision: &Decision) -> Children {
+    Children {
+        service_account: service_account::build(cluster, owner),
+        config_map: config_map::build(cluster, owner),
+        headless_service: headless_service::build(cluster, owner),
+        client_service: client_service::build(cluster, owner, decision.serving.as_deref()),
+        pod_disruption_budget: pod_disruption_budget::build(cluster, owner),
+        stateful_set: stateful_set::at(stateful_set, decision.window),
+    }
+}
+
+/// The reference that lets Kubernetes delete the children with their cluster.
+pub fn owner(cluster: &ChatCluster) -> OwnerReference {
+    cluster.controller_owner_ref(&()).unwrap_or_default()
+}
+
+fn metadata(cluster: &Cluster, owner: &OwnerReference, name: String) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: Some(cluster.namespace.clone()),
+        labels: Some(names::labels(&cluster.name)),
+        owner_references: Some(vec![owner.clone()]),
+        ..ObjectMeta::default()
+    }
+}

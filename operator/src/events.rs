@@ -1,0 +1,104 @@
+//! Events: each turn of the story told once, when it happens.
+//!
+//! [`between`] is pure; [`publish`] writes.
+
+use crds::{
+    ChatCluster, ChatClusterStatus,
+    chatcluster::{ConditionType, RolloutPhase},
+};
+use kube::{
+    Resource,
+    runtime::events::{Event, EventType, Recorder},
+};
+
+use crate::metrics;
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    warning: bool,
+    reason: String,
+    action: &'static str,
+    note: String,
+}
+
+/// What happened between two statuses.
+pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Told> {
+    let mut told = Vec::new();
+    for type_ in ConditionType::ALL {
+        let find = |status: &ChatClusterStatus| {
+            status.conditions.iter().find(|condition| condition.type_ == type_.as_str()).cloned()
+        };
+        let Some(now) = find(after) else { continue };
+        let was = find(before);
+        if was.as_ref().is_some_and(|was| (&was.status, &was.reason) == (&now.status, &now.reason)) {
+            continue;
+        }
+        let warning = match type_ {
+            ConditionType::PostgresBound | ConditionType::RabbitmqBound => {
+                now.status == "False" && now.reason != "SelfContained"
+            }
+            ConditionType::Progressing => now.reason == "ProgressDeadlineExceeded",
+            ConditionType::Ready => now.reason == "Invalid",
+            ConditionType::DurabilityReduced => false,
+        };
+        if warning {
+            told.push(Told { warning, reason: now.reason, action: type_.as_str(), note: now.message });
+        } else if type_ == ConditionType::Ready && now.status == "True" {
+            let note = format!("{} nodes are ready", after.ready_replicas);
+            told.push(Told { warning, reason: "Ready".into(), action: type_.as_str(), note });
+        }
+    }
+    let phase = |status: &ChatClusterStatus| status.rollout.as_ref().map(|rollout| rollout.phase);
+    if let (Some(was), Some(rollout)) = (phase(before), &after.rollout)
+        && was != rollout.phase
+    {
+        let (reason, note) = match rollout.phase {
+            RolloutPhase::Stable => ("RolloutCompleted", format!("every node is of revision {}", rollout.revision)),
+            phase => (phase.as_str(), rollout.message.clone()),
+        };
+        told.push(Told { warning: false, reason: reason.into(), action: "Rollout", note });
+    }
+    told
+}
+
+/// Publishes what happened. An event that cannot be written is no reason to stop.
+pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>) {
+    for Told { warning, reason, action, note } in told {
+        let event = Event {
+            type_: if warning { EventType::Warning } else { EventType::Normal },
+            reason,
+            note: Some(note).filter(|note| !note.is_empty()),
+            action: action.into(),
+            secondary: None,
+        };
+        metrics::write("events", "create");
+        if let Err(error) = recorder.publish(&event, &cluster.object_ref(&())).await {
+            tracing::warn!(%error, "an event could not be written");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::chatcluster::RolloutStatus;
+
+    use super::*;
+
+    fn at(phase: RolloutPhase) -> ChatClusterStatus {
+        ChatClusterStatus {
+            rollout: Some(RolloutStatus { phase, ..RolloutStatus::default() }),
+            ..ChatClusterStatus::default()
+        }
+    }
+
+    #[test]
+    fn a_step_is_told_once() {
+        let reasons = |before, after| -> Vec<String> {
+            between(&at(before), &at(after)).into_iter().map(|told| told.reason).collect()
+        };
+        assert_eq!(reasons(RolloutPhase::Stable, RolloutPhase::Surging), ["Surging"]);
+        assert_eq!(reasons(RolloutPhase::Surging, RolloutPhase::Surging), [""; 0]);
+        assert_eq!(reasons(RolloutPhase::Sliding, RolloutPhase::Stable), ["RolloutCompleted"]);
+    }
+}

@@ -1,0 +1,267 @@
+//! The only reads: everything that a decision about one cluster rests on, at one moment.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crds::{ChatCluster, NodeStatus, chatcluster::Window};
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::{
+    apps::v1::{ControllerRevision, StatefulSet},
+    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    discovery::v1::EndpointSlice,
+    policy::v1::PodDisruptionBudget,
+};
+use kube::{
+    Api, Client, Resource, ResourceExt,
+    runtime::reflector::{self, ObjectRef, Store},
+};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    caches::Caches,
+    desired, names,
+    rollout::{PodView, Policy, Scene, SetView},
+    validate::SecretData,
+};
+
+/// How long a node may take to tell its status.
+const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long what nodes told is good enough.
+pub const STATUS_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// Port and path of a node's status.
+const STATUS_PORT: u16 = 9090;
+
+/// What was observed of one cluster.
+pub struct Observed {
+    /// Its StatefulSet.
+    pub stateful_set: Option<Arc<StatefulSet>>,
+    /// Its Services.
+    pub services: Vec<Arc<Service>>,
+    /// Its ConfigMaps.
+    pub config_maps: Vec<Arc<ConfigMap>>,
+    /// Its ServiceAccounts.
+    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    /// Its PodDisruptionBudgets.
+    pub budgets: Vec<Arc<PodDisruptionBudget>>,
+    /// Its pods.
+    pub pods: Vec<Arc<Pod>>,
+    /// Its revisions.
+    pub revisions: Vec<Arc<ControllerRevision>>,
+    /// Endpoints of its Services.
+    pub slices: Vec<Arc<EndpointSlice>>,
+    /// The Secrets that it refers to.
+    pub secrets: BTreeMap<String, SecretData>,
+    /// What its nodes told, by pod.
+    pub nodes: BTreeMap<String, NodeStatus>,
+}
+
+/// Content of referenced Secrets by namespace and name, with the version that it was read at.
+type SecretContents = HashMap<(String, String), (String, BTreeMap<String, Vec<u8>>)>;
+
+/// What a cluster's nodes told, and when.
+type Told = (Instant, BTreeMap<String, NodeStatus>);
+
+/// Reads for reconciles, and remembers what need not be read again.
+pub struct Observer {
+    client: Client,
+    caches: Caches,
+    http: reqwest::Client,
+    secrets: Mutex<SecretContents>,
+    nodes: Mutex<HashMap<ObjectRef<ChatCluster>, Told>>,
+}
+
+impl Observer {
+    /// Reads from these caches.
+    pub fn new(client: Client, caches: Caches) -> Self {
+        let http = reqwest::Client::builder().timeout(STATUS_TIMEOUT).no_proxy().build().unwrap_or_default();
+        Observer { client, caches, http, secrets: Mutex::default(), nodes: Mutex::default() }
+    }
+
+    /// Observes a cluster.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked for what no cache holds.
+    pub async fn observe(&self, cluster: &ChatCluster) -> kube::Result<Observed> {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let caches = &self.caches;
+        let mut stateful_set =
+            of(&caches.stateful_sets, &namespace, &name).into_iter().find(|set| set.name_any() == name);
+        if stateful_set.is_none() {
+            // An absence may be older than the last write; a StatefulSet must never be created over another.
+            let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
+            stateful_set = api.get_opt(&name).await?.map(Arc::new);
+        }
+        let mut secrets = BTreeMap::new();
+        for secret in names::secrets(cluster) {
+            let data = self.secret(&namespace, &secret).await?;
+            secrets.insert(secret, data);
+        }
+        let pods = of(&caches.pods, &namespace, &name);
+        let nodes = self.nodes(cluster, &pods).await;
+        Ok(Observed {
+            stateful_set,
+            services: of(&caches.services, &namespace, &name),
+            config_maps: of(&caches.config_maps, &namespace, &name),
+            service_accounts: of(&caches.service_accounts, &namespace, &name),
+            budgets: of(&caches.budgets, &namespace, &name),
+            revisions: of(&caches.revisions, &namespace, &name),
+            slices: of(&caches.slices, &namespace, &name),
+            pods,
+            secrets,
+            nodes,
+        })
+    }
+
+    /// Forgets a cluster that is gone.
+    pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
+        self.nodes.lock().await.remove(cluster);
+    }
+
+    /// Reads a Secret, unless the version that the watch tells was read before.
+    async fn secret(&self, namespace: &str, name: &str) -> kube::Result<SecretData> {
+        let reference = ObjectRef::new(name).within(namespace);
+        let version = self.caches.secrets.get(&reference).and_then(|secret| secret.resource_version());
+        let key = (namespace.to_owned(), name.to_owned());
+        if let (Some(version), Some((read, data))) = (&version, self.secrets.lock().await.get(&key))
+            && version == read
+        {
+            return Ok(Some(data.clone()));
+        }
+        let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
+        let secret = if version.is_some() { api.get_opt(name).await? } else { None };
+        let mut secrets = self.secrets.lock().await;
+        let Some(secret) = secret else {
+            secrets.remove(&key);
+            return Ok(None);
+        };
+        let version = secret.resource_version().unwrap_or_default();
+        let data: BTreeMap<_, _> =
+            secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
+        secrets.insert(key, (version, data.clone()));
+        Ok(Some(data))
+    }
+
+    /// Asks the nodes for their status, but not too often.
+    async fn nodes(&self, cluster: &ChatCluster, pods: &[Arc<Pod>]) -> BTreeMap<String, NodeStatus> {
+        let reference = ObjectRef::from_obj(cluster);
+        if let Some((at, nodes)) = self.nodes.lock().await.get(&reference)
+            && at.elapsed() < STATUS_AGE_MAX
+        {
+            return nodes.clone();
+        }
+        let asked = pods.iter().filter(|pod| is_ready(pod)).filter_map(|pod| {
+            let ip = pod.status.as_ref()?.pod_ip.clone()?;
+            Some(async move {
+                let url = format!("http://{}/status", authority(&ip));
+                let status = self.http.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()?;
+                Some((pod.name_any(), status))
+            })
+        });
+        let nodes: BTreeMap<String, NodeStatus> = join_all(asked).await.into_iter().flatten().collect();
+        // Without a ready node there was nothing to ask; the first one is asked at once.
+        if !nodes.is_empty() {
+            self.nodes.lock().await.insert(reference, (Instant::now(), nodes.clone()));
+        }
+        nodes
+    }
+}
+
+fn authority(ip: &str) -> String {
+    if ip.contains(':') { format!("[{ip}]:{STATUS_PORT}") } else { format!("{ip}:{STATUS_PORT}") }
+}
+
+/// The objects of a kind that belong to a cluster.
+fn of<K>(store: &Store<K>, namespace: &str, cluster: &str) -> Vec<Arc<K>>
+where
+    K: Resource + reflector::Lookup + Clone + 'static,
+    <K as reflector::Lookup>::DynamicType: std::hash::Hash + Eq + Clone,
+{
+    let belongs = |object: &K| {
+        object.meta().namespace.as_deref() == Some(namespace)
+            && object.labels().get(names::INSTANCE).map(String::as_str) == Some(cluster)
+    };
+    store.state_filter(belongs)
+}
+
+impl Observed {
+    /// What a rollout depends on. `template_current` tells whether the StatefulSet has the desired template.
+    pub fn scene(&self, cluster: &ChatCluster, policy: Policy, template_current: bool) -> Scene {
+        let name = cluster.name_any();
+        let client_service = self.services.iter().find(|service| service.name_any() == name);
+        let revisions = self.revisions.iter().map(|revision| (revision.name_any(), revision.revision)).collect();
+        Scene {
+            policy,
+            set: self.stateful_set.as_ref().and_then(|set| set_view(set, template_current)),
+            pods: self.pod_views(&name),
+            serving: client_service.and_then(|service| desired::serving(service)),
+            endpoints: self.endpoints(&name),
+            revisions,
+            nodes: self.nodes.clone(),
+            previous: cluster.status.as_ref().and_then(|status| status.rollout.clone()),
+        }
+    }
+
+    /// The pods, as far as a rollout and the status depend on them.
+    pub fn pod_views(&self, cluster: &str) -> Vec<PodView> {
+        self.pods.iter().filter_map(|pod| pod_view(pod, cluster)).collect()
+    }
+
+    /// Names of the pods behind the ready endpoints of a Service.
+    fn endpoints(&self, service: &str) -> BTreeSet<String> {
+        let of_service = |slice: &&Arc<EndpointSlice>| {
+            slice.labels().get("kubernetes.io/service-name").map(String::as_str) == Some(service)
+        };
+        let endpoints = self.slices.iter().filter(of_service).flat_map(|slice| slice.endpoints.iter().flatten());
+        endpoints
+            // The API server's advice: no word about readiness means ready.
+            .filter(|endpoint| endpoint.conditions.as_ref().and_then(|conditions| conditions.ready).unwrap_or(true))
+            .filter_map(|endpoint| endpoint.target_ref.as_ref()?.name.clone())
+            .collect()
+    }
+}
+
+fn set_view(set: &StatefulSet, template_current: bool) -> Option<SetView> {
+    let spec = set.spec.as_ref()?;
+    let status = set.status.clone().unwrap_or_default();
+    let rolling = spec.update_strategy.as_ref().and_then(|strategy| strategy.rolling_update.as_ref());
+    Some(SetView {
+        window: Window {
+            start: spec.ordinals.as_ref().and_then(|ordinals| ordinals.start).unwrap_or(0),
+            replicas: spec.replicas.unwrap_or(1),
+            partition: rolling.and_then(|rolling| rolling.partition).unwrap_or(0),
+        },
+        template_current,
+        fresh: status.observed_generation.is_some() && status.observed_generation == set.metadata.generation,
+        current_revision: status.current_revision.unwrap_or_default(),
+        update_revision: status.update_revision.unwrap_or_default(),
+    })
+}
+
+fn pod_view(pod: &Pod, cluster: &str) -> Option<PodView> {
+    let name = pod.name_any();
+    let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
+    let ready = condition(pod);
+    let created = pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
+    Some(PodView {
+        ordinal,
+        revision: pod.labels().get(names::REVISION).cloned().unwrap_or_default(),
+        ready: is_ready(pod),
+        since: ready.and_then(|ready| ready.last_transition_time.as_ref()).map_or(created, |time| time.0),
+        terminating: pod.metadata.deletion_timestamp.is_some(),
+        name,
+    })
+}
+
+fn condition(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
+    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    condition(pod).is_some_and(|ready| ready.status == "True")
+}

@@ -1,0 +1,209 @@
+//! What is reported: a pure fold of what was observed and decided.
+//!
+//! One file per condition. All conditions are always there; one's time changes only when its status does.
+
+mod durability_reduced;
+mod postgres_bound;
+mod progressing;
+mod rabbitmq_bound;
+mod ready;
+
+use crds::{
+    ChatCluster, ChatClusterStatus,
+    chatcluster::{ConditionType, RolloutStatus},
+};
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::ResourceExt;
+
+use crate::{
+    desired::POD_TEMPLATE_VERSION,
+    names,
+    rollout::{Decision, PodView},
+    validate::{BindingState, Cluster, Invalid},
+};
+
+/// How far the cluster is.
+pub enum Progress<'a> {
+    /// The spec cannot be built.
+    Invalid(&'a Invalid),
+    /// A binding is not complete, and there is no StatefulSet yet.
+    Unbound,
+    /// The rollout is here.
+    Rollout(&'a Decision),
+}
+
+/// What the status is made of.
+pub struct Inputs<'a> {
+    /// The resource, with its last status.
+    pub resource: &'a ChatCluster,
+    /// The checked resource; absent when it is invalid.
+    pub cluster: Option<&'a Cluster>,
+    /// State of the Postgres binding; absent for a self-contained cluster.
+    pub postgres: Option<&'a BindingState>,
+    /// State of the RabbitMQ binding.
+    pub rabbitmq: Option<&'a BindingState>,
+    /// How far it is.
+    pub progress: Progress<'a>,
+    /// The pods.
+    pub pods: &'a [PodView],
+    /// Connections of all nodes; absent when no node told.
+    pub connections: Option<i64>,
+}
+
+/// A condition before its time is known.
+struct Verdict {
+    status: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+impl Verdict {
+    fn new(status: bool, reason: &'static str, message: impl Into<String>) -> Self {
+        Verdict { status: if status { "True" } else { "False" }, reason, message: message.into() }
+    }
+
+    fn unknown(reason: &'static str, message: impl Into<String>) -> Self {
+        Verdict { status: "Unknown", reason, message: message.into() }
+    }
+}
+
+/// Folds the status.
+pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
+    let previous = inputs.resource.status.clone().unwrap_or_default();
+    let wanted = inputs.cluster.map_or(0, |cluster| cluster.policy.replicas);
+    let there = inputs.pods.iter().filter(|pod| !pod.terminating);
+    let ready = there.clone().filter(|pod| pod.ready);
+    let rollout = match &inputs.progress {
+        Progress::Rollout(decision) => Some(rollout(decision, inputs.cluster)),
+        Progress::Invalid(_) | Progress::Unbound => previous.rollout.clone(),
+    };
+    let newest = rollout.as_ref().map(|rollout| rollout.revision.clone()).unwrap_or_default();
+    ChatClusterStatus {
+        observed_generation: inputs.resource.metadata.generation,
+        conditions: conditions(inputs, &previous, now),
+        // Nodes that a rollout adds for a while are not told, or an autoscaler would be misled.
+        replicas: count(there.clone()).min(wanted),
+        ready_replicas: count(ready).min(wanted),
+        updated_replicas: count(there.filter(|pod| pod.revision == newest)).min(wanted),
+        selector: names::selector_string(&inputs.resource.name_any()),
+        connections: settled(previous.connections, inputs.connections),
+        version: inputs.cluster.map(|cluster| tag(&cluster.image).to_owned()).unwrap_or(previous.version),
+        pod_template_version: match inputs.progress {
+            Progress::Rollout(_) => Some(POD_TEMPLATE_VERSION),
+            Progress::Invalid(_) | Progress::Unbound => previous.pod_template_version,
+        },
+        rollout,
+    }
+}
+
+fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp) -> Vec<Condition> {
+    let of = |type_| match type_ {
+        ConditionType::Ready => ready::verdict(inputs),
+        ConditionType::Progressing => progressing::verdict(inputs),
+        ConditionType::PostgresBound => postgres_bound::verdict(inputs),
+        ConditionType::RabbitmqBound => rabbitmq_bound::verdict(inputs),
+        ConditionType::DurabilityReduced => durability_reduced::verdict(inputs),
+    };
+    let condition = |type_: ConditionType| {
+        let Verdict { status, reason, message } = of(type_);
+        let before = previous.conditions.iter().find(|condition| condition.type_ == type_.as_str());
+        let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+        Condition {
+            type_: type_.as_str().into(),
+            status: status.into(),
+            reason: reason.into(),
+            message,
+            observed_generation: inputs.resource.metadata.generation,
+            last_transition_time: since.unwrap_or(Time(whole_seconds(now))),
+        }
+    };
+    ConditionType::ALL.map(condition).into()
+}
+
+fn rollout(decision: &Decision, cluster: Option<&Cluster>) -> RolloutStatus {
+    RolloutStatus {
+        phase: decision.phase,
+        revision: decision.revision.clone(),
+        stable_revision: decision.stable_revision.clone(),
+        serving_revision: decision.serving.clone().unwrap_or_default(),
+        window: Some(decision.window),
+        surge: cluster.map_or(0, |cluster| cluster.policy.surge),
+        last_progress_time: Some(Time(whole_seconds(decision.last_progress_time))),
+        message: decision.message.clone(),
+    }
+}
+
+/// The API server keeps whole seconds; more would differ from what is read back.
+fn whole_seconds(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The number of connections moves all the time; a new one is told when it differs by 5%.
+fn settled(told: i64, counted: Option<i64>) -> i64 {
+    match counted {
+        Some(counted) if (counted - told).abs() * 20 > told => counted,
+        _ => told,
+    }
+}
+
+/// The tag of an image, or its digest.
+fn tag(image: &str) -> &str {
+    if let Some((_, digest)) = image.split_once('@') {
+        return digest;
+    }
+    let name = image.rsplit('/').next().unwrap_or(image);
+    name.split_once(':').map_or("latest", |(_, tag)| tag)
+}
+
+fn count<'a>(pods: impl Iterator<Item = &'a PodView>) -> i32 {
+    i32::try_from(pods.count()).unwrap_or(i32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_told_again_when_they_moved_by_five_percent() {
+        for (told, counted, expected) in
+            [(100, Some(104), 100), (100, Some(106), 106), (0, Some(1), 1), (7, None, 7), (3, Some(0), 0)]
+        {
+            assert_eq!(settled(told, counted), expected);
+        }
+    }
+
+    #[test]
+    fn the_version_is_the_tag() {
+        for (image, version) in [
+            ("chat-node:0.1.0", "0.1.0"),
+            ("registry:5000/chat/node", "latest"),
+            ("registry:5000/chat/node:2", "2"),
+            ("chat-node@sha256:ab", "sha256:ab"),
+        ] {
+            assert_eq!(tag(image), version);
+        }
+    }
+
+    #[test]
+    fn an_unchanged_condition_keeps_its_time() {
+        let mut resource = ChatCluster::new("demo", crds::ChatClusterSpec::default());
+        let invalid = Invalid { field: "spec.replicas", reason: "no".into() };
+        let fold_at = |resource: &ChatCluster, second| {
+            let inputs = Inputs {
+                resource,
+                cluster: None,
+                postgres: None,
+                rabbitmq: None,
+                progress: Progress::Invalid(&invalid),
+                pods: &[],
+                connections: None,
+            };
+            fold(&inputs, Timestamp::from_second(second).unwrap())
+        };
+        resource.status = Some(fold_at(&resource, 1000));
+        assert_eq!(Some(fold_at(&resource, 2000)), resource.status);
+        let types: Vec<_> = resource.status.unwrap().conditions.into_iter().map(|condition| condition.type_).collect();
+        assert_eq!(types, ["Ready", "Progressing", "PostgresBound", "RabbitmqBound", "DurabilityReduced"]);
+    }
+}
