@@ -210,7 +210,7 @@ pub struct Storage {
 /// the old ones drain, so that each client moves once. A self-contained node restarts in place.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[x_kube(
-    validation = Rule::new("!(self.maxSurge in [0, '0%']) || !(self.maxUnavailable in [0, '0%'])").message(
+    validation = Rule::new("!(self.maxSurge in [dyn(0), dyn('0%')]) || !(self.maxUnavailable in [dyn(0), dyn('0%')])").message(
         "maxSurge and maxUnavailable cannot both be zero, no node could ever be replaced: give one of them, such as maxSurge: 25%"
     ),
     validation = Rule::new("type(self.maxSurge) == int ? self.maxSurge >= 0 : self.maxSurge.matches('^(100|[1-9]?[0-9])%$')")
