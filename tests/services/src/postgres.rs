@@ -1,0 +1,127 @@
+//! PostgreSQL: initialized once, then started in a second.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use daemon::{Roster, Signal};
+use uuid::Uuid;
+
+use crate::folders::{command_as, owned, run};
+
+const NAME: &str = "postgres";
+const USER: &str = "postgres";
+const PORT: u16 = 25432;
+
+/// For tests on this machine only.
+const PASSWORD: &str = "chatcluster";
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The database server.
+pub struct Postgres {
+    folder: PathBuf,
+    roster: Roster,
+}
+
+impl Postgres {
+    pub(crate) fn new(root: &Path) -> Postgres {
+        Postgres { folder: root.join(NAME), roster: Roster::new(root.join("run"), root.join("log")) }
+    }
+
+    /// Starts it unless it runs; returns when it answers.
+    ///
+    /// # Errors
+    /// With its last words when it does not start.
+    pub fn start(&self) -> Result<()> {
+        let binaries = binaries()?;
+        let data = self.folder.join("data");
+        owned(&self.folder, USER)?;
+        if !data.join("PG_VERSION").exists() {
+            let password = self.folder.join("password");
+            fs::write(&password, PASSWORD)?;
+            let mut initdb = command_as(USER, binaries.join("initdb"));
+            initdb.arg("--pgdata").arg(&data).args([
+                "--username",
+                USER,
+                "--auth",
+                "scram-sha-256",
+                "--encoding",
+                "UTF8",
+            ]);
+            // The file is readable only within a folder that is the server's.
+            run(initdb.arg("--pwfile").arg(&password))?;
+            fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all scram-sha-256\n")?;
+        }
+        let mut server = command_as(USER, binaries.join("postgres"));
+        server.arg("-D").arg(&data).args(["-p", &PORT.to_string(), "-k"]).arg(&self.folder);
+        server.args(["-c", "listen_addresses=*", "-c", "max_connections=300", "-c", "fsync=on"]);
+        self.roster.start(NAME, &mut server)?;
+        self.roster.wait_ready(NAME, PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub fn stop(&self) -> Result<()> {
+        // SIGINT is its fast shutdown: open connections are closed, nothing is lost.
+        self.roster.stop(NAME, Signal::INT, Duration::from_secs(10))
+    }
+
+    /// Kills it with all its processes, as a power cut would.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill(&self) -> Result<()> {
+        self.roster.kill(NAME)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.roster.find(NAME).is_some()
+    }
+
+    /// Makes a database unless it is there; tells the URL at which `host` reaches it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn database(&self, name: &str, host: &str) -> Result<String> {
+        let exists = self.sql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?;
+        if exists.trim().is_empty() {
+            self.sql("postgres", &format!("CREATE DATABASE \"{name}\""))?;
+        }
+        Ok(format!("postgres://{USER}:{PASSWORD}@{host}:{PORT}/{name}"))
+    }
+
+    /// A new, empty database for one test.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn fresh_database(&self) -> Result<String> {
+        self.database(&format!("test_{}", Uuid::new_v4().simple()), "127.0.0.1")
+    }
+
+    /// Runs a statement as the superuser; tells the rows, without headings.
+    ///
+    /// # Errors
+    /// When it does not answer or refuses.
+    pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
+        let mut psql = Command::new("psql");
+        psql.arg("-h").arg(&self.folder).args(["-p", &PORT.to_string(), "-U", USER, "-d", database]);
+        psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]);
+        run(&mut psql)
+    }
+}
+
+/// Debian keeps each version's programs in a folder of its own, away from `PATH`.
+fn binaries() -> Result<PathBuf> {
+    let versions =
+        fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is missing: run tests/setup/install services")?;
+    let newest = versions.filter_map(|version| Some(version.ok()?.path().join("bin"))).max();
+    newest.context("PostgreSQL is missing: run tests/setup/install services")
+}
