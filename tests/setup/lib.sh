@@ -49,6 +49,11 @@ summary() {
     printf '%s' "$stages"
 }
 
+# Whether PostgreSQL and RabbitMQ run already: what was started by somebody else is not ended here.
+services_are_up() {
+    ! tool services status | grep -q 'does not run'
+}
+
 # A tool of the workspace: tool NAME ARGUMENTS...
 tool() {
     name=$1
