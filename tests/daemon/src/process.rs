@@ -193,20 +193,21 @@ mod tests {
 
     #[test]
     fn stop_kills_what_ignores_the_signal() {
-        let child = Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", "trap '' TERM; echo; while :; do sleep 0.1; done"])
             .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
         let process = Process::with_id(child.id() as i32).unwrap();
-        std::io::Read::read_exact(&mut child.stdout.unwrap(), &mut [0]).unwrap();
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut [0]).unwrap();
         process.stop(Signal::TERM, Duration::from_millis(50)).unwrap();
         assert!(!process.is_running());
+        assert!(child.wait().is_err(), "it has been reaped already");
     }
 
     #[test]
     fn kill_tree_ends_grandchildren() {
-        let child = Command::new("sh")
+        let mut child = Command::new("sh")
             .args(["-c", "sh -c 'sleep 60; true' & echo; wait"])
             .stdout(std::process::Stdio::piped())
             .spawn()
@@ -219,5 +220,6 @@ mod tests {
         .unwrap();
         process.kill_tree().unwrap();
         assert!(tree.iter().all(|process| !process.is_running()));
+        assert!(child.wait().is_err(), "it has been reaped already");
     }
 }
