@@ -1,0 +1,90 @@
+//! Checks of what one client sent: each committed message is there, once, and in the outbox's order.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use uuid::Uuid;
+
+use super::{truth::Truth, violation::What};
+use crate::record::{Ack, Record};
+
+pub(super) fn check(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
+    let mut places: BTreeMap<u64, &Ack> = BTreeMap::new();
+    for ack in &record.acks {
+        let first = *places.entry(ack.committed.n).or_insert(ack);
+        if (first.committed.event, first.committed.seq) != (ack.committed.event, ack.committed.seq) {
+            let (n, first, second) = (ack.committed.n, first.committed.seq, ack.committed.seq);
+            wrong(ack.committed.room, What::TwoPlaces { n, first, second });
+        }
+    }
+    for ack in places.values() {
+        each_is_there(record, ack, truth, wrong);
+    }
+    in_order(places.values().copied(), wrong);
+    answered_in_order(record, wrong);
+    each_is_there_once(record, truth, wrong);
+}
+
+fn each_is_there(record: &Record, ack: &Ack, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
+    let committed = ack.committed;
+    let (n, room, seq) = (committed.n, committed.room, committed.seq);
+    let sent = record.send_numbered(n);
+    if sent.is_some_and(|send| send.refused.is_some()) {
+        wrong(room, What::RefusedAndCommitted { n });
+    }
+    match truth.in_history(room, seq) {
+        None if truth.log(room).is_none() => wrong(room, What::NoHistory),
+        None => wrong(room, What::Lost { n, seq }),
+        Some(event) if event.event != committed.event => {
+            wrong(room, What::Differs { seq, here: committed.event, elsewhere: event.event });
+        }
+        Some(event) => {
+            let same = |text: &str| event.text.as_deref() == Some(text) && event.sender == record.user;
+            if !sent.is_some_and(|send| send.room == room && same(&send.text)) {
+                wrong(room, What::WrongMessage { n, seq });
+            }
+        }
+    }
+}
+
+/// Within a room, places rise with the numbers of the outbox.
+fn in_order<'a>(acks: impl Iterator<Item = &'a Ack>, wrong: &mut impl FnMut(Uuid, What)) {
+    let mut last: HashMap<Uuid, u64> = HashMap::new();
+    for Ack { committed, .. } in acks {
+        let before = last.insert(committed.room, committed.seq).unwrap_or(0);
+        if committed.seq <= before {
+            wrong(committed.room, What::Reordered { n: committed.n, seq: committed.seq, before });
+        }
+    }
+}
+
+fn answered_in_order(record: &Record, wrong: &mut impl FnMut(Uuid, What)) {
+    for pair in record.acks.windows(2) {
+        let (first, second) = (&pair[0], &pair[1]);
+        if first.connection == second.connection && second.committed.n < first.committed.n {
+            let (connection, room) = (second.connection, second.committed.room);
+            wrong(room, What::AnswersReordered { connection, first: first.committed.n, second: second.committed.n });
+        }
+    }
+}
+
+/// No text of this client is in a history more often than the client sent it, refused ones not counted. This also finds
+/// what was doubled without an acknowledgement.
+fn each_is_there_once(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
+    let mut counts: HashMap<(Uuid, &str), (usize, usize)> = HashMap::new();
+    for send in &record.sends {
+        let sent = &mut counts.entry((send.room, &send.text)).or_default().0;
+        *sent += usize::from(send.refused.is_none());
+    }
+    let rooms: BTreeSet<Uuid> = record.sends.iter().map(|send| send.room).collect();
+    for room in rooms {
+        let log = truth.log(room).unwrap_or_default();
+        for text in log.iter().filter(|event| event.sender == record.user).filter_map(|event| event.text.as_deref()) {
+            counts.entry((room, text)).or_default().1 += 1;
+        }
+    }
+    for ((room, text), (sent, found)) in counts {
+        if found > sent {
+            wrong(room, What::Doubled { text: text.to_owned(), sent, found });
+        }
+    }
+}

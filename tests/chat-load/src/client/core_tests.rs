@@ -1,0 +1,175 @@
+//! Scripts for [`Core`]: what goes out and what is told, without a socket.
+
+use uuid::Uuid;
+
+use super::{
+    Failure, Observation,
+    core::{Ask, Core, Effect},
+};
+use crate::frame::{ClientType, Committed, Frame, Limits, Refusal, Request, RoomRef, Welcome};
+
+const LOBBY: Uuid = Uuid::from_u128(1);
+
+/// A client with an outbox of these texts; a ticket is the text itself.
+fn client(texts: &[&'static str]) -> Core<&'static str> {
+    let mut core = Core::new(Uuid::nil());
+    for &text in texts {
+        core.send(LOBBY, text.to_owned(), text);
+    }
+    core
+}
+
+fn welcome(core: &mut Core<&'static str>, outbox_last: u64, outstanding: usize) -> Vec<Effect<&'static str>> {
+    core.hello("token".into(), ClientType::Web);
+    let limits = Limits { text_bytes: 100, outstanding, history_events: 100 };
+    let (user, node) = ("alice".into(), "demo-0".into());
+    core.take(Frame::Welcome(Welcome { user, node, outbox_last: Some(outbox_last), limits, rooms: Vec::new() }))
+}
+
+fn commit(core: &mut Core<&'static str>, n: u64) -> Vec<Effect<&'static str>> {
+    let event = Uuid::from_u128(n.into());
+    core.take(Frame::Committed(Committed { n, room: LOBBY, epoch: 1, seq: n, event }))
+}
+
+fn refuse(
+    core: &mut Core<&'static str>,
+    id: u64,
+    code: &str,
+    retryable: bool,
+    expected: Option<u64>,
+) -> Vec<Effect<&'static str>> {
+    let (code, message) = (code.to_owned(), String::new());
+    core.take(Frame::Error(Refusal { id: Some(id), n: None, code, message, retryable, expected }))
+}
+
+/// All that goes out now, as (request, number, text).
+fn out(core: &mut Core<&'static str>) -> Vec<(u64, u64, String)> {
+    std::iter::from_fn(|| core.next())
+        .map(|request| match request {
+            Request::Send { id, n, text, .. } => (id, n, text),
+            other => panic!("{other:?} went out"),
+        })
+        .collect()
+}
+
+fn done(effects: Vec<Effect<&'static str>>) -> Vec<(&'static str, bool)> {
+    let done = |effect| match effect {
+        Effect::Done(ticket, outcome) => Some((ticket, outcome.is_ok())),
+        _ => None,
+    };
+    effects.into_iter().filter_map(done).collect()
+}
+
+#[test]
+fn nothing_goes_out_before_the_welcome_and_no_more_than_the_server_bears_after_it() {
+    let mut core = client(&["a", "b", "c"]);
+    assert_eq!(core.next(), None);
+    welcome(&mut core, 0, 2);
+    assert_eq!(out(&mut core), [(1, 1, "a".to_owned()), (2, 2, "b".to_owned())]);
+    commit(&mut core, 1);
+    assert_eq!(out(&mut core), [(3, 3, "c".to_owned())]);
+}
+
+#[test]
+fn after_a_reconnect_what_was_not_committed_goes_out_again_under_its_number() {
+    let mut core = client(&["a", "b", "c"]);
+    welcome(&mut core, 0, 8);
+    out(&mut core);
+    assert_eq!(done(commit(&mut core, 1)), [("a", true)]);
+    core.disconnected();
+    assert_eq!(core.next(), None);
+    welcome(&mut core, 3, 8);
+    assert_eq!(out(&mut core), [(4, 2, "b".to_owned()), (5, 3, "c".to_owned())]);
+    assert_eq!(done(commit(&mut core, 2)), [("b", true)]);
+}
+
+#[test]
+fn a_retryable_error_takes_back_what_follows_and_waits() {
+    let mut core = client(&["a", "b", "c"]);
+    welcome(&mut core, 0, 8);
+    out(&mut core);
+    let effects = refuse(&mut core, 2, "unavailable", true, None);
+    assert!(matches!(effects[1], Effect::Pause { attempt: 0 }), "{effects:?}");
+    // The gap that the third then makes is an answer to a request that is out of date.
+    assert!(refuse(&mut core, 3, "outbox_gap", true, Some(2)).is_empty());
+    assert!(out(&mut core).is_empty());
+    core.go_on();
+    assert_eq!(out(&mut core), [(4, 2, "b".to_owned()), (5, 3, "c".to_owned())]);
+    let effects = refuse(&mut core, 4, "overloaded", true, None);
+    assert!(matches!(effects[1], Effect::Pause { attempt: 1 }), "{effects:?}");
+    commit(&mut core, 1);
+    core.go_on();
+    out(&mut core);
+    let effects = refuse(&mut core, 6, "overloaded", true, None);
+    assert!(matches!(effects[1], Effect::Pause { attempt: 0 }), "a commit starts the count anew: {effects:?}");
+}
+
+#[test]
+fn a_gap_is_gone_back_to_when_it_is_ours_and_told_when_it_is_not() {
+    let mut core = client(&["a", "b", "c"]);
+    welcome(&mut core, 0, 8);
+    out(&mut core);
+    refuse(&mut core, 3, "outbox_gap", true, Some(2));
+    core.go_on();
+    assert_eq!(out(&mut core), [(4, 2, "b".to_owned()), (5, 3, "c".to_owned())]);
+    commit(&mut core, 1);
+    let effects = refuse(&mut core, 4, "outbox_gap", true, Some(1));
+    assert!(matches!(effects[..], [Effect::Violation(_)]), "{effects:?}");
+}
+
+#[test]
+fn a_refusal_for_good_uses_the_number_up() {
+    let mut core = client(&["a", "b"]);
+    welcome(&mut core, 0, 8);
+    out(&mut core);
+    let effects = refuse(&mut core, 1, "not_a_member", false, None);
+    assert!(matches!(&effects[0], Effect::Tell(Observation::Refused { n: 1, .. })), "{effects:?}");
+    assert_eq!(done(effects), [("a", false)]);
+    core.disconnected();
+    welcome(&mut core, 1, 8);
+    assert_eq!(out(&mut core), [(3, 2, "b".to_owned())]);
+}
+
+#[test]
+fn a_server_that_forgot_what_it_took_or_knows_more_than_was_sent_is_told_of() {
+    let violation = |effects: Vec<Effect<_>>| matches!(effects[..], [Effect::Violation(_)]);
+    let mut core = client(&["a", "b"]);
+    assert!(violation(welcome(&mut core, 3, 8)));
+    welcome(&mut core, 0, 8);
+    out(&mut core);
+    commit(&mut core, 1);
+    core.disconnected();
+    assert!(violation(welcome(&mut core, 0, 8)));
+    assert!(!violation(welcome(&mut core, 1, 8)));
+}
+
+#[test]
+fn a_request_is_asked_again_only_when_that_does_no_harm() {
+    let mut core = client(&[]);
+    core.ask(Ask::Join(RoomRef::Room(LOBBY)), "join");
+    core.ask(Ask::CreateRoom("den".into()), "create");
+    core.ask(Ask::Ping, "ping");
+    welcome(&mut core, 0, 8);
+    assert_eq!(std::iter::from_fn(|| core.next()).count(), 3);
+    let effects = core.disconnected();
+    assert!(matches!(effects[..], [Effect::Done("create", Err(Failure::Interrupted))]), "{effects:?}");
+    welcome(&mut core, 0, 8);
+    let again: Vec<_> = std::iter::from_fn(|| core.next()).collect();
+    assert_eq!(again, [Request::Join { id: 4, room: RoomRef::Room(LOBBY) }, Request::Ping { id: 5 }]);
+    assert_eq!(done(core.take(Frame::Pong { id: Some(5) })), [("ping", true)]);
+    assert!(core.take(Frame::Pong { id: Some(3) }).is_empty());
+}
+
+#[test]
+fn a_client_that_stops_leaves_nobody_waiting() {
+    let mut core = client(&["a", "b"]);
+    core.ask(Ask::Ping, "ping");
+    assert_eq!(core.unfinished(), 3);
+    welcome(&mut core, 0, 2);
+    while core.next().is_some() {}
+    core.ask(Ask::Ping, "later");
+    let mut left = done(core.stopped());
+    left.sort_unstable();
+    assert_eq!(left, [("a", false), ("b", false), ("later", false), ("ping", false)]);
+    assert_eq!(core.unfinished(), 0);
+}

@@ -1,0 +1,67 @@
+//! What a client tells of itself while it runs.
+//!
+//! A record, a printer or a counter listens; the client neither knows nor waits for any of them.
+
+use uuid::Uuid;
+
+use super::End;
+use crate::frame::{Committed, Event, Position, Refusal, Room, Welcome};
+
+/// One thing that happened to a client.
+#[derive(Clone, Debug)]
+pub enum Observation {
+    /// A connection was welcomed.
+    Connected {
+        /// What the server said.
+        welcome: Welcome,
+        /// What the client had said it knows.
+        resumed: Vec<Position>,
+    },
+    /// A connection ended, or an attempt to make one did.
+    Ended(End),
+    /// The client will not come back.
+    Stopped,
+    /// A message went into the outbox.
+    Queued {
+        /// Its number there.
+        n: u64,
+        /// Where it goes.
+        room: Uuid,
+        /// What it says.
+        text: String,
+    },
+    /// A message is durable.
+    Accepted {
+        /// Its number in the outbox.
+        n: u64,
+    },
+    /// A message has its place.
+    Committed(Committed),
+    /// A message was refused for good.
+    Refused {
+        /// Its number in the outbox.
+        n: u64,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// A message or a request was refused for now.
+    Deferred(Refusal),
+    /// The user is in this room.
+    Joined(Room),
+    /// The user is not in this room any more.
+    Left(Uuid),
+    /// An event of a room came.
+    Event(Event),
+}
+
+/// Listens to a client. It is called between two frames and must not block.
+pub trait Observer: Send + Sync + 'static {
+    /// `connection` counts the welcomed connections of this client from 1; 0 is before the first. `at_ms` is in milliseconds
+    /// since 1970 UTC.
+    fn observe(&mut self, at_ms: u64, connection: usize, what: &Observation);
+}
+
+/// Nobody listens.
+impl Observer for () {
+    fn observe(&mut self, _: u64, _: usize, _: &Observation) {}
+}

@@ -1,0 +1,266 @@
+//! The loop of a client: commands and frames into [`Core`], its decisions out to the [`Link`], the tickets and the observer.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use uuid::Uuid;
+
+use super::{
+    End, Identity, Observation, Observer, Options, Standing, Ticket,
+    backoff::{Backoff, Next, full_jitter_bound},
+    core::{Ask, Core, Effect},
+    link::Link,
+};
+use crate::{
+    frame::{ClientType, Frame},
+    rest::{self, RestError},
+};
+
+/// Requests and sends without an outcome; beyond, callers wait.
+const UNFINISHED_MAX: usize = 1_024;
+/// The welcome has come by then, or the attempt has failed.
+const WELCOME_WITHIN: Duration = Duration::from_secs(20);
+/// Bounds of the random wait after a retryable refusal of a send.
+const PAUSE_BASE: Duration = Duration::from_millis(50);
+const PAUSE_CEILING: Duration = Duration::from_secs(5);
+
+/// What a handle asks of its client.
+pub(super) enum Command {
+    Send { room: Uuid, text: String, ticket: Ticket },
+    Ask { ask: Ask, ticket: Ticket },
+    Cut,
+    Close,
+}
+
+/// What a handle's command means for the connection.
+enum Wish {
+    GoOn,
+    Cut,
+    Close,
+}
+
+/// Runs a client until it is closed, dropped, or has no reason to come back.
+pub(super) async fn run(
+    options: Options,
+    observer: impl Observer,
+    commands: mpsc::Receiver<Command>,
+    standing: watch::Sender<Standing>,
+) {
+    let core = Core::new(options.outbox);
+    let mut task = Task { options, observer, commands, standing, core, token: None, connection: 0, present: Present::default() };
+    let end = task.until_stopped().await;
+    let effects = task.core.stopped();
+    task.tell(&Observation::Stopped);
+    task.standing.send_replace(Standing::Stopped(end));
+    for effect in effects {
+        task.carry_out(effect);
+    }
+}
+
+struct Task<O> {
+    options: Options,
+    observer: O,
+    commands: mpsc::Receiver<Command>,
+    standing: watch::Sender<Standing>,
+    core: Core<Ticket>,
+    token: Option<String>,
+    /// Number of the latest connection that was welcomed.
+    connection: usize,
+    present: Present,
+}
+
+/// What is known of the present connection.
+#[derive(Default)]
+struct Present {
+    /// Since when it is welcome.
+    welcomed: Option<Instant>,
+    /// The node leaves; this is when to come back, in milliseconds after the close.
+    after_ms: Option<u64>,
+    /// Nothing of the outbox is sent before.
+    paused_until: Option<Instant>,
+    /// What ends it from our side.
+    violation: Option<String>,
+}
+
+impl<O: Observer> Task<O> {
+    async fn until_stopped(&mut self) -> End {
+        let mut backoff = Backoff::default();
+        loop {
+            self.present = Present::default();
+            let end = self.attempt().await;
+            let lasted = self.present.welcomed.map(|since| since.elapsed());
+            let next = backoff.after(&end, lasted, rand::random());
+            self.tell(&Observation::Ended(end.clone()));
+            self.standing.send_replace(Standing::Away);
+            for effect in self.core.disconnected() {
+                self.carry_out(effect);
+            }
+            match next {
+                Next::Stop => return end,
+                Next::Again { after, renew } => {
+                    if renew {
+                        self.token = None;
+                        if let Identity::Token(_) = self.options.identity {
+                            return end;
+                        }
+                    }
+                    if let Wish::Close = self.wait(after).await {
+                        return End::Wanted;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits without a connection; commands are taken meanwhile.
+    async fn wait(&mut self, time: Duration) -> Wish {
+        let over = sleep(time);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return Wish::GoOn,
+                command = self.commands.recv(), if self.core.unfinished() < UNFINISHED_MAX => {
+                    if let Wish::Close = self.command(command) {
+                        return Wish::Close;
+                    }
+                }
+            }
+        }
+    }
+
+    /// One connection, from the dial to its end.
+    async fn attempt(&mut self) -> End {
+        let opened = async {
+            let token = self.token().await?;
+            Ok::<_, End>((token, Link::open(&*self.options.dial, silence(self.options.client_type)).await?))
+        };
+        let (token, mut link) = match opened.await {
+            Ok(opened) => opened,
+            Err(end) => return end,
+        };
+        self.token = Some(token.clone());
+        let hello = self.core.hello(token, self.options.client_type);
+        if let Err(end) = link.write([hello].into_iter()).await {
+            return end;
+        }
+        match timeout(WELCOME_WITHIN, link.read()).await {
+            Err(_) => End::Lost(format!("no welcome within {WELCOME_WITHIN:?}")),
+            Ok(Ok(frame)) => self.talk(link, frame).await,
+            Ok(Err(end)) => end,
+        }
+    }
+
+    /// Frames in and out until the connection ends.
+    async fn talk(&mut self, mut link: Link, first: Frame) -> End {
+        let mut frame = Some(first);
+        loop {
+            for effect in frame.take().map(|frame| self.core.take(frame)).into_iter().flatten() {
+                self.carry_out(effect);
+            }
+            if let Some(what) = self.present.violation.take() {
+                link.close().await;
+                return End::Lost(format!("the server broke the protocol: {what}"));
+            }
+            let core = &mut self.core;
+            if let Err(end) = link.write(std::iter::from_fn(|| core.next())).await {
+                return end;
+            }
+            tokio::select! {
+                read = link.read() => match read {
+                    Ok(read) => frame = Some(read),
+                    Err(End::Closed { code, reason, .. }) => {
+                        link.close().await;
+                        return End::Closed { code, reason, after_ms: self.present.after_ms };
+                    }
+                    Err(end) => return end,
+                },
+                command = self.commands.recv(), if self.core.unfinished() < UNFINISHED_MAX => match self.command(command) {
+                    Wish::GoOn => {}
+                    Wish::Cut => {
+                        link.cut();
+                        return End::Lost("cut by the client".into());
+                    }
+                    Wish::Close => {
+                        link.close().await;
+                        return End::Wanted;
+                    }
+                },
+                () = until(self.present.paused_until), if self.present.paused_until.is_some() => {
+                    self.present.paused_until = None;
+                    self.core.go_on();
+                }
+            }
+        }
+    }
+
+    fn command(&mut self, command: Option<Command>) -> Wish {
+        match command {
+            None | Some(Command::Close) => return Wish::Close,
+            Some(Command::Cut) => return Wish::Cut,
+            Some(Command::Ask { ask, ticket }) => self.core.ask(ask, ticket),
+            Some(Command::Send { room, text, ticket }) => {
+                let effect = self.core.send(room, text, ticket);
+                self.carry_out(effect);
+            }
+        }
+        Wish::GoOn
+    }
+
+    fn carry_out(&mut self, effect: Effect<Ticket>) {
+        match effect {
+            // Whoever asked may have stopped waiting.
+            Effect::Done(ticket, outcome) => drop(ticket.send(outcome)),
+            Effect::Tell(what) => {
+                if let Observation::Connected { welcome, .. } = &what {
+                    self.connection += 1;
+                    self.present.welcomed = Some(Instant::now());
+                    let online = Standing::Online { node: welcome.node.clone(), connection: self.connection };
+                    self.standing.send_replace(online);
+                }
+                self.tell(&what);
+            }
+            Effect::Pause { attempt } => self.present.paused_until = Some(Instant::now() + pause(attempt)),
+            Effect::ComeBack { after_ms } => self.present.after_ms = Some(after_ms),
+            Effect::Violation(what) => self.present.violation = Some(what),
+        }
+    }
+
+    fn tell(&mut self, what: &Observation) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+        self.observer.observe(u64::try_from(at).unwrap_or(u64::MAX), self.connection, what);
+    }
+
+    async fn token(&self) -> Result<String, End> {
+        match (&self.token, &self.options.identity) {
+            (Some(token), _) => Ok(token.clone()),
+            (None, Identity::Token(token)) => Ok(token.clone()),
+            (None, Identity::Account { username, password }) => {
+                rest::login(&*self.options.dial, username, password).await.map_err(|error| match error {
+                    RestError::Refused { status, .. } => End::Refused(status),
+                    RestError::NoAnswer(why) => End::Lost(why),
+                })
+            }
+        }
+    }
+}
+
+async fn until(moment: Option<Instant>) {
+    if let Some(moment) = moment {
+        sleep_until(moment).await;
+    }
+}
+
+/// How long a server may be silent: it sends pings well within its own idle time.
+fn silence(client: ClientType) -> Duration {
+    match client {
+        ClientType::Web => Duration::from_secs(60),
+        ClientType::Mobile => Duration::from_secs(120),
+    }
+}
+
+fn pause(attempt: u32) -> Duration {
+    full_jitter_bound(PAUSE_BASE, PAUSE_CEILING, attempt).mul_f64(rand::random())
+}
