@@ -8,11 +8,13 @@
 //! | [`client`] | the client: outbox, resume, backoff |
 //! | [`record`] | what one client saw, written down as it happens |
 //! | [`checker`] | proves from records that nothing was lost, nothing came twice, and each room had one order |
+//! | [`crowd`] | many clients in many rooms, who talk at a steady rate |
 //!
 //! Nothing here shares code with the server: the client is written from the protocol's page alone.
 
 pub mod checker;
 pub mod client;
+pub mod crowd;
 pub mod dial;
 pub mod frame;
 pub mod record;
