@@ -16,8 +16,11 @@ use crate::metrics;
 /// A Lease that was not renewed for so long may be taken.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// Time between renewals: two may fail before the Lease runs out.
-const RENEW: Duration = Duration::from_secs(5);
+/// A leader that could not renew for so long gives up, well before another may take the Lease.
+const GIVE_UP: Duration = Duration::from_secs(10);
+
+/// Time between renewals.
+const RENEW: Duration = Duration::from_secs(3);
 
 /// Time between looks at another's Lease.
 const LOOK: Duration = Duration::from_secs(2);
@@ -53,11 +56,12 @@ impl Claim {
     /// Renews until the Lease is lost, and returns then.
     pub async fn hold(&mut self) {
         let mut renewed = Instant::now();
-        while renewed.elapsed() < DURATION {
+        while renewed.elapsed() < GIVE_UP {
             tokio::time::sleep(RENEW).await;
-            let left = DURATION.saturating_sub(renewed.elapsed());
-            match tokio::time::timeout(left, self.attempt()).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
+            // The Lease counts from when it was asked for, not from the answer.
+            let asked = Instant::now();
+            match tokio::time::timeout(GIVE_UP.saturating_sub(renewed.elapsed()), self.attempt()).await {
+                Ok(Ok(true)) => renewed = asked,
                 Ok(Ok(false)) => return,
                 Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be renewed"),
                 Err(_) => return,

@@ -16,8 +16,11 @@ use crate::{
     observe::{Observed, Observer, STATUS_AGE_MAX},
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress},
-    validate::{self, Backing, BindingState, Cluster},
+    validate::{self, Backing, BindingState, Cluster, Invalid},
 };
+
+/// HTTP status of an object that breaks a rule of its kind.
+const UNPROCESSABLE: u16 = 422;
 
 /// What reconciles share.
 pub struct Context {
@@ -71,7 +74,16 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let set = apply::note_template(desired::stateful_set_at_rest(&cluster, &owner, &secrets_hash));
     let current = observed.stateful_set.as_ref().is_some_and(|observed| apply::has_template(observed, &set));
     let decision = rollout::decide(&observed.scene(resource, cluster.policy, current), now);
-    Box::pin(applier.apply(desired::children(&cluster, &owner, set, &decision), &observed)).await?;
+    let applied = Box::pin(applier.apply(desired::children(&cluster, &owner, set, &decision), &observed)).await;
+    if let Err(kube::Error::Api(refusal)) = &applied
+        && refusal.code == UNPROCESSABLE
+    {
+        // The API server cannot take what the spec asks for, which the user should read where the spec is.
+        let invalid = Invalid { field: "spec", reason: refusal.message.clone() };
+        tell(context, resource, Some(&cluster), &observed, Progress::Invalid(&invalid), now).await?;
+        return Ok(Verdict::Invalid);
+    }
+    applied?;
     tell(context, resource, Some(&cluster), &observed, Progress::Rollout(&decision), now).await?;
     Ok(Verdict::Done(Some(next_look(&decision))))
 }

@@ -24,6 +24,8 @@ fn is_empty(value: &Value) -> bool {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
+        // The API server drops an empty text where it means absence, as in `env: [{name: X, value: ""}]`.
+        Value::String(text) => text.is_empty(),
         _ => false,
     }
 }
@@ -83,7 +85,7 @@ mod tests {
         check(json!({"a": {"b": 1}}), json!({"a": {"b": 1, "c": 2}, "d": 3}), true);
         check(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), false);
         check(json!({"a": 1}), json!({}), false);
-        check(json!({"a": [], "b": {}, "c": null}), json!({}), true);
+        check(json!({"a": [], "b": {}, "c": null, "d": ""}), json!({}), true);
         check(json!([{"a": 1}]), json!([{"a": 1, "b": 2}]), true);
         check(json!([1]), json!([1, 2]), false);
     }

@@ -1,6 +1,6 @@
 //! What the operator is started with.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeSet, net::SocketAddr};
 
 use clap::{Parser, ValueEnum};
 
@@ -33,7 +33,7 @@ pub struct Settings {
     #[arg(long, env = "CHATCLUSTER_LOG_FILTER", default_value = "info")]
     pub log_filter: String,
     /// Reconciles at once.
-    #[arg(long, env = "CHATCLUSTER_CONCURRENCY", default_value_t = 16)]
+    #[arg(long, env = "CHATCLUSTER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,
 }
 
@@ -49,7 +49,7 @@ pub enum LogFormat {
 impl Settings {
     /// The namespaces to watch, each by a controller of its own; `None` stands for all.
     pub fn watched(&self) -> Vec<Option<String>> {
-        let named: Vec<_> = self.namespaces.iter().filter(|name| !name.is_empty()).cloned().map(Some).collect();
-        if named.is_empty() { vec![None] } else { named }
+        let named: BTreeSet<_> = self.namespaces.iter().filter(|name| !name.is_empty()).cloned().collect();
+        if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() }
     }
 }

@@ -12,8 +12,9 @@ use super::metadata;
 use crate::{names, validate::Cluster};
 
 pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> PodDisruptionBudget {
-    // A number, not a percentage: surge nodes must not count. The only node may always be evicted.
-    let must_stay = if cluster.policy.replicas <= 1 { 0 } else { cluster.policy.replicas - cluster.policy.unavailable };
+    // A number, not a percentage: surge nodes must not count. One node may always be evicted, or a machine could never be drained
+    // of a small cluster, whose share of unavailable nodes is rounded to none.
+    let must_stay = (cluster.policy.replicas - cluster.policy.unavailable.max(1)).max(0);
     PodDisruptionBudget {
         metadata: metadata(cluster, owner, cluster.name.clone()),
         spec: Some(PodDisruptionBudgetSpec {

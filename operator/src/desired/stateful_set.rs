@@ -143,7 +143,8 @@ fn container(cluster: &Cluster, wanted: Pod, mounts: Vec<VolumeMount>) -> Contai
         from_pod("POD_NAME", "metadata.name"),
         from_pod("POD_REVISION", "metadata.labels['controller-revision-hash']"),
     ];
-    env.extend(wanted.env);
+    // What the operator sets cannot be set otherwise.
+    env.extend(wanted.env.into_iter().filter(|env| env.name != "POD_NAME" && env.name != "POD_REVISION"));
     Container {
         name: "chat-node".into(),
         image: Some(cluster.image.clone()),

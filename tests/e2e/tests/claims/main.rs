@@ -1,0 +1,63 @@
+//! The claims, in the order of a cluster's life. Each is told by name and ends with what it saw.
+//!
+//! Without `CHATCLUSTER_E2E` they are skipped: they need a cluster, which `make e2e` brings.
+
+mod admission;
+mod life;
+mod rollout;
+mod steady;
+
+use std::{process::ExitCode, sync::Arc};
+
+use anyhow::Result;
+use e2e::stage::Stage;
+use futures::future::BoxFuture;
+use libtest_mimic::{Arguments, Failed, Trial};
+use tokio::runtime::Runtime;
+
+type Claim = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<String>>;
+
+/// In this order: later claims find what earlier ones left, and the last one cleans up.
+const CLAIMS: [(&str, Claim); 12] = [
+    ("a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
+    ("a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
+    ("a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
+    ("a_missing_secret_or_key_is_named_and_waited_for", |stage| Box::pin(life::missing_secret(stage))),
+    ("three_bound_nodes_talk_across_pods_and_the_rows_are_in_postgres", |stage| Box::pin(life::across_pods(stage))),
+    ("a_deleted_child_comes_back", |stage| Box::pin(steady::deleted_children(stage))),
+    ("kubectl_scale_reaches_five_and_two", |stage| Box::pin(life::scale(stage))),
+    ("a_change_slides_and_moves_each_of_fifty_clients_once", |stage| Box::pin(rollout::slides(stage))),
+    ("a_killed_pod_loses_nothing_and_its_clients_resume", |stage| Box::pin(rollout::killed_pod(stage))),
+    ("a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
+    ("applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),
+    ("uninstalling_leaves_nothing_but_the_crd", |stage| Box::pin(steady::uninstall(stage))),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They share one cluster.
+    arguments.test_threads = Some(1);
+    if std::env::var_os("CHATCLUSTER_E2E").is_none() {
+        let skipped = CLAIMS.map(|(name, _)| Trial::test(name, || Ok(())).with_ignored_flag(true));
+        return libtest_mimic::run(&arguments, skipped.into()).exit_code();
+    }
+    let runtime = Arc::new(Runtime::new().expect("a runtime starts"));
+    let stage = match runtime.block_on(Stage::new()).and_then(|stage| stage.install().map(|()| stage)) {
+        Ok(stage) => Arc::new(stage),
+        Err(error) => {
+            eprintln!("e2e: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let trials = CLAIMS.map(|(name, claim)| {
+        let (runtime, stage) = (runtime.clone(), stage.clone());
+        Trial::test(name, move || match runtime.block_on(claim(&stage)) {
+            Ok(seen) => {
+                println!("    {seen}");
+                Ok(())
+            }
+            Err(error) => Err(Failed::from(format!("{error:#}\n\n{}", stage.diagnosis()))),
+        })
+    });
+    libtest_mimic::run(&arguments, trials.into()).exit_code()
+}

@@ -1,0 +1,101 @@
+//! What happens to people while pods change or die.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use chat_load::checker::moves_in_words;
+use e2e::{
+    people::Party,
+    pods::{PodWatch, fewest_serving, made_again},
+    stage::{BOUND, NAMESPACE, Stage, apply, kubectl, secret},
+};
+use kube::ResourceExt;
+
+/// The pause between messages of one speaker: five a second is the floor of the brief.
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// A change of the configuration replaces all nodes, and nobody moves twice.
+pub(crate) async fn slides(stage: &Stage) -> Result<String> {
+    const CLIENTS: usize = 50;
+    const NODES: usize = 3;
+    stage.at_rest(BOUND, NODES).await?;
+    let party = Party::gather(&vec![stage.service(BOUND); CLIENTS]).await?;
+    let watch = PodWatch::begin(&stage.client, NAMESPACE, BOUND);
+    let before: Vec<String> = stage.pods(BOUND).await?.iter().map(ResourceExt::name_any).collect();
+    let patch = r#"{"spec":{"logging":{"filter":"info,chat_node=debug"}}}"#;
+    party
+        .chatter(3, PAUSE, async {
+            kubectl(&["-n", NAMESPACE, "patch", "chatcluster", BOUND, "--type=merge", "-p", patch])?;
+            stage
+                .until("all old pods to be gone", || async {
+                    let pods = stage.pods(BOUND).await?;
+                    Ok(pods.iter().all(|pod| !before.contains(&pod.name_any())).then_some(()))
+                })
+                .await?;
+            stage.at_rest(BOUND, NODES).await
+        })
+        .await?;
+    let report = party.judge().await?;
+    ensure!(report.is_clean(), "{report}");
+    let words =
+        || party.people.iter().map(|person| moves_in_words(&person.recorder.look())).collect::<Vec<_>>().join("\n");
+    ensure!(report.moves == (1, 1), "{report}\n{}", words());
+    let sights = watch.sights().await;
+    let fewest = fewest_serving(&sights, NODES).context("the nodes never served")?;
+    ensure!(fewest >= NODES, "only {fewest} nodes were ready at some moment");
+    ensure!(made_again(&sights).is_empty(), "restarted in place: {:?}", made_again(&sights));
+    party.end().await;
+    Ok(format!("{report}; never fewer than {fewest} ready nodes"))
+}
+
+/// A pod that dies without a word takes nothing that was committed with it.
+pub(crate) async fn killed_pod(stage: &Stage) -> Result<String> {
+    stage.at_rest(BOUND, 3).await?;
+    let party = Party::gather(&vec![stage.service(BOUND); 12]).await?;
+    let victim = stage.pods(BOUND).await?.first().map(ResourceExt::name_any).context("there is no pod")?;
+    party
+        .chatter(12, PAUSE, async {
+            // Without a grace period the container gets SIGKILL.
+            kubectl(&["-n", NAMESPACE, "delete", "pod", &victim, "--grace-period=0", "--force"])?;
+            stage
+                .until("the pod to be gone", || async {
+                    let pods = stage.pods(BOUND).await?;
+                    Ok((pods.iter().filter(|pod| pod.name_any() == victim).count() == 0 || pods.len() == 3)
+                        .then_some(()))
+                })
+                .await?;
+            stage.at_rest(BOUND, 3).await
+        })
+        .await?;
+    let report = party.judge().await?;
+    ensure!(report.is_clean() && report.moves.1 >= 1, "{report}");
+    party.end().await;
+    Ok(report.to_string())
+}
+
+/// Other credentials in the Secret reach the pods by a rollout.
+pub(crate) async fn rotated_secret(stage: &Stage) -> Result<String> {
+    stage.at_rest(BOUND, 3).await?;
+    let revision = |stage: &Stage| {
+        let client = stage.client.clone();
+        async move {
+            let api: kube::Api<k8s_openapi::api::apps::v1::StatefulSet> = kube::Api::namespaced(client, NAMESPACE);
+            Ok::<_, anyhow::Error>(api.get(BOUND).await?.status.and_then(|status| status.update_revision))
+        }
+    };
+    let before = revision(stage).await?;
+    let role = format!("rotated_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+    stage.services.postgres.sql("e2e", &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'another'"))?;
+    apply(&secret("postgres", &[("uri", &stage.postgres_url(&role, "another"))]))?;
+    stage.until("another revision", || async { Ok((revision(stage).await? != before).then_some(())) }).await?;
+    stage.at_rest(BOUND, 3).await?;
+    let users = stage.services.postgres.sql(
+        "e2e",
+        "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'chat-node' AND datname = 'e2e'",
+    )?;
+    ensure!(users.trim() == role, "the nodes are connected as {users:?}");
+    let party = Party::gather(&stage.each_pod(BOUND).await?).await?;
+    party.converse().await?;
+    party.end().await;
+    Ok("every node is connected with the new credentials".into())
+}
