@@ -1,6 +1,6 @@
 //! The cluster's certificates, made anew for each cluster.
 
-use std::{fs, os::unix::fs::PermissionsExt};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path};
 
 use anyhow::Result;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -46,7 +46,7 @@ pub(crate) fn make(layout: &Layout) -> Result<()> {
         let (certificate, key) = leaf(&authority, &[], user, group, ExtendedKeyUsagePurpose::ClientAuth)?;
         write(layout, &format!("{file}.crt"), &certificate)?;
         write(layout, &format!("{file}.key"), &key)?;
-        fs::write(layout.kubeconfig(file), kubeconfig(&authority.pem(), &certificate, &key))?;
+        write_private(&layout.kubeconfig(file), &kubeconfig(&authority.pem(), &certificate, &key))?;
     }
     // Signs the tokens of service accounts.
     let key = KeyPair::generate()?;
@@ -81,9 +81,13 @@ fn leaf(
 }
 
 fn write(layout: &Layout, file: &str, text: &str) -> Result<()> {
-    let path = layout.pki(file);
-    fs::write(&path, text)?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
+    write_private(&layout.pki(file), text)
+}
+
+/// For its owner alone: nearly all of them hold keys.
+fn write_private(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))?;
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path, process::Command, time::Instant};
 
 use anyhow::{Context, Result, bail};
-use sha2::{Digest, Sha256};
+use ring::digest::{Context as Hash, SHA256};
 
 use crate::layout::Layout;
 
@@ -103,19 +103,19 @@ impl Component {
 
     /// Changes whenever the binary would.
     fn key(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(self.flags());
+        let mut hash = Hash::new(&SHA256);
+        hash.update(self.flags().as_bytes());
         match self.source {
             Source::Ours(package) => {
-                hash.update(package);
+                hash.update(package.as_bytes());
                 FILES.iter().for_each(|(name, text)| {
-                    hash.update(name);
-                    hash.update(text);
+                    hash.update(name.as_bytes());
+                    hash.update(text.as_bytes());
                 });
             }
-            Source::Module(module, _) => hash.update(module),
+            Source::Module(module, _) => hash.update(module.as_bytes()),
         }
-        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hash.finish().as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     fn build(&self, bin: &Path) -> Result<()> {

@@ -16,6 +16,7 @@ use crate::{
         API_PORT, BRIDGE, BRIDGE_ADDRESS, DNS_ADDRESS, ETCD_PEER_PORT, ETCD_PORT, Layout, NODE, POD_NETWORK, RUN,
         SERVICE_NETWORK,
     },
+    leftovers, machine, volumes,
 };
 
 /// In the order in which they start; they end in the opposite one.
@@ -26,8 +27,11 @@ const PROCESSES: [&str; 7] =
 const PAUSE_IMAGE: &str = "localkube/pause:1";
 const COREDNS_IMAGE: &str = "localkube/coredns:1";
 
-/// Volumes that tests can claim.
-const VOLUMES: usize = 8;
+/// Forwarding between pods, Services and this machine.
+const FORWARDING: &str = "/proc/sys/net/ipv4/ip_forward";
+
+/// Pods share a bridge: without this, an answer that stays on it goes past the translation of the Service's address.
+const BRIDGE_FILTERING: &str = "/proc/sys/net/bridge/bridge-nf-call-iptables";
 
 /// How long anything may take to become ready.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -37,14 +41,16 @@ const GRACE: Duration = Duration::from_secs(10);
 
 /// Brings everything up, unless it is.
 pub(crate) fn up(layout: &Layout) -> Result<()> {
+    let _lock = machine::lock()?;
     let roster = layout.roster();
     if PROCESSES.iter().all(|name| roster.find(name).is_some()) {
-        return wait_ready(layout);
+        wait_ready(layout)?;
+        return offer_volumes_again(layout);
     }
-    down(layout)?;
+    end(layout)?;
     fs::create_dir_all(layout.state())?;
     certificates::make(layout)?;
-    make_bridge()?;
+    make_bridge(layout)?;
     write_configuration(layout)?;
     for name in PROCESSES {
         roster.start(name, &mut command(layout, name))?;
@@ -61,7 +67,7 @@ pub(crate) fn up(layout: &Layout) -> Result<()> {
         }
     }
     apply(layout, include_str!("../manifests/storage-class.yaml"))?;
-    make_volumes(layout)?;
+    apply(layout, &volumes::prepare(layout)?)?;
     let coredns = include_str!("../manifests/coredns.yaml");
     apply(layout, &coredns.replace("${DNS_ADDRESS}", DNS_ADDRESS).replace("${COREDNS_IMAGE}", COREDNS_IMAGE))?;
     wait_ready(layout)
@@ -69,6 +75,12 @@ pub(crate) fn up(layout: &Layout) -> Result<()> {
 
 /// Ends everything and removes what it left; what was built and cached stays.
 pub(crate) fn down(layout: &Layout) -> Result<()> {
+    let _lock = machine::lock()?;
+    end(layout)
+}
+
+/// Works whatever is there, from a whole cluster to what a power cut left of one.
+fn end(layout: &Layout) -> Result<()> {
     let roster = layout.roster();
     let first_without_containers = ["kube-proxy", "kubelet"];
     for name in first_without_containers {
@@ -86,15 +98,17 @@ pub(crate) fn down(layout: &Layout) -> Result<()> {
     for name in PROCESSES.iter().rev().filter(|name| !first_without_containers.contains(name)) {
         roster.stop(name, Signal::TERM, GRACE)?;
     }
-    unmount_below(&[Path::new(RUN), &layout.state()])?;
+    leftovers::unmount_below(&[Path::new(RUN), &layout.state()])?;
+    leftovers::remove_cgroups()?;
+    for setting in [FORWARDING, BRIDGE_FILTERING] {
+        leftovers::restore_kernel(Path::new(setting), &layout.before(setting))?;
+    }
     for folder in [Path::new(RUN), &layout.state()] {
         if folder.exists() {
             fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
         }
     }
-    for family in ["ip", "ip6"] {
-        Command::new("nft").args(["delete", "table", family, "kube-proxy"]).quiet();
-    }
+    leftovers::remove_proxy_tables();
     Command::new("ip").args(["link", "delete", BRIDGE]).quiet();
     Ok(())
 }
@@ -117,23 +131,37 @@ pub(crate) fn status(layout: &Layout) {
 
 /// Imports archives that are not known yet.
 pub(crate) fn load_images(layout: &Layout, archives: &[PathBuf]) -> Result<()> {
+    if layout.roster().find("containerd").is_none() {
+        bail!("the cluster is not up: run `localkube up` first");
+    }
     let loaded = layout.state().join("images");
     fs::create_dir_all(&loaded)?;
     for archive in archives {
         let (names, digest) = image::inspect(archive)?;
+        // Named by what was imported and holding what came of it: each name may have been given to another image since.
         let record = loaded.join(&digest);
-        if record.exists() && fs::read_to_string(&record)? == names.join(" ") {
+        if fs::read_to_string(&record).is_ok_and(|targets| targets == image_targets(layout, &names)) {
             println!("localkube: {} is loaded", names.join(" "));
             continue;
         }
         let status = ctr(layout).args(["images", "import"]).arg(archive).stdout(Stdio::null()).status()?;
         if !status.success() {
-            bail!("cannot load {}: is the cluster up?", archive.display());
+            bail!("cannot load {}", archive.display());
         }
-        fs::write(record, names.join(" "))?;
+        fs::write(record, image_targets(layout, &names))?;
         println!("localkube: loaded {}", names.join(" "));
     }
     Ok(())
+}
+
+/// The digest behind each name, one a line; a name that is not known has no line.
+fn image_targets(layout: &Layout, names: &[String]) -> String {
+    let known = ctr(layout).args(["images", "list"]).output().map(|out| out.stdout).unwrap_or_default();
+    let known = String::from_utf8_lossy(&known).into_owned();
+    // The columns are name, media type and digest.
+    let lines = known.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let ours = lines.filter(|line| line.len() > 2 && names.iter().any(|name| name == line[0]));
+    ours.map(|line| format!("{} {}\n", line[0], line[2])).collect()
 }
 
 fn load_own_images(layout: &Layout) -> Result<()> {
@@ -236,12 +264,14 @@ fn write_configuration(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-fn make_bridge() -> Result<()> {
+fn make_bridge(layout: &Layout) -> Result<()> {
     let address = format!("{BRIDGE_ADDRESS}/24");
-    let steps: [&[&str]; 3] = [
+    let steps: [&[&str]; 4] = [
         &["link", "add", BRIDGE, "type", "bridge"],
         &["address", "add", &address, "dev", BRIDGE],
         &["link", "set", BRIDGE, "up"],
+        // This machine reaches Services even when it has no default route.
+        &["route", "add", SERVICE_NETWORK, "dev", BRIDGE],
     ];
     for step in steps {
         let done = Command::new("ip").args(step).output().context("ip is missing: apt-get install iproute2")?;
@@ -249,19 +279,22 @@ fn make_bridge() -> Result<()> {
             bail!("ip {}: {}", step.join(" "), String::from_utf8_lossy(&done.stderr).trim());
         }
     }
-    fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("cannot allow forwarding between pods")
+    // Where it is a module, it is not there until somebody asks for it.
+    Command::new("modprobe").arg("br_netfilter").quiet();
+    for setting in [FORWARDING, BRIDGE_FILTERING] {
+        leftovers::set_kernel(Path::new(setting), "1", &layout.before(setting))?;
+    }
+    Ok(())
 }
 
-fn make_volumes(layout: &Layout) -> Result<()> {
-    let mut manifests = String::new();
-    for number in 0..VOLUMES {
-        let (name, path) = (format!("local-{number}"), layout.state().join(format!("volumes/{number}")));
-        fs::create_dir_all(&path)?;
-        let volume = include_str!("../manifests/volume.yaml");
-        manifests += &volume.replace("${NAME}", &name).replace("${PATH}", &path.display().to_string());
-        manifests += "\n---\n";
+/// Gives volumes whose claims are gone to the next ones.
+fn offer_volumes_again(layout: &Layout) -> Result<()> {
+    let list = kubectl(layout, &["get", "persistentvolumes", "-o", "json"])?;
+    for name in volumes::released(&serde_json::from_str(&list)?) {
+        kubectl(layout, &["delete", "persistentvolume", &name])?;
+        apply(layout, &volumes::prepare_one(layout, &name)?)?;
     }
-    apply(layout, &manifests)
+    Ok(())
 }
 
 fn wait_ready(layout: &Layout) -> Result<()> {
@@ -304,22 +337,6 @@ fn ctr(layout: &Layout) -> Command {
     let mut ctr = Command::new("ctr");
     ctr.arg("--address").arg(layout.socket()).args(["--namespace", "k8s.io"]);
     ctr
-}
-
-/// Unmounts what is mounted below these folders, the latest first.
-fn unmount_below(folders: &[&Path]) -> Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mounts")?;
-    let points: Vec<PathBuf> = mounts
-        .lines()
-        .filter_map(|line| line.split(' ').nth(1))
-        .map(|point| PathBuf::from(point.replace("\\040", " ")))
-        .filter(|point| folders.iter().any(|folder| point.starts_with(folder)))
-        .collect();
-    for point in points.iter().rev() {
-        rustix::mount::unmount(point, rustix::mount::UnmountFlags::DETACH)
-            .with_context(|| format!("cannot unmount {}", point.display()))?;
-    }
-    Ok(())
 }
 
 trait Quiet {

@@ -61,6 +61,12 @@ impl Layout {
         self.state().join(format!("{user}.kubeconfig"))
     }
 
+    /// What a setting of the kernel was before the cluster came up; absent when that was right already.
+    pub(crate) fn before(&self, setting: &str) -> PathBuf {
+        let name = Path::new(setting).file_name().unwrap_or_default();
+        self.state().join("before").join(name)
+    }
+
     /// Who wrote what to the API server.
     pub(crate) fn audit_log(&self) -> PathBuf {
         self.state().join("audit.log")

@@ -1,17 +1,20 @@
 //! What the machine has to be and to have, told before anything is changed.
 
-use std::path::Path;
+use std::{fs::File, path::Path};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
+
+/// One cluster a machine, and one hand at a time on it.
+const LOCK: &str = "/run/localkube.lock";
 
 /// Files that the cluster needs, and the Debian package that brings each.
-const NEEDED: [(&str, &str); 6] = [
+const NEEDED: [(&str, &str); 5] = [
     ("/usr/bin/containerd", "containerd"),
     ("/usr/sbin/runc", "runc"),
     ("/usr/lib/cni/bridge", "containernetworking-plugins"),
     ("/usr/sbin/nft", "nftables"),
-    ("/usr/sbin/iptables", "iptables"),
-    ("/usr/sbin/conntrack", "conntrack"),
+    ("/sbin/ip", "iproute2"),
 ];
 
 /// Checks that this is Linux, that we are root and that the packages are there.
@@ -30,4 +33,14 @@ pub(crate) fn check() -> Result<()> {
         bail!("packages are missing; install them with: apt-get install {}", missing.join(" "));
     }
     Ok(())
+}
+
+/// Waits until no other run brings a cluster up or down; holds until dropped.
+pub(crate) fn lock() -> Result<File> {
+    let file = File::create(LOCK).with_context(|| format!("cannot write {LOCK}"))?;
+    if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+        println!("localkube: waiting for another run to end");
+        flock(&file, FlockOperation::LockExclusive)?;
+    }
+    Ok(file)
 }

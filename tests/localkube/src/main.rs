@@ -5,10 +5,13 @@
 
 mod certificates;
 mod components;
+mod elf;
 mod image;
 mod kube;
 mod layout;
+mod leftovers;
 mod machine;
+mod volumes;
 
 use std::{path::PathBuf, process::ExitCode, time::Instant};
 
