@@ -1,0 +1,241 @@
+//! Two nodes on a real PostgreSQL and a real RabbitMQ, and people on either side.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+
+use chat_load::{
+    checker::{self, Histories},
+    client::{Client, Identity, Options},
+    dial::Tcp,
+    frame::{Page, RoomRef},
+    record::{Record, Recorder},
+    rest,
+};
+use chat_node::{
+    Identity as NodeIdentity, Node,
+    event::User,
+    protocol::RoomReference,
+    store::{Append, Content, PostgresStore, Store, StoreLimits},
+};
+use crds::{
+    NodeConfig,
+    node_config::{Bus, Endpoint, Store as StoreConfig},
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use services::Services;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The promise for a room's last message when its node dies before it could tell: three seconds, and a moment for a busy machine.
+const TAIL: Duration = Duration::from_secs(5);
+
+const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 9, members_per_room_max: 99, outbox_results_kept: 99 };
+
+/// A running node.
+struct Running {
+    url: String,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+/// Two nodes on an empty database and an empty virtual host.
+struct Pair {
+    nodes: [Running; 2],
+    postgres: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Pair {
+    /// `with_bus: false` leaves the nodes to find out from the database alone.
+    async fn start(with_bus: bool) -> Pair {
+        let services = Services::new().unwrap();
+        services.up().unwrap();
+        let postgres = services.postgres.fresh_database().unwrap();
+        let rabbitmq = match with_bus {
+            true => services.rabbitmq.fresh_vhost().unwrap(),
+            // Nothing listens there.
+            false => "amqp://guest:guest@127.0.0.1:9/%2f".into(),
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "a secret for two nodes of one test").unwrap();
+        let nodes = [start(0, &postgres, &rabbitmq, &key).await, start(1, &postgres, &rabbitmq, &key).await];
+        Pair { nodes, postgres, _folder: folder }
+    }
+
+    fn url(&self, node: usize) -> &str {
+        &self.nodes[node].url
+    }
+
+    async fn stop(self) {
+        for node in self.nodes {
+            node.stop.cancel();
+            node.ended.await.unwrap();
+        }
+    }
+}
+
+async fn start(number: usize, postgres: &str, rabbitmq: &str, key: &Path) -> Running {
+    let mut config = NodeConfig::default();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    (config.listen.client, config.listen.admin) = (any, any);
+    config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
+    config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(rabbitmq.into()) };
+    config.auth.key_file = Some(key.into());
+    config.addresses.enforced = false;
+    config.drain.settle_seconds = 0;
+    config.drain.window_seconds = 1;
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let identity = NodeIdentity { node: format!("node-{number}"), revision: String::new() };
+    let node = Node::start(config, identity, metrics).await.unwrap();
+    let url = format!("http://{}", node.client_address().unwrap());
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn({
+        let stop = stop.clone();
+        async move { node.run(stop).await.unwrap() }
+    });
+    Running { url, stop, ended }
+}
+
+struct Person {
+    client: Client,
+    recorder: Recorder,
+    name: String,
+}
+
+impl Person {
+    async fn at(urls: &[&str]) -> Person {
+        let dial = Arc::new(Tcp::new(urls, 0).unwrap());
+        let name = format!("p{}", &Uuid::new_v4().simple().to_string()[..10]);
+        let registered = async {
+            // The node may still be waiting for its database.
+            while rest::register(&*dial, &name, "correct horse").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, registered).await.unwrap();
+        let identity = Identity::Account { username: name.clone(), password: "correct horse".into() };
+        let recorder = Recorder::default();
+        let client = Client::start(Options::new(dial, identity), recorder.clone());
+        tokio::time::timeout(PATIENCE, client.online()).await.unwrap().unwrap();
+        Person { client, recorder, name }
+    }
+
+    async fn say(&self, room: Uuid, text: &str) {
+        let pending = self.client.send(room, text).await.unwrap();
+        tokio::time::timeout(PATIENCE, pending.committed()).await.unwrap().unwrap();
+    }
+
+    async fn hears(&self, text: &str, within: Duration) -> bool {
+        let heard =
+            |record: &Record| record.events.iter().any(|seen| seen.event.text.as_deref() == Some(text)).then_some(());
+        self.recorder.until(within, heard).await.is_some()
+    }
+}
+
+/// Judges what people saw of one room against its history.
+async fn judge(people: &[&Person], room: Uuid) -> checker::Report {
+    let page = Page { before: None, after: Some(0), limit: 200 };
+    let history = people[0].client.history(room, page).await.unwrap();
+    assert!(!history.more, "the tests' rooms are small");
+    let head = history.events.last().unwrap().seq;
+    for person in people {
+        let caught_up = |record: &Record| {
+            record.events.iter().any(|seen| seen.event.room == room && seen.event.seq >= head).then_some(())
+        };
+        assert!(person.recorder.until(PATIENCE, caught_up).await.is_some(), "{} missed {head}", person.name);
+    }
+    let records: Vec<Record> = people.iter().map(|person| person.recorder.look().clone()).collect();
+    checker::check(&records, &Histories::from(BTreeMap::from([(room, history.events)])))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn people_on_two_nodes_share_rooms_and_direct_messages() {
+    for with_bus in [true, false] {
+        let pair = Pair::start(with_bus).await;
+        let (alice, bob) = (Person::at(&[pair.url(0)]).await, Person::at(&[pair.url(1)]).await);
+        let room = alice.client.create_room("lobby").await.unwrap().id;
+        bob.client.join(RoomRef::Name("lobby".into())).await.unwrap();
+        for round in 0..10 {
+            alice.say(room, &format!("alice {round}")).await;
+            assert!(bob.hears(&format!("alice {round}"), PATIENCE).await);
+            bob.say(room, &format!("bob {round}")).await;
+            assert!(alice.hears(&format!("bob {round}"), PATIENCE).await);
+        }
+        let report = judge(&[&alice, &bob], room).await;
+        assert!(report.is_clean(), "{report}");
+        let direct = alice.client.direct(&bob.name).await.unwrap().id;
+        alice.say(direct, "psst").await;
+        assert!(bob.hears("psst", PATIENCE).await, "a direct room reaches the other node, with the bus: {with_bus}");
+        pair.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_rooms_last_message_arrives_although_its_node_died_before_it_told() {
+    let pair = Pair::start(true).await;
+    let alice = Person::at(&[pair.url(0)]).await;
+    let room = alice.client.create_room("lobby").await.unwrap().id;
+    alice.say(room, "before").await;
+    // A commit without a publication and then silence is what a node leaves that is killed between the two.
+    let dead = PostgresStore::new(&pair.postgres, 1, LIMITS).unwrap();
+    let append = Append {
+        sender: User::from("ghost"),
+        outbox: Uuid::new_v4(),
+        n: 1,
+        room,
+        content: Content::Text("last words".into()),
+        event: Uuid::now_v7(),
+        time: 0,
+    };
+    dead.append(&[append]).await.unwrap();
+    assert!(alice.hears("last words", TAIL).await);
+    // The same for a membership: a room that was joined elsewhere.
+    let other = dead.create_room(&User::from("ghost"), "elsewhere", 0).await.unwrap().room.id;
+    dead.join(&User::from(alice.name.as_str()), &RoomReference::Id(other), 0).await.unwrap();
+    let told = |record: &Record| record.rooms.iter().any(|room| room.id == other).then_some(());
+    assert!(alice.recorder.until(TAIL, told).await.is_some());
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_that_drains_moves_its_people_once_and_they_miss_nothing() {
+    let pair = Pair::start(true).await;
+    let both = [pair.url(0).to_owned(), pair.url(1).to_owned()];
+    let both = both.each_ref().map(String::as_str);
+    let (mover, stayer) = (Person::at(&both).await, Person::at(&[both[1]]).await);
+    let room = mover.client.create_room("lobby").await.unwrap().id;
+    stayer.client.join(RoomRef::Room(room)).await.unwrap();
+    pair.nodes[0].stop.cancel();
+    let moved = |record: &Record| (record.connections.len() == 2).then_some(());
+    for round in 0..20 {
+        stayer.say(room, &format!("stayer {round}")).await;
+        mover.say(room, &format!("mover {round}")).await;
+    }
+    assert!(mover.recorder.until(PATIENCE, moved).await.is_some(), "nobody moved");
+    let report = judge(&[&mover, &stayer], room).await;
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.moves, (0, 1));
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_breaks_again_and_again_resumes_on_any_node() {
+    let pair = Pair::start(true).await;
+    let both = [pair.url(0), pair.url(1)];
+    let (restless, calm) = (Person::at(&both).await, Person::at(&[both[0]]).await);
+    let room = calm.client.create_room("lobby").await.unwrap().id;
+    restless.client.join(RoomRef::Room(room)).await.unwrap();
+    for round in 0..6 {
+        restless.client.cut().await;
+        calm.say(room, &format!("calm {round}")).await;
+        restless.say(room, &format!("restless {round}")).await;
+    }
+    let report = judge(&[&restless, &calm], room).await;
+    assert!(report.is_clean(), "{report}");
+    assert!(report.moves.1 >= 5, "{report}");
+    pair.stop().await;
+}

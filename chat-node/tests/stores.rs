@@ -1,0 +1,254 @@
+//! What every store promises, claimed of SQLite and of a real PostgreSQL alike.
+
+use std::{path::Path, sync::Arc};
+
+use chat_node::{
+    event::{RoomKind, User},
+    protocol::{Code, HistoryRange, RoomReference},
+    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits, Writer},
+};
+use services::Services;
+use uuid::Uuid;
+
+const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
+
+const NOW: i64 = 1_767_225_600_000;
+
+fn user(name: &str) -> User {
+    name.into()
+}
+
+fn sqlite(folder: &Path) -> SharedStore {
+    Arc::new(SqliteStore::new(&folder.join("chat.db"), LIMITS))
+}
+
+fn postgres(url: &str) -> SharedStore {
+    Arc::new(PostgresStore::new(url, 5, LIMITS).unwrap())
+}
+
+/// Runs a claim on both stores, each empty.
+async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    for store in [sqlite(folder.path()), postgres(&services.postgres.fresh_database().unwrap())] {
+        store.migrate().await.unwrap();
+        claim(store.clone()).await;
+        store.close().await;
+    }
+}
+
+fn send(sender: &str, outbox: u128, n: i64, room: Uuid, text: &str) -> Append {
+    Append {
+        sender: sender.into(),
+        outbox: Uuid::from_u128(outbox),
+        n,
+        room,
+        content: Content::Text(text.into()),
+        event: Uuid::now_v7(),
+        time: NOW,
+    }
+}
+
+fn seq(answer: &Answer) -> i64 {
+    match answer {
+        Answer::Committed { event, .. } => event.seq,
+        other => panic!("not committed: {other:?}"),
+    }
+}
+
+fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Code {
+    match result {
+        Err(StoreError::Refused(code)) => code,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+async fn room(store: &SharedStore, name: &str) -> Uuid {
+    store.arrive("alice", None, NOW).await.unwrap();
+    store.create_room(&user("alice"), name, NOW).await.unwrap().room.id
+}
+
+#[tokio::test]
+async fn a_send_is_committed_once_and_in_order_however_often_it_comes() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), NOW).await.unwrap().outbox_last, 0);
+        let batch = [send("alice", 1, 1, room, "a"), send("alice", 1, 2, room, "b")];
+        let first = store.append(&batch).await.unwrap();
+        assert_eq!(first.iter().map(seq).collect::<Vec<_>>(), [3, 4], "after created and joined");
+        let again = store.append(&batch).await.unwrap();
+        assert_eq!(again.iter().map(seq).collect::<Vec<_>>(), [3, 4]);
+        assert!(matches!(again[0], Answer::Committed { new: false, .. }));
+        let gap = store.append(&[send("alice", 1, 4, room, "d")]).await.unwrap();
+        assert_eq!(gap, [Answer::Gap { expected: 3 }]);
+        let other = store.append(&[send("bob", 1, 1, room, "not alice's outbox")]).await.unwrap();
+        assert_eq!(seq(&other[0]), 5);
+        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), NOW).await.unwrap().outbox_last, 2);
+        let page = store.page(room, HistoryRange::default(), 10).await.unwrap();
+        assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn results_are_kept_for_a_while_and_then_forgotten_but_never_repeated() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        let outbox = Some(Uuid::from_u128(1));
+        store.arrive("alice", outbox, NOW).await.unwrap();
+        let batch: Vec<_> = (1..=9).map(|n| send("alice", 1, n, room, "x")).collect();
+        store.append(&batch).await.unwrap();
+        store.arrive("alice", outbox, NOW).await.unwrap();
+        let answers = store.append(&[batch[3].clone(), batch[4].clone()]).await.unwrap();
+        assert_eq!(answers[0], Answer::Forgotten);
+        assert_eq!(seq(&answers[1]), 7);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_refusal_uses_its_number_up_and_is_told_again() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        let refusal = Append { content: Content::Refused(Code::EmptyText), ..send("alice", 1, 1, room, "") };
+        for _ in 0..2 {
+            assert_eq!(store.append(&[refusal.clone()]).await.unwrap(), [Answer::Refused(Code::EmptyText)]);
+        }
+        let missing = store.append(&[send("alice", 1, 2, Uuid::from_u128(404), "x")]).await.unwrap();
+        assert_eq!(missing, [Answer::Refused(Code::UnknownRoom)]);
+        assert_eq!(seq(&store.append(&[send("alice", 1, 3, room, "x")]).await.unwrap()[0]), 3);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_row_that_poisons_its_batch_is_refused_alone() {
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let store = postgres(&services.postgres.fresh_database().unwrap());
+    store.migrate().await.unwrap();
+    let room = room(&store, "lobby").await;
+    let (writer, _task) = Writer::spawn(store.clone(), 100, 100, Arc::new(|_| {}));
+    // PostgreSQL takes no NUL in a text.
+    let texts = ["a", "b", "poi\0son", "d", "e"];
+    let waiting: Vec<_> =
+        (1..).zip(texts).map(|(n, text)| writer.append(send("alice", 1, n, room, text)).unwrap()).collect();
+    let mut seqs = Vec::new();
+    for answer in waiting {
+        seqs.push(match answer.await.unwrap() {
+            Ok(Answer::Refused(code)) => Err(code),
+            Ok(answer) => Ok(seq(&answer)),
+            Err(code) => panic!("{code:?}"),
+        });
+    }
+    assert_eq!(seqs, [Ok(3), Ok(4), Err(Code::BadText), Ok(5), Ok(6)]);
+}
+
+#[tokio::test]
+async fn several_nodes_migrate_and_append_at_once_and_leave_no_hole() {
+    const NODES: usize = 4;
+    const SENDS: i64 = 50;
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let url = services.postgres.fresh_database().unwrap();
+    let nodes: Vec<SharedStore> = (0..NODES).map(|_| postgres(&url)).collect();
+    for migrated in futures::future::join_all(nodes.iter().map(|node| node.migrate())).await {
+        migrated.unwrap();
+    }
+    let rooms = [room(&nodes[0], "one").await, room(&nodes[0], "two").await];
+    let appends = nodes.iter().enumerate().map(|(index, node)| async move {
+        let name = format!("user{index}");
+        let mut seqs = Vec::new();
+        for n in (1..=SENDS).step_by(2) {
+            // Both rooms in each batch, in either order: locks are taken in one order all the same.
+            let (first, second) = if index % 2 == 0 { (rooms[0], rooms[1]) } else { (rooms[1], rooms[0]) };
+            let batch = [send(&name, 1, n, first, "x"), send(&name, 1, n + 1, second, "x")];
+            seqs.extend(node.append(&batch).await.unwrap().iter().map(seq));
+        }
+        seqs.len()
+    });
+    let sent: usize = futures::future::join_all(appends).await.into_iter().sum();
+    assert_eq!(sent, NODES * SENDS as usize);
+    for room in rooms {
+        let mut seqs = Vec::new();
+        loop {
+            let range = HistoryRange { before: None, after: Some(seqs.last().copied().unwrap_or(0)) };
+            let page = nodes[1].page(room, range, 30).await.unwrap();
+            seqs.extend(page.events.iter().map(|event| event.seq));
+            if !page.more {
+                break;
+            }
+        }
+        assert_eq!(seqs, (1..=2 + (NODES as i64) * SENDS / 2).collect::<Vec<_>>());
+    }
+}
+
+#[tokio::test]
+async fn a_commit_tells_the_other_nodes_through_the_database() {
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let url = services.postgres.fresh_database().unwrap();
+    let (writes, listens) = (postgres(&url), postgres(&url));
+    writes.migrate().await.unwrap();
+    let room = room(&writes, "lobby").await;
+    let mut hints = listens.hints().await.unwrap();
+    assert_eq!(hints.recv().await, Some(Hint::Missed), "what was before counts as missed");
+    writes.append(&[send("alice", 1, 1, room, "x")]).await.unwrap();
+    match hints.recv().await {
+        Some(Hint::Changed { heads, users }) => {
+            assert_eq!((heads[0].room, heads[0].seq, users.len()), (room, 3, 0));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn rooms_are_joined_left_and_bounded() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        assert_eq!(refused(store.create_room(&user("bob"), "lobby", NOW).await), Code::RoomExists);
+        let by_name = RoomReference::Name("lobby".into());
+        let joined = store.join(&user("bob"), &by_name, NOW).await.unwrap();
+        assert_eq!((joined.room.id, joined.room.head, joined.events.len()), (room, 2, 1));
+        assert_eq!(joined.memberships.len(), 1);
+        let again = store.join(&user("bob"), &RoomReference::Id(room), NOW).await.unwrap();
+        assert_eq!((again.room.head, again.events.len()), (3, 0), "a member stays one without a word");
+        store.join(&user("carol"), &by_name, NOW).await.unwrap();
+        assert_eq!(refused(store.join(&user("dave"), &by_name, NOW).await), Code::RoomFull);
+        store.leave(&user("bob"), room, NOW).await.unwrap();
+        assert_eq!(refused(store.leave(&user("bob"), room, NOW).await), Code::NotAMember);
+        store.join(&user("dave"), &by_name, NOW).await.unwrap();
+        let missing = RoomReference::Name("nowhere".into());
+        assert_eq!(refused(store.join(&user("bob"), &missing, NOW).await), Code::UnknownRoom);
+        for name in ["two", "three"] {
+            store.create_room(&user("alice"), name, NOW).await.unwrap();
+        }
+        assert_eq!(refused(store.create_room(&user("alice"), "four", NOW).await), Code::TooManyRooms);
+        let heads = store.heads(&[room, Uuid::from_u128(404)]).await.unwrap();
+        assert_eq!((heads.len(), heads[0].seq), (1, 6));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn two_people_have_one_direct_room_whoever_asks() {
+    on_both(|store| async move {
+        store.arrive("alice", None, NOW).await.unwrap();
+        assert_eq!(refused(store.direct(&user("alice"), &user("bob"), NOW).await), Code::UnknownUser);
+        store.arrive("bob", None, NOW).await.unwrap();
+        let (first, second) = (user("alice"), user("bob"));
+        let both = tokio::join!(store.direct(&first, &second, NOW), store.direct(&second, &first, NOW));
+        let (one, other) = (both.0.unwrap(), both.1.unwrap());
+        assert_eq!((one.room.id, one.room.kind), (other.room.id, RoomKind::Direct));
+        assert_eq!(one.events.len() + other.events.len(), 1, "it was made once");
+        store.arrive("carol", None, NOW).await.unwrap();
+        let reference = RoomReference::Id(one.room.id);
+        assert_eq!(refused(store.join(&user("carol"), &reference, NOW).await), Code::UnknownRoom);
+        assert_eq!(refused(store.leave(&user("bob"), one.room.id, NOW).await), Code::NotAMember);
+        let memberships = store.memberships(&[user("bob"), user("carol")]).await.unwrap();
+        assert_eq!(memberships.len(), 1);
+        assert_eq!(memberships[0].1.with("bob"), Some(&user("alice")));
+    })
+    .await;
+}
