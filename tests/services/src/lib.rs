@@ -8,7 +8,14 @@ mod folders;
 mod postgres;
 mod rabbitmq;
 
+use std::{
+    net::TcpListener,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
 use anyhow::Result;
+use uuid::Uuid;
 
 pub use self::{postgres::Postgres, rabbitmq::Rabbitmq};
 
@@ -18,16 +25,34 @@ pub struct Services {
     pub postgres: Postgres,
     /// The bus.
     pub rabbitmq: Rabbitmq,
+    root: PathBuf,
 }
 
+/// Where the servers of one set listen.
+#[derive(Clone, Copy)]
+struct Ports {
+    postgres: u16,
+    rabbitmq: u16,
+    /// RabbitMQ's own: between nodes and for its tools; on loopback only.
+    distribution: u16,
+    /// Erlang's port mapper; on loopback only.
+    mapper: u16,
+}
+
+/// Of the servers that everybody shares. Away from what the packages' own servers use.
+const SHARED: Ports = Ports { postgres: 25432, rabbitmq: 25672, distribution: 25682, mapper: 24369 };
+
 impl Services {
-    /// The servers of this machine, running or not.
+    /// The servers that all tests of this machine share, running or not.
     ///
     /// # Errors
     /// When the cache's folder is not known.
     pub fn new() -> Result<Services> {
-        let root = folders::root()?;
-        Ok(Services { postgres: Postgres::new(&root), rabbitmq: Rabbitmq::new(&root) })
+        Ok(Services::at(&folders::root()?, SHARED))
+    }
+
+    fn at(root: &Path, ports: Ports) -> Services {
+        Services { postgres: Postgres::new(root, ports), rabbitmq: Rabbitmq::new(root, ports), root: root.to_owned() }
     }
 
     /// Starts both, unless they run, and returns when they answer.
@@ -35,7 +60,7 @@ impl Services {
     /// # Errors
     /// When one cannot be started, with its last words.
     pub fn up(&self) -> Result<()> {
-        folders::prepare()?;
+        let _lock = folders::lock(&self.root)?;
         // RabbitMQ takes longer, so it begins first.
         self.rabbitmq.begin()?;
         self.postgres.start()?;
@@ -47,7 +72,51 @@ impl Services {
     /// # Errors
     /// When one cannot be ended.
     pub fn down(&self) -> Result<()> {
+        let _lock = folders::lock(&self.root)?;
         self.rabbitmq.stop()?;
         self.postgres.stop()
     }
+}
+
+/// Servers for one test alone, which may kill them; gone with all data when dropped.
+pub struct Apart(Services);
+
+impl Apart {
+    /// Names ports and a folder of its own; starts nothing.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn new() -> Result<Apart> {
+        let root = folders::root()?;
+        folders::prepare(&root)?;
+        let [postgres, rabbitmq, distribution, mapper] = free_ports()?;
+        let ports = Ports { postgres, rabbitmq, distribution, mapper };
+        Ok(Apart(Services::at(&root.join(format!("apart-{}", Uuid::new_v4().simple())), ports)))
+    }
+}
+
+impl Deref for Apart {
+    type Target = Services;
+
+    fn deref(&self) -> &Services {
+        &self.0
+    }
+}
+
+impl Drop for Apart {
+    fn drop(&mut self) {
+        // A test that fails already must not fail for another reason; what is left says so in its log.
+        let _ = self.0.down();
+        let _ = std::fs::remove_dir_all(&self.0.root);
+    }
+}
+
+/// Ports that nobody listens on, all different because they are held until the last is found.
+fn free_ports<const N: usize>() -> Result<[u16; N]> {
+    let listeners: Vec<TcpListener> = (0..N).map(|_| TcpListener::bind(("127.0.0.1", 0))).collect::<Result<_, _>>()?;
+    let mut ports = [0; N];
+    for (port, listener) in ports.iter_mut().zip(&listeners) {
+        *port = listener.local_addr()?.port();
+    }
+    Ok(ports)
 }

@@ -11,14 +11,13 @@ use anyhow::{Context, Result};
 use daemon::{Roster, Signal};
 use uuid::Uuid;
 
-use crate::folders::{command_as, owned, run};
+use crate::{
+    Ports,
+    folders::{PASSWORD_FILE, check_name, command_as, give, owned, password, run},
+};
 
 const NAME: &str = "postgres";
 const USER: &str = "postgres";
-const PORT: u16 = 25432;
-
-/// For tests on this machine only.
-const PASSWORD: &str = "chatcluster";
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -26,11 +25,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub struct Postgres {
     folder: PathBuf,
     roster: Roster,
+    port: u16,
 }
 
 impl Postgres {
-    pub(crate) fn new(root: &Path) -> Postgres {
-        Postgres { folder: root.join(NAME), roster: Roster::new(root.join("run"), root.join("log")) }
+    pub(crate) fn new(root: &Path, ports: Ports) -> Postgres {
+        let roster = Roster::new(root.join("run"), root.join("log"));
+        Postgres { folder: root.join(NAME), roster, port: ports.postgres }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -42,8 +43,9 @@ impl Postgres {
         let data = self.folder.join("data");
         owned(&self.folder, USER)?;
         if !data.join("PG_VERSION").exists() {
-            let password = self.folder.join("password");
-            fs::write(&password, PASSWORD)?;
+            password(&self.folder)?;
+            let password_file = self.folder.join(PASSWORD_FILE);
+            give(&password_file, USER)?;
             let mut initdb = command_as(USER, binaries.join("initdb"));
             initdb.arg("--pgdata").arg(&data).args([
                 "--username",
@@ -53,12 +55,11 @@ impl Postgres {
                 "--encoding",
                 "UTF8",
             ]);
-            // The file is readable only within a folder that is the server's.
-            run(initdb.arg("--pwfile").arg(&password))?;
+            run(initdb.arg("--pwfile").arg(&password_file))?;
             fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all scram-sha-256\n")?;
         }
         let mut server = command_as(USER, binaries.join("postgres"));
-        server.arg("-D").arg(&data).args(["-p", &PORT.to_string(), "-k"]).arg(&self.folder);
+        server.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-k"]).arg(&self.folder);
         server.args(["-c", "listen_addresses=*", "-c", "max_connections=300", "-c", "fsync=on"]);
         self.roster.start(NAME, &mut server)?;
         self.roster.wait_ready(NAME, PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
@@ -91,11 +92,12 @@ impl Postgres {
     /// # Errors
     /// When it does not answer.
     pub fn database(&self, name: &str, host: &str) -> Result<String> {
+        check_name(name)?;
         let exists = self.sql("postgres", &format!("SELECT 1 FROM pg_database WHERE datname = '{name}'"))?;
         if exists.trim().is_empty() {
             self.sql("postgres", &format!("CREATE DATABASE \"{name}\""))?;
         }
-        Ok(format!("postgres://{USER}:{PASSWORD}@{host}:{PORT}/{name}"))
+        Ok(format!("postgres://{USER}:{}@{host}:{}/{name}", password(&self.folder)?, self.port))
     }
 
     /// A new, empty database for one test.
@@ -112,7 +114,7 @@ impl Postgres {
     /// When it does not answer or refuses.
     pub fn sql(&self, database: &str, statement: &str) -> Result<String> {
         let mut psql = Command::new("psql");
-        psql.arg("-h").arg(&self.folder).args(["-p", &PORT.to_string(), "-U", USER, "-d", database]);
+        psql.arg("-h").arg(&self.folder).args(["-p", &self.port.to_string(), "-U", USER, "-d", database]);
         psql.args(["-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-c", statement]);
         run(&mut psql)
     }

@@ -1,27 +1,25 @@
 //! RabbitMQ: a node of its own name, ports and folders, with an Erlang port mapper of its own.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use daemon::{Roster, Signal};
 use uuid::Uuid;
 
-use crate::folders::{command_as, owned, run};
+use crate::{
+    Ports,
+    folders::{check_name, command_as, give, owned, password, run_with_input},
+};
 
 const NAME: &str = "rabbitmq";
 const USER: &str = "rabbitmq";
-const PORT: u16 = 25672;
-const DISTRIBUTION_PORT: u16 = 25682;
-const PORT_MAPPER_PORT: u16 = 24369;
 const NODE: &str = "chatcluster-tests@localhost";
-
-/// For tests on this machine only.
 const ACCOUNT: &str = "chatcluster";
-const PASSWORD: &str = "chatcluster";
 
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -29,16 +27,22 @@ const PATIENCE: Duration = Duration::from_secs(90);
 pub struct Rabbitmq {
     folder: PathBuf,
     roster: Roster,
+    ports: Ports,
 }
 
 impl Rabbitmq {
-    pub(crate) fn new(root: &Path) -> Rabbitmq {
-        Rabbitmq { folder: root.join(NAME), roster: Roster::new(root.join("run"), root.join("log")) }
+    pub(crate) fn new(root: &Path, ports: Ports) -> Rabbitmq {
+        Rabbitmq { folder: root.join(NAME), roster: Roster::new(root.join("run"), root.join("log")), ports }
     }
 
     /// Begins to start it, without waiting.
     pub(crate) fn begin(&self) -> Result<()> {
         owned(&self.folder, USER)?;
+        // Only a server without data reads the account; later it knows it.
+        let config = format!("default_user = {ACCOUNT}\ndefault_pass = {}\n", password(&self.folder)?);
+        let file = self.folder.join("config.conf");
+        fs::write(&file, config)?;
+        give(&file, USER)?;
         self.roster.start(NAME, &mut self.command("rabbitmq-server")).map(drop)
     }
 
@@ -48,11 +52,8 @@ impl Rabbitmq {
     /// With its last words when it does not start.
     pub fn start(&self) -> Result<()> {
         self.begin()?;
-        self.roster.wait_ready(NAME, PATIENCE, || std::net::TcpStream::connect(("127.0.0.1", PORT)).ok().map(drop))?;
-        if !self.ctl(&["list_users", "--silent"])?.lines().any(|line| line.split('\t').next() == Some(ACCOUNT)) {
-            self.ctl(&["add_user", ACCOUNT, PASSWORD])?;
-        }
-        Ok(())
+        let connect = || std::net::TcpStream::connect(("127.0.0.1", self.ports.rabbitmq)).ok().map(drop);
+        self.roster.wait_ready(NAME, PATIENCE, connect)
     }
 
     /// Ends it in order.
@@ -63,7 +64,7 @@ impl Rabbitmq {
         self.roster.stop(NAME, Signal::TERM, Duration::from_secs(20))?;
         // The port mapper was started by it and outlives it.
         let mut mapper = self.command("epmd");
-        let _ = mapper.args(["-port", &PORT_MAPPER_PORT.to_string(), "-kill"]).output();
+        let _ = mapper.args(["-port", &self.ports.mapper.to_string(), "-kill"]).output();
         Ok(())
     }
 
@@ -85,11 +86,13 @@ impl Rabbitmq {
     /// # Errors
     /// When it does not answer.
     pub fn vhost(&self, name: &str, host: &str) -> Result<String> {
-        if !self.ctl(&["list_vhosts", "--silent"])?.lines().any(|line| line.trim() == name) {
-            self.ctl(&["add_vhost", name])?;
-        }
-        self.ctl(&["set_permissions", "--vhost", name, ACCOUNT, ".*", ".*", ".*"])?;
-        Ok(format!("amqp://{ACCOUNT}:{PASSWORD}@{host}:{PORT}/{name}"))
+        check_name(name)?;
+        self.evaluate(&format!(
+            r#"Vhost = <<"{name}">>, User = <<"{ACCOUNT}">>, All = <<".*">>,
+            rabbit_vhost:exists(Vhost) orelse rabbit_vhost:add(Vhost, User),
+            rabbit_auth_backend_internal:set_permissions(User, Vhost, All, All, All, User)."#
+        ))?;
+        Ok(format!("amqp://{ACCOUNT}:{}@{host}:{}/{name}", password(&self.folder)?, self.ports.rabbitmq))
     }
 
     /// A new, empty virtual host for one test.
@@ -100,8 +103,13 @@ impl Rabbitmq {
         self.vhost(&format!("test_{}", Uuid::new_v4().simple()), "127.0.0.1")
     }
 
-    fn ctl(&self, arguments: &[&str]) -> Result<String> {
-        run(self.command("rabbitmqctl").args(arguments))
+    /// Evaluates Erlang within the server: what `rabbitmqctl eval` does in seconds, this does in milliseconds.
+    fn evaluate(&self, code: &str) -> Result<()> {
+        let mut call = self.command("erl_call");
+        call.args(["-e", "-address", &format!("localhost:{}", self.ports.distribution)]);
+        let answer = run_with_input(&mut call, &format!("{code}\n"))?;
+        ensure!(answer.starts_with("{ok, ok}"), "RabbitMQ answered {answer}");
+        Ok(())
     }
 
     /// A program of RabbitMQ that speaks of this node.
@@ -111,14 +119,17 @@ impl Rabbitmq {
         command.args([
             format!("HOME={}", self.folder.display()),
             format!("RABBITMQ_NODENAME={NODE}"),
-            format!("RABBITMQ_NODE_PORT={PORT}"),
-            format!("RABBITMQ_DIST_PORT={DISTRIBUTION_PORT}"),
-            format!("ERL_EPMD_PORT={PORT_MAPPER_PORT}"),
+            format!("RABBITMQ_NODE_PORT={}", self.ports.rabbitmq),
+            format!("RABBITMQ_DIST_PORT={}", self.ports.distribution),
+            format!("ERL_EPMD_PORT={}", self.ports.mapper),
             format!("RABBITMQ_MNESIA_BASE={}", folder("data")),
             format!("RABBITMQ_LOG_BASE={}", folder("log")),
             format!("RABBITMQ_PID_FILE={}", folder("pid")),
             format!("RABBITMQ_ENABLED_PLUGINS_FILE={}", folder("plugins")),
             format!("RABBITMQ_CONFIG_FILE={}", folder("config")),
+            // Whoever knows Erlang's cookie may do anything: that port is for this machine alone.
+            "ERL_EPMD_ADDRESS=127.0.0.1".into(),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-kernel inet_dist_use_interface {127,0,0,1}".into(),
             // No file of the system's own server is read.
             "RABBITMQ_CONF_ENV_FILE=/dev/null".into(),
             "PATH=/usr/lib/rabbitmq/bin:/usr/bin:/bin".into(),
