@@ -1,5 +1,7 @@
 //! Starts and ends the servers that tests and `make run` use.
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use services::Services;
@@ -41,9 +43,19 @@ enum Server {
     Rabbitmq,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("services: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
     let services = Services::new()?;
-    match Arguments::parse().command {
+    match command {
         Command::Up { listen } => {
             services.up()?;
             println!("PostgreSQL and RabbitMQ answer at {}", listen.as_deref().unwrap_or("127.0.0.1"));
