@@ -17,7 +17,7 @@ generate: ## Write the files that are made from others: the CRD and the chart's 
 fmt: ## Format the code
 	@cargo fmt --all
 
-lint: ## Formats, clippy, scripts, Dockerfiles, workflows, chart, kustomize bases, generated files
+lint: ## Formats, clippy, scripts, Dockerfiles, workflows, Compose file, chart, kustomize bases, alerts
 	@tests/setup/lint
 
 unit: ## Tests that need nothing
