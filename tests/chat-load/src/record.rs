@@ -119,7 +119,14 @@ impl Record {
                 let (node, rooms) = (welcome.node.clone(), welcome.rooms.clone());
                 rooms.iter().for_each(|room| self.room(room));
                 let resumed = resumed.clone();
-                self.connections.push(Connection { node, opened_ms: at_ms, resumed, rooms, joined: Vec::new(), ended: None });
+                self.connections.push(Connection {
+                    node,
+                    opened_ms: at_ms,
+                    resumed,
+                    rooms,
+                    joined: Vec::new(),
+                    ended: None,
+                });
             }
             Observation::Ended(end) => match self.connections.last_mut() {
                 Some(open) if open.ended.is_none() => open.ended = Some((at_ms, end.clone())),

@@ -77,7 +77,8 @@ async fn exchange(dial: &dyn Dial, path: &str, body: &Value) -> anyhow::Result<(
         let response = sender.send_request(request).await?;
         let status = response.status();
         let body = response.into_body().collect().await?.to_bytes();
-        let answer = serde_json::from_slice(&body).unwrap_or_else(|_| json!({"detail": String::from_utf8_lossy(&body)}));
+        let answer =
+            serde_json::from_slice(&body).unwrap_or_else(|_| json!({"detail": String::from_utf8_lossy(&body)}));
         anyhow::Ok((status, answer))
     };
     // The connection has to be driven for the answer to come, and may be over as soon as it has.

@@ -139,14 +139,19 @@ impl fmt::Display for What {
             What::WrongMessage { n, seq } => write!(f, "send {n} was committed as {seq}, but another message is there"),
             What::Missed { seq } => write!(f, "never saw event {seq}"),
             What::Hole { connection, after, seq } => {
-                write!(f, "event {seq} came right after {after} on connection {connection}: those between were left out")
+                write!(
+                    f,
+                    "event {seq} came right after {after} on connection {connection}: those between were left out"
+                )
             }
             What::Again { connection, after, seq } => {
                 write!(f, "event {seq} came after {after} on connection {connection}: it was there before")
             }
             What::TwoPlaces { n, first, second } => write!(f, "send {n} was committed as {first} and as {second}"),
             What::RefusedAndCommitted { n } => write!(f, "send {n} was refused for good and yet committed"),
-            What::Doubled { text, sent, found } => write!(f, "{text:?} was sent {sent} times and is there {found} times"),
+            What::Doubled { text, sent, found } => {
+                write!(f, "{text:?} was sent {sent} times and is there {found} times")
+            }
             What::Reordered { n, seq, before } => {
                 write!(f, "send {n} has place {seq}, before that of an earlier send, which has {before}")
             }

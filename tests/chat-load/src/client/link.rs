@@ -75,11 +75,13 @@ impl Link {
                 None => return Err(End::Lost("the connection ended without a close".into())),
                 Some(Err(error)) => return Err(end(error)),
                 Some(Ok(Message::Close(close))) => {
-                    let (code, reason) = close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
+                    let (code, reason) =
+                        close.map_or((1005, String::new()), |close| (close.code.into(), close.reason.to_string()));
                     return Err(End::Closed { code, reason, after_ms: None });
                 }
                 Some(Ok(Message::Text(text))) => {
-                    return serde_json::from_str(&text).map_err(|error| End::Lost(format!("unreadable frame: {error}: {text}")));
+                    return serde_json::from_str(&text)
+                        .map_err(|error| End::Lost(format!("unreadable frame: {error}: {text}")));
                 }
                 // Pings are answered by the library; a binary frame is of a later version of the protocol.
                 Some(Ok(Message::Ping(_) | Message::Pong(_) | Message::Binary(_) | Message::Frame(_))) => {}

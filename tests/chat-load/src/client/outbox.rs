@@ -113,10 +113,7 @@ mod tests {
 
     fn sent(outbox: &mut Outbox<()>, first_request: u64) -> Vec<(u64, String)> {
         let mut requests = first_request..;
-        std::iter::from_fn(|| {
-            outbox.send_next(requests.next()?).map(|entry| (entry.n, entry.text.clone()))
-        })
-        .collect()
+        std::iter::from_fn(|| outbox.send_next(requests.next()?).map(|entry| (entry.n, entry.text.clone()))).collect()
     }
 
     #[test]

@@ -23,6 +23,8 @@ use crate::{
 const UNFINISHED_MAX: usize = 1_024;
 /// The welcome has come by then, or the attempt has failed.
 const WELCOME_WITHIN: Duration = Duration::from_secs(20);
+/// What arrived before a connection broke is read by then.
+const LAST_WORDS_WITHIN: Duration = Duration::from_secs(1);
 /// Bounds of the random wait after a retryable refusal of a send.
 const PAUSE_BASE: Duration = Duration::from_millis(50);
 const PAUSE_CEILING: Duration = Duration::from_secs(5);
@@ -50,7 +52,8 @@ pub(super) async fn run(
     standing: watch::Sender<Standing>,
 ) {
     let core = Core::new(options.outbox);
-    let mut task = Task { options, observer, commands, standing, core, token: None, connection: 0, present: Present::default() };
+    let mut task =
+        Task { options, observer, commands, standing, core, token: None, connection: 0, present: Present::default() };
     let end = task.until_stopped().await;
     let effects = task.core.stopped();
     task.tell(&Observation::Stopped);
@@ -166,7 +169,7 @@ impl<O: Observer> Task<O> {
             }
             let core = &mut self.core;
             if let Err(end) = link.write(std::iter::from_fn(|| core.next())).await {
-                return end;
+                return self.last_words(link, end).await;
             }
             tokio::select! {
                 read = link.read() => match read {
@@ -194,6 +197,22 @@ impl<O: Observer> Task<O> {
                 }
             }
         }
+    }
+
+    /// The other side is gone, but what it said before, such as why, may have arrived.
+    async fn last_words(&mut self, mut link: Link, end: End) -> End {
+        let words = async {
+            loop {
+                match link.read().await {
+                    Ok(frame) => self.core.take(frame).into_iter().for_each(|effect| self.carry_out(effect)),
+                    Err(End::Closed { code, reason, .. }) => {
+                        return End::Closed { code, reason, after_ms: self.present.after_ms };
+                    }
+                    Err(_) => return end.clone(),
+                }
+            }
+        };
+        timeout(LAST_WORDS_WITHIN, words).await.unwrap_or(end.clone())
     }
 
     fn command(&mut self, command: Option<Command>) -> Wish {
