@@ -457,3 +457,6 @@ fn is_room_name(name: &str) -> bool {
     const BYTES_MAX: usize = 80;
     (1..=BYTES_MAX).contains(&name.len()) && !name.trim().is_empty() && !name.chars().any(char::is_control)
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,6 +6,7 @@ use e2e::{
     stage::{BOUND, NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
 };
 use serde_json::json;
+use url::Url;
 
 /// `spec: {}` is a working chat service.
 pub(crate) async fn self_contained(stage: &Stage) -> Result<String> {
@@ -58,14 +59,15 @@ pub(crate) async fn missing_secret(stage: &Stage) -> Result<String> {
     apply(&secret("late-postgres", &[("host", stage.host()), ("username", "postgres")]))?;
     told("KeyMissing", "\"password\"").await?;
     ensure!(stage.pods("late").await?.is_empty(), "pods were made that cannot start");
+    let url = Url::parse(&stage.services.postgres.database("late", stage.host())?)?;
+    let port = url.port().unwrap_or(5432).to_string();
     let parts = [
         ("host", stage.host()),
-        ("port", "25432"),
-        ("username", "postgres"),
-        ("password", "chatcluster"),
+        ("port", &port),
+        ("username", url.username()),
+        ("password", url.password().unwrap_or_default()),
         ("database", "late"),
     ];
-    stage.services.postgres.database("late", stage.host())?;
     apply(&secret("late-postgres", &parts))?;
     apply(&secret("late-rabbitmq", &[("uri", &stage.services.rabbitmq.vhost("late", stage.host())?)]))?;
     stage.at_rest("late", 1).await?;

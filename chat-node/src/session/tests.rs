@@ -1,0 +1,176 @@
+//! Claims about sessions, told as scripts of inputs and effects.
+
+use super::*;
+use crate::event::{EventBody, Kind, RoomKind};
+
+const NOW: Now = Now { ms: 1_767_225_600_000 };
+const ROOM: Uuid = Uuid::from_u128(7);
+
+fn session(token: Option<&str>) -> Session {
+    let told = LimitsFrame { text_bytes: 10, outstanding: 4, history_events: 50 };
+    Session::new("node", SessionLimits { told, replay_events_max: 5 }, token.map(str::to_owned))
+}
+
+/// `good` lets alice in for an hour, `old` has expired.
+fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
+    match token {
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3600 }),
+        "old" => Err(TokenError::Expired),
+        _ => Err(TokenError::Bad),
+    }
+}
+
+/// Hands in an input; tells the effects in short words.
+fn step(session: &mut Session, input: Input, now: Now) -> Vec<String> {
+    session.handle(input, now, &verify).iter().map(told).collect()
+}
+
+fn told(effect: &Effect) -> String {
+    match effect {
+        Effect::Reply(frame) => {
+            let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+            let type_ = frame["type"].as_str().unwrap();
+            frame["code"].as_str().map_or_else(|| type_.to_owned(), |code| format!("{type_} {code}"))
+        }
+        Effect::Arrive { user, .. } => format!("arrive {user}"),
+        Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
+        Effect::Unfollow(_) => "unfollow".into(),
+        Effect::Append { append, .. } => match &append.content {
+            Content::Text(_) => format!("append {}", append.n),
+            Content::Refused(code) => format!("append {} as {}", append.n, code.as_str()),
+        },
+        Effect::Ask(_) => "ask".into(),
+        Effect::Close(reason) => format!("close {}", reason.status()),
+        Effect::Resumed(outcome) => format!("{outcome:?}"),
+    }
+}
+
+fn frame(text: &str) -> Input {
+    Input::Frame(crate::protocol::decode(text))
+}
+
+fn room(head: Seq) -> Room {
+    Room { id: ROOM, kind: RoomKind::Public, name: Some("lobby".into()), pair: None, epoch: 1, head }
+}
+
+/// A session of alice, who is in one room at position 9.
+fn here(hello: &str) -> (Session, Vec<String>) {
+    let mut session = session(None);
+    assert_eq!(step(&mut session, frame(hello), NOW), ["arrive alice"]);
+    let arrival = Arrival { rooms: vec![room(9)], outbox_last: 0 };
+    let effects = step(&mut session, Input::Arrived(Ok(arrival)), NOW);
+    (session, effects)
+}
+
+const HELLO: &str = r#"{"type":"hello","token":"good","outbox":"00000000-0000-0000-0000-000000000001"}"#;
+
+#[test]
+fn only_hello_opens_and_only_once() {
+    let mut first = session(None);
+    assert_eq!(step(&mut first, frame(r#"{"type":"ping"}"#), NOW), ["error not_identified", "close 4401"]);
+    assert_eq!(step(&mut first, frame(HELLO), NOW), [""; 0], "a closing connection says nothing more");
+    let (mut second, _) = here(HELLO);
+    assert_eq!(step(&mut second, frame(HELLO), NOW), ["error already_identified"]);
+    assert_eq!(step(&mut second, frame(r#"{"type":"ping"}"#), NOW), ["pong"]);
+}
+
+#[test]
+fn a_token_comes_with_the_upgrade_or_with_hello() {
+    assert_eq!(step(&mut session(Some("good")), frame(r#"{"type":"hello"}"#), NOW), ["arrive alice"]);
+    assert_eq!(step(&mut session(None), frame(r#"{"type":"hello"}"#), NOW), ["error bad_token", "close 4401"]);
+    let old = frame(r#"{"type":"hello","token":"old"}"#);
+    assert_eq!(step(&mut session(None), old, NOW), ["error token_expired", "close 4402"]);
+}
+
+#[test]
+fn a_token_that_expires_ends_the_connection() {
+    let (mut session, _) = here(HELLO);
+    assert_eq!(step(&mut session, Input::Tick, Now { ms: NOW.ms + 3_599_000 }), [""; 0]);
+    assert_eq!(step(&mut session, Input::Tick, Now { ms: NOW.ms + 3_600_000 }), ["error token_expired", "close 4402"]);
+}
+
+#[test]
+fn what_breaks_no_protocol_keeps_the_connection() {
+    let (mut session, _) = here(HELLO);
+    assert_eq!(step(&mut session, frame("{"), NOW), ["error bad_frame"]);
+    assert_eq!(step(&mut session, Input::NotText, NOW), ["error bad_frame"]);
+    assert_eq!(step(&mut session, frame(r#"{"type":"create_room","name":" "}"#), NOW), ["error bad_name"]);
+    let elsewhere = format!(r#"{{"type":"history","room":"{}"}}"#, Uuid::from_u128(404));
+    assert_eq!(step(&mut session, frame(&elsewhere), NOW), ["error not_a_member"]);
+}
+
+#[test]
+fn a_send_that_breaks_a_rule_still_uses_its_number() {
+    let (mut session, _) = here(HELLO);
+    let send = |n: i64, room: Uuid, text: &str| {
+        frame(&format!(r#"{{"type":"send","n":{n},"room":"{room}","text":"{text}"}}"#))
+    };
+    assert_eq!(step(&mut session, send(1, ROOM, "hi"), NOW), ["append 1"]);
+    assert_eq!(step(&mut session, send(2, ROOM, "  "), NOW), ["append 2 as empty_text"]);
+    assert_eq!(step(&mut session, send(3, ROOM, "12345678901"), NOW), ["append 3 as text_too_long"]);
+    assert_eq!(step(&mut session, send(4, ROOM, "a\\u0000"), NOW), ["append 4 as bad_text"]);
+    assert_eq!(step(&mut session, send(5, Uuid::from_u128(404), "hi"), NOW), ["append 5 as not_a_member"]);
+    let (mut without, _) = here(r#"{"type":"hello","token":"good"}"#);
+    assert_eq!(step(&mut without, send(1, ROOM, "hi"), NOW), ["error outbox_missing"]);
+}
+
+#[test]
+fn answers_to_sends_are_told_as_documented() {
+    let (mut session, _) = here(HELLO);
+    let event = EventBody {
+        room: ROOM,
+        epoch: 1,
+        seq: 10,
+        id: Uuid::nil(),
+        kind: Kind::Message,
+        sender: "alice".into(),
+        time: 0,
+        text: None,
+    };
+    let mut done = |answer| step(&mut session, Input::Done(Outcome::Sent { id: None, n: 1, answer }), NOW);
+    assert_eq!(done(Ok(Answer::Committed { event, new: true })), ["committed"]);
+    assert_eq!(done(Ok(Answer::Gap { expected: 3 })), ["error outbox_gap"]);
+    assert_eq!(done(Ok(Answer::Forgotten)), ["error outbox_forgotten"]);
+    assert_eq!(done(Err(Code::Overloaded)), ["error overloaded"]);
+}
+
+#[test]
+fn a_resume_begins_where_the_client_was() {
+    let at = |position: &str| {
+        let hello = format!(r#"{{"type":"hello","token":"good","resume":[{{"room":"{ROOM}",{position}}}]}}"#);
+        here(&hello).1
+    };
+    assert_eq!(here(HELLO).1, ["Live", "welcome", "follow [9]"]);
+    assert_eq!(at(r#""epoch":1,"seq":9"#), ["Replayed", "welcome", "follow [9]"]);
+    assert_eq!(at(r#""epoch":1,"seq":4"#), ["Replayed", "welcome", "follow [4]"]);
+    assert_eq!(at(r#""epoch":1,"seq":3"#), ["TooFar", "welcome", "follow [9]"]);
+    assert_eq!(at(r#""epoch":1,"seq":10"#), ["Reset", "welcome", "follow [9]"], "a position that never was");
+    assert_eq!(at(r#""epoch":2,"seq":4"#), ["Reset", "welcome", "follow [9]"], "another history");
+}
+
+#[test]
+fn a_room_is_told_once_whether_asked_for_or_not() {
+    let (mut session, _) = here(HELLO);
+    let other = Room { id: Uuid::from_u128(8), ..room(3) };
+    let gained = || Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: true });
+    assert_eq!(step(&mut session, frame(r#"{"type":"join","name":"x"}"#), NOW), ["ask"]);
+    assert_eq!(step(&mut session, Input::Notice(gained()), NOW), [""; 0], "the answer comes first");
+    let changed = Changed { room: other.clone(), events: Vec::new(), memberships: Vec::new() };
+    let entered = Input::Done(Outcome::Entered { id: Some(1), result: Ok(changed) });
+    assert_eq!(step(&mut session, entered, NOW), ["room", "follow [3]"]);
+    assert_eq!(step(&mut session, Input::Notice(gained()), NOW), [""; 0]);
+    let lost = Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: false });
+    assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left"]);
+}
+
+#[test]
+fn an_old_list_of_rooms_undoes_no_newer_change() {
+    let (mut session, _) = here(HELLO);
+    let other = Room { id: Uuid::from_u128(8), ..room(3) };
+    let gained = Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: true });
+    assert_eq!(step(&mut session, Input::Notice(gained), NOW), ["room", "follow [3]"]);
+    let list = || Input::Notice(Notice::All(vec![room(9)]));
+    assert_eq!(step(&mut session, list(), NOW), [""; 0], "it may have been read before");
+    let later = Now { ms: NOW.ms + LIST_AGE_MS_MAX };
+    assert_eq!(step(&mut session, list(), later), ["unfollow", "left"]);
+}
