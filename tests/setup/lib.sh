@@ -14,6 +14,10 @@ chat_namespace=chat
 # The version in Cargo.toml, which is the tag of the images.
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 
+# A signal ends the script by exit, so that what it has set to run on exit does.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 say() {
     printf '\033[1m== %s\033[0m\n' "$*"
 }
