@@ -294,11 +294,9 @@ pub struct Committed {
 /// An entry of a room's log.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Event {
-    /// Which room. In a page of history it may be left to the page.
-    #[serde(default)]
+    /// Which room.
     pub room: Uuid,
-    /// Which of its histories. In a page of history it may be left to the page.
-    #[serde(default)]
+    /// Which of its histories.
     pub epoch: u64,
     /// Place in it.
     pub seq: u64,

@@ -19,8 +19,8 @@ const ARRIVES_WITHIN: Duration = Duration::from_secs(10);
 
 const LINES: [(&str, &str); 4] = [
     ("alice", "Hello! Is anybody here?"),
-    ("bob", "I am, on another node."),
-    ("alice", "So what I write goes through the database and the bus to you."),
+    ("bob", "I am. Good to hear you, wherever your node is."),
+    ("alice", "What I write is in the database before you see it."),
     ("bob", "And in the same order for everybody."),
 ];
 const IN_PRIVATE: &str = "And this is for you alone.";

@@ -179,12 +179,7 @@ impl<T> Core<T> {
                 let told = Effect::Tell(Observation::Left(room));
                 [told].into_iter().chain(self.answer(id, Answer::Left)).collect()
             }
-            Frame::History { id, mut history } => {
-                for event in &mut history.events {
-                    (event.room, event.epoch) = (history.room, history.epoch);
-                }
-                self.answer(id, Answer::History(history)).into_iter().collect()
-            }
+            Frame::History { id, history } => self.answer(id, Answer::History(history)).into_iter().collect(),
             Frame::Pong { id } => self.answer(id, Answer::Pong).into_iter().collect(),
             Frame::Accepted { n } => vec![Effect::Tell(Observation::Accepted { n })],
             Frame::Committed(committed) => self.committed(committed),
