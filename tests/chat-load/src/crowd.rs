@@ -154,7 +154,7 @@ impl Crowd {
             for room in &member.rooms {
                 let head = histories.get(room).and_then(|log| log.last()).map_or(0, |event| event.seq);
                 let left = deadline.saturating_duration_since(Instant::now());
-                member.recorder.until(left, |record| has_reached(record, *room, head).then_some(())).await;
+                member.recorder.until(left, |record| record.has_reached(*room, head).then_some(())).await;
             }
         }
         let records = self.records();
@@ -175,11 +175,6 @@ impl Crowd {
         }
         Ok(histories)
     }
-}
-
-fn has_reached(record: &Record, room: Uuid, head: u64) -> bool {
-    let joined_at_end = record.rooms.iter().any(|known| known.id == room && known.head >= head);
-    joined_at_end || record.events.iter().rev().any(|seen| seen.event.room == room && seen.event.seq >= head)
 }
 
 /// Reads a room's log from 1 to its end.

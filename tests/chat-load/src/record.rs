@@ -100,6 +100,12 @@ impl Record {
         self.connections.len().saturating_sub(1)
     }
 
+    /// Whether the client has heard of everything in the room up to `head`.
+    pub fn has_reached(&self, room: Uuid, head: u64) -> bool {
+        let knew = self.rooms.iter().any(|known| known.id == room && known.head >= head);
+        knew || self.events.iter().rev().any(|seen| seen.event.room == room && seen.event.seq >= head)
+    }
+
     /// The message with a number of the outbox.
     pub fn send_numbered(&self, n: u64) -> Option<&Send> {
         self.sends.get(index(n)?)

@@ -9,7 +9,7 @@ use chat_load::{
     crowd::history,
     dial::{Dial, Tcp},
     frame::{Room, RoomRef},
-    record::Recorder,
+    record::{Record, Recorder},
     rest,
 };
 use uuid::Uuid;
@@ -64,6 +64,14 @@ pub(crate) async fn run(talk: &Talk) -> anyhow::Result<bool> {
         println!("  {:>3}  {}: {}", event.seq, event.sender, event.text.as_deref().unwrap_or(&event.kind));
     }
     let histories = BTreeMap::from([(lobby.id, log), (aside.id, history(&bob.client, aside.id).await?)]);
+    for person in [&alice, &bob] {
+        for (room, log) in &histories {
+            let head = log.last().map_or(0, |event| event.seq);
+            let reached = |record: &Record| record.has_reached(*room, head).then_some(());
+            // What has not come by then is for the checker to tell.
+            let _ = person.recorder.until(ARRIVES_WITHIN, reached).await;
+        }
+    }
     let records = [alice.recorder.look().clone(), bob.recorder.look().clone()];
     alice.client.close().await;
     bob.client.close().await;
