@@ -28,7 +28,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node whose configuration has these further keys.
+    /// Starts a node whose configuration has these further keys; one that is null is left out.
     pub(crate) fn start(further: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (client, admin) = (free_address(), free_address());
@@ -144,11 +144,16 @@ fn signed(user: &str, seconds: i64, key: &[u8]) -> String {
     jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &EncodingKey::from_secret(key)).unwrap()
 }
 
+/// Writes `further` over `into`, map by map.
 fn merge(into: &mut Value, further: Value) {
     match (into, further) {
         (Value::Object(into), Value::Object(further)) => {
             for (key, value) in further {
-                merge(into.entry(key).or_insert(Value::Null), value);
+                if value.is_null() {
+                    into.remove(&key);
+                } else {
+                    merge(into.entry(key).or_insert(Value::Null), value);
+                }
             }
         }
         (into, further) => *into = further,
