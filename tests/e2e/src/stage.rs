@@ -133,6 +133,24 @@ impl Stage {
         .await
     }
 
+    /// Kills a pod without a word (its container gets SIGKILL) and waits until another one of the same name serves.
+    ///
+    /// # Errors
+    /// When none does in time.
+    pub async fn kill_pod(&self, pod: &str) -> Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let killed = api.get(pod).await?.uid();
+        kubectl(&["-n", NAMESPACE, "delete", "pod", pod, "--grace-period=0", "--force"])?;
+        self.until(&format!("another {pod} to serve"), || async {
+            let Some(made) = api.get_opt(pod).await? else { return Ok(None) };
+            let conditions = made.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let ready =
+                conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True");
+            Ok((made.uid() != killed && ready).then_some(()))
+        })
+        .await
+    }
+
     /// A cluster's resource.
     ///
     /// # Errors

@@ -34,7 +34,7 @@ pub(crate) async fn keeps_history(stage: &Stage) -> Result<String> {
     let service = stage.service("kept");
     let party = Party::gather(&[service.clone(), service]).await?;
     party.converse().await?;
-    kubectl(&["-n", NAMESPACE, "delete", "pod", "kept-0", "--grace-period=0", "--force"])?;
+    stage.kill_pod("kept-0").await?;
     party.converse().await?;
     let report = party.judge().await?;
     ensure!(report.is_clean() && report.moves.0 >= 1, "{report}");

@@ -18,7 +18,7 @@ const PAUSE: Duration = Duration::from_millis(200);
 pub(crate) async fn slides(stage: &Stage) -> Result<String> {
     const CLIENTS: usize = 50;
     const NODES: usize = 3;
-    stage.at_rest(BOUND, NODES).await?;
+    stage.bound().await?;
     let party = Party::gather(&vec![stage.service(BOUND); CLIENTS]).await?;
     let watch = PodWatch::begin(&stage.client, NAMESPACE, BOUND);
     let before: Vec<String> = stage.pods(BOUND).await?.iter().map(ResourceExt::name_any).collect();
@@ -50,20 +50,12 @@ pub(crate) async fn slides(stage: &Stage) -> Result<String> {
 
 /// A pod that dies without a word takes nothing that was committed with it.
 pub(crate) async fn killed_pod(stage: &Stage) -> Result<String> {
-    stage.at_rest(BOUND, 3).await?;
+    stage.bound().await?;
     let party = Party::gather(&vec![stage.service(BOUND); 12]).await?;
     let victim = stage.pods(BOUND).await?.first().map(ResourceExt::name_any).context("there is no pod")?;
     party
         .chatter(12, PAUSE, async {
-            // Without a grace period the container gets SIGKILL.
-            kubectl(&["-n", NAMESPACE, "delete", "pod", &victim, "--grace-period=0", "--force"])?;
-            stage
-                .until("the pod to be gone", || async {
-                    let pods = stage.pods(BOUND).await?;
-                    Ok((pods.iter().filter(|pod| pod.name_any() == victim).count() == 0 || pods.len() == 3)
-                        .then_some(()))
-                })
-                .await?;
+            stage.kill_pod(&victim).await?;
             stage.at_rest(BOUND, 3).await
         })
         .await?;
@@ -75,7 +67,7 @@ pub(crate) async fn killed_pod(stage: &Stage) -> Result<String> {
 
 /// Other credentials in the Secret reach the pods by a rollout.
 pub(crate) async fn rotated_secret(stage: &Stage) -> Result<String> {
-    stage.at_rest(BOUND, 3).await?;
+    stage.bound().await?;
     let revision = |stage: &Stage| {
         let client = stage.client.clone();
         async move {
