@@ -144,6 +144,9 @@ impl Connection {
     /// Takes a message; `false` when the client closes.
     fn receive(&mut self, message: Message) -> bool {
         match message {
+            Message::Text(text) if text.len() > self.gateway.config.limits.frame_bytes_max => {
+                self.outbound.close(CloseReason::TooLarge, None);
+            }
             Message::Text(text) => self.handle(Input::Frame(decode(&text))),
             Message::Binary(_) => self.handle(Input::NotText),
             Message::Close(_) => return false,

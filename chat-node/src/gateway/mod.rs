@@ -41,6 +41,10 @@ use crate::{
 /// Bytes of a REST request's body.
 const BODY_BYTES_MAX: usize = 16 * 1024;
 
+/// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
+/// bytes resets it, and the client would not hear why.
+const FRAME_SIZES_READ: usize = 4;
+
 /// Buffers of one connection. Small, because most connections are idle; a larger frame grows them for its time.
 const READ_BUFFER_BYTES: usize = 2 * 1024;
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
@@ -180,7 +184,7 @@ async fn upgrade(
     }
     let admitted = Admitted { gateway: gateway.clone(), ip, client: None };
     let token = bearer(&headers);
-    let frame_bytes_max = gateway.config.limits.frame_bytes_max;
+    let frame_bytes_max = FRAME_SIZES_READ * gateway.config.limits.frame_bytes_max;
     upgrade
         .protocols([SUBPROTOCOL])
         .read_buffer_size(READ_BUFFER_BYTES)
