@@ -1,5 +1,7 @@
 //! Two nodes on a real PostgreSQL and a real RabbitMQ, and people on either side.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 use std::{collections::BTreeMap, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use chat_load::{

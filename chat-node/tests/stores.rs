@@ -1,5 +1,7 @@
 //! What every store promises, claimed of SQLite and of a real PostgreSQL alike.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 use std::{path::Path, sync::Arc};
 
 use chat_node::{

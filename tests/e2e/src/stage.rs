@@ -10,6 +10,7 @@ use std::{
 use anyhow::{Context, Result, bail};
 use chat_load::dial::Dial;
 use crds::ChatCluster;
+use daemon::{Process, Signal};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
 use serde_json::Value;
@@ -133,20 +134,31 @@ impl Stage {
         .await
     }
 
-    /// Kills a pod without a word (its container gets SIGKILL) and waits until another one of the same name serves.
+    /// Kills a node without a word: its process gets SIGKILL. Waits until it, or another in its place, serves again. Where the process is
+    /// not on this machine, the pod is deleted without waiting for it, which is the nearest that Kubernetes itself offers.
     ///
     /// # Errors
-    /// When none does in time.
-    pub async fn kill_pod(&self, pod: &str) -> Result<()> {
+    /// When nothing serves in its place in time.
+    pub async fn kill_node(&self, pod: &str) -> Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let killed = api.get(pod).await?.uid();
-        kubectl(&["-n", NAMESPACE, "delete", "pod", pod, "--grace-period=0", "--force"])?;
-        self.until(&format!("another {pod} to serve"), || async {
+        let before = incarnation(&api.get(pod).await?);
+        let processes = Process::all_with_arguments(|arguments| arguments.first() == Some(&"/chat-node"));
+        let uid = &before.0;
+        // A container's control group is named by its pod.
+        let in_pod = |process: &&Process| {
+            let groups = std::fs::read_to_string(format!("/proc/{}/cgroup", process.id)).unwrap_or_default();
+            groups.contains(uid.as_str()) || groups.contains(&uid.replace('-', "_"))
+        };
+        match processes.iter().find(in_pod) {
+            Some(process) => process.signal(Signal::KILL)?,
+            None => drop(kubectl(&["-n", NAMESPACE, "delete", "pod", pod, "--grace-period=0", "--force"])?),
+        }
+        self.until(&format!("{pod} to serve again"), || async {
             let Some(made) = api.get_opt(pod).await? else { return Ok(None) };
             let conditions = made.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            let ready =
-                conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True");
-            Ok((made.uid() != killed && ready).then_some(()))
+            let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+            let ready = ready.any(|condition| condition.status == "True");
+            Ok((incarnation(&made) != before && ready).then_some(()))
         })
         .await
     }
@@ -238,6 +250,12 @@ impl Stage {
         ];
         looks.iter().map(|look| kubectl(look).unwrap_or_else(|error| error.to_string())).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// Which life of a pod this is: its id, and how often its container was started again.
+fn incarnation(pod: &Pod) -> (String, i32) {
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    (pod.uid().unwrap_or_default(), containers.map(|container| container.restart_count).sum())
 }
 
 /// A `ChatCluster` as JSON.

@@ -34,7 +34,7 @@ pub(crate) async fn keeps_history(stage: &Stage) -> Result<String> {
     let service = stage.service("kept");
     let party = Party::gather(&[service.clone(), service]).await?;
     party.converse().await?;
-    stage.kill_pod("kept-0").await?;
+    stage.kill_node("kept-0").await?;
     party.converse().await?;
     let report = party.judge().await?;
     ensure!(report.is_clean() && report.moves.0 >= 1, "{report}");

@@ -55,7 +55,7 @@ pub(crate) async fn killed_pod(stage: &Stage) -> Result<String> {
     let victim = stage.pods(BOUND).await?.first().map(ResourceExt::name_any).context("there is no pod")?;
     party
         .chatter(12, PAUSE, async {
-            stage.kill_pod(&victim).await?;
+            stage.kill_node(&victim).await?;
             stage.at_rest(BOUND, 3).await
         })
         .await?;
