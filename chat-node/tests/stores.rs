@@ -115,7 +115,7 @@ async fn a_refusal_uses_its_number_up_and_is_told_again() {
         let room = room(&store, "lobby").await;
         let refusal = Append { content: Content::Refused(Code::EmptyText), ..send("alice", 1, 1, room, "") };
         for _ in 0..2 {
-            assert_eq!(store.append(&[refusal.clone()]).await.unwrap(), [Answer::Refused(Code::EmptyText)]);
+            assert_eq!(store.append(std::slice::from_ref(&refusal)).await.unwrap(), [Answer::Refused(Code::EmptyText)]);
         }
         let missing = store.append(&[send("alice", 1, 2, Uuid::from_u128(404), "x")]).await.unwrap();
         assert_eq!(missing, [Answer::Refused(Code::UnknownRoom)]);
