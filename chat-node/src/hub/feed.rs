@@ -268,7 +268,9 @@ mod tests {
     fn a_connection_joins_only_at_the_head() {
         let mut feed = Feed::new(3);
         feed.load(10);
-        (11..=15).for_each(|seq| drop(feed.place(event(seq))));
+        for seq in 11..=15 {
+            feed.place(event(seq));
+        }
         let me = outbound();
         assert_eq!(feed.follow(ME, &me, 16), Follow::Ahead);
         assert_eq!(feed.follow(ME, &me, 11), Follow::Behind { head: 15 });
