@@ -1,5 +1,7 @@
 //! docs/configuration.md says what the code does: every key and every field is there, with its default, and no other is.
 
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
 use std::collections::BTreeMap;
 
 use crds::NodeConfig;

@@ -13,6 +13,9 @@ use kube::{
 
 use crate::metrics;
 
+/// Reason of a rollout that does not come forward.
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -38,7 +41,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
             ConditionType::PostgresBound | ConditionType::RabbitmqBound => {
                 now.status == "False" && now.reason != "SelfContained"
             }
-            ConditionType::Progressing => now.reason == "ProgressDeadlineExceeded",
+            ConditionType::Progressing => now.reason == DEADLINE_EXCEEDED,
             ConditionType::Ready => now.reason == "Invalid",
             ConditionType::DurabilityReduced => false,
         };
@@ -65,6 +68,9 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
 /// Publishes what happened. An event that cannot be written is no reason to stop.
 pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>) {
     for Told { warning, reason, action, note } in told {
+        if reason == DEADLINE_EXCEEDED {
+            metrics::rollout_stuck();
+        }
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason,

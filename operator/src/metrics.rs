@@ -47,6 +47,11 @@ pub fn rollout(phase: &'static str) {
     metrics::counter!("chatcluster_rollout_steps_total", "phase" => phase).increment(1);
 }
 
+/// A rollout has not come forward within its deadline.
+pub fn rollout_stuck() {
+    metrics::counter!("chatcluster_rollouts_stuck_total").increment(1);
+}
+
 /// Whether this process is the leader.
 pub fn leader(leads: bool) {
     metrics::gauge!("chatcluster_leader").set(f64::from(u8::from(leads)));
