@@ -181,7 +181,8 @@ fn program() -> &'static Path {
 
 fn build() -> PathBuf {
     let arguments = ["build", "--package", "chat-node", "--message-format", "json-render-diagnostics"];
-    let built = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())).args(arguments).stderr(Stdio::inherit()).output().unwrap();
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let built = Command::new(cargo).args(arguments).stderr(Stdio::inherit()).output().unwrap();
     assert!(built.status.success(), "chat-node does not build");
     let messages = String::from_utf8(built.stdout).unwrap();
     let executable = |line: &str| serde_json::from_str::<Value>(line).ok()?["executable"].as_str().map(PathBuf::from);
