@@ -60,7 +60,7 @@ services_are_up() {
 
 # A tool of the workspace: tool NAME ARGUMENTS...
 tool() {
-    name=$1
+    tool_name=$1
     shift
-    cargo run -q -p "$name" --bin "$name" -- "$@"
+    cargo run -q -p "$tool_name" --bin "$tool_name" -- "$@"
 }
