@@ -71,10 +71,11 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         tell(context, resource, Some(&cluster), &observed, Progress::Unbound, now).await?;
         return Ok(Verdict::Done(None));
     };
-    let set = apply::note_template(desired::stateful_set_at_rest(&cluster, &owner, &secrets_hash));
+    let config = desired::config_map(&cluster, &owner);
+    let set = apply::note_template(desired::stateful_set_at_rest(&cluster, &owner, &config, &secrets_hash));
     let current = observed.stateful_set.as_ref().is_some_and(|observed| apply::has_template(observed, &set));
     let decision = rollout::decide(&observed.scene(resource, cluster.policy, current), now);
-    let applied = Box::pin(applier.apply(desired::children(&cluster, &owner, set, &decision), &observed)).await;
+    let applied = Box::pin(applier.apply(desired::children(&cluster, &owner, config, set, &decision), &observed)).await;
     if let Err(kube::Error::Api(refusal)) = &applied
         && refusal.code == UNPROCESSABLE
     {

@@ -133,17 +133,12 @@ struct Task {
     numbers: BTreeMap<Topic, u64>,
 }
 
-/// Why a connection ended.
-enum End {
-    /// The node is done with the bus.
-    Finished,
-    /// The connection broke.
-    Broken(String),
-}
+/// Why a connection broke, in words.
+struct Broken(String);
 
-impl From<lapin::Error> for End {
+impl From<lapin::Error> for Broken {
     fn from(error: lapin::Error) -> Self {
-        End::Broken(error.to_string())
+        Broken(error.to_string())
     }
 }
 
@@ -152,11 +147,11 @@ impl Task {
         let mut backoff = BACKOFF_MIN;
         loop {
             let began = Instant::now();
-            let end = self.connection().await;
+            let ended = self.serve().await;
             self.up.store(false, Ordering::Relaxed);
-            match end {
-                End::Finished => return,
-                End::Broken(error) => tracing::warn!(%error, "the bus is away"),
+            match ended {
+                Ok(()) => return,
+                Err(Broken(error)) => tracing::warn!(%error, "the bus is away"),
             }
             if began.elapsed() > BACKOFF_MAX {
                 backoff = BACKOFF_MIN;
@@ -187,15 +182,8 @@ impl Task {
         }
     }
 
-    /// Serves one connection to its end.
-    async fn connection(&mut self) -> End {
-        match self.serve().await {
-            Ok(()) => End::Finished,
-            Err(end) => end,
-        }
-    }
-
-    async fn serve(&mut self) -> Result<(), End> {
+    /// Serves one connection to its end. `Ok` when the node is done with the bus.
+    async fn serve(&mut self) -> Result<(), Broken> {
         let options = ConnectionProperties::default().with_connection_name(self.sender.node.as_str().into());
         let connection = within(Connection::connect(&self.url, options)).await?;
         let channel = within(connection.create_channel()).await?;
@@ -210,7 +198,7 @@ impl Task {
         loop {
             tokio::select! {
                 delivery = deliveries.next() => {
-                    let delivery = delivery.ok_or_else(|| End::Broken("the consumer was cancelled".into()))??;
+                    let delivery = delivery.ok_or_else(|| Broken("the consumer was cancelled".into()))??;
                     if self.receive(&mut tracker, &delivery.data).await {
                         heard_self = Instant::now();
                     }
@@ -224,7 +212,7 @@ impl Task {
                         let number = self.number(topic);
                         let body = match payload {
                             Payload::Events(events) => {
-                                Body::Events { topic, number, frames: frames(&events.iter().collect::<Vec<_>>()) }
+                                Body::Events { topic, number, frames: frames(&events) }
                             }
                             Payload::Memberships(changes) => Body::Memberships { number, changes },
                         };
@@ -241,7 +229,7 @@ impl Task {
                 },
                 _ = heartbeat.tick() => {
                     if heard_self.elapsed() > PATIENCE {
-                        return Err(End::Broken("nothing comes back".into()));
+                        return Err(Broken("nothing comes back".into()));
                     }
                     if tracker.silent(Instant::now()) {
                         self.tell(Incoming::Missed(Scope::Everything)).await;
@@ -253,7 +241,7 @@ impl Task {
     }
 
     /// Declares the exchange and this node's queue, binds what is followed, and begins to consume.
-    async fn declare(&self, channel: &Channel) -> Result<(String, Consumer), End> {
+    async fn declare(&self, channel: &Channel) -> Result<(String, Consumer), Broken> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         within(channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, durable, FieldTable::default())).await?;
         let transient = QueueDeclareOptions { exclusive: true, auto_delete: true, ..Default::default() };
@@ -270,9 +258,9 @@ impl Task {
         Ok((queue, consumer))
     }
 
-    async fn publish(&self, channel: &Channel, topic: Topic, body: Body) -> Result<(), End> {
+    async fn publish(&self, channel: &Channel, topic: Topic, body: Body) -> Result<(), Broken> {
         let message = Message { sender: self.sender.clone(), body };
-        let payload = serde_json::to_vec(&message).map_err(|error| End::Broken(error.to_string()))?;
+        let payload = serde_json::to_vec(&message).map_err(|error| Broken(error.to_string()))?;
         let (options, properties) = (BasicPublishOptions::default(), BasicProperties::default());
         let key = String::from(topic);
         within(channel.basic_publish(EXCHANGE.into(), key.into(), options, &payload, properties)).await?;
@@ -331,12 +319,12 @@ impl Task {
     }
 }
 
-async fn bind(channel: &Channel, queue: &str, topic: Topic) -> Result<(), End> {
+async fn bind(channel: &Channel, queue: &str, topic: Topic) -> Result<(), Broken> {
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     within(channel.queue_bind(queue.into(), EXCHANGE.into(), String::from(topic).into(), options, arguments)).await
 }
 
 /// Bounds an exchange with the server.
-async fn within<T>(exchange: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, End> {
-    timeout(PATIENCE, exchange).await.map_err(|_| End::Broken("the server does not answer".into()))?.map_err(End::from)
+async fn within<T>(exchange: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, Broken> {
+    timeout(PATIENCE, exchange).await.map_err(|_| Broken("the server does not answer".into()))?.map_err(Broken::from)
 }

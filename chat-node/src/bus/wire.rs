@@ -72,8 +72,8 @@ pub(super) enum Body {
     Heartbeat { numbers: BTreeMap<Topic, u64> },
 }
 
-pub(super) fn frames(events: &[&Event]) -> Vec<Box<RawValue>> {
-    let raw = |event: &&Event| RawValue::from_string(event.frame.to_string()).expect("an event's frame is JSON");
+pub(super) fn frames(events: &[Event]) -> Vec<Box<RawValue>> {
+    let raw = |event: &Event| RawValue::from_string(event.frame.to_string()).expect("an event's frame is JSON");
     events.iter().map(raw).collect()
 }
 

@@ -99,9 +99,7 @@ impl Hub {
             let mut rooms = self.shard(room).lock();
             let Some(feed) = rooms.get_mut(&room) else { continue };
             match feed.place(event) {
-                Place::Delivered(deliveries) => {
-                    self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
-                }
+                Place::Delivered(deliveries) => self.count_deliveries(deliveries),
                 Place::Early => self.report_lacking(room),
                 Place::Old => {}
             }

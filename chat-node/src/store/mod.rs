@@ -196,6 +196,11 @@ fn outbox_key(owner: &str, outbox: Uuid) -> Uuid {
     Uuid::new_v5(&outbox, owner.as_bytes())
 }
 
+/// The keys of the sends' outboxes, in the batch's order.
+fn outbox_keys(batch: &[Append]) -> Vec<Uuid> {
+    batch.iter().map(|append| outbox_key(&append.sender, append.outbox)).collect()
+}
+
 /// The one name of two users' direct room, whoever asks.
 fn direct_key(first: &str, second: &str) -> String {
     let (low, high) = if first <= second { (first, second) } else { (second, first) };

@@ -117,12 +117,11 @@ pub(super) struct Plan {
     pub outcomes: Vec<(Uuid, i64, Outcome)>,
 }
 
-/// Decides a batch. `key` names the outbox of a send.
-pub(super) fn plan(batch: &[Append], observed: Observed, key: impl Fn(&Append) -> Uuid) -> Plan {
+/// Decides a batch. `keys` names the outbox of each send.
+pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan {
     let Observed { mut rooms, mut outboxes, mut outcomes } = observed;
     let mut plan = Plan::default();
-    for append in batch {
-        let outbox = key(append);
+    for (append, &outbox) in batch.iter().zip(keys) {
         let last = outboxes.get(&outbox).copied().unwrap_or(0);
         if append.n > last + 1 {
             plan.answers.push(Answer::Gap { expected: last + 1 });
@@ -212,10 +211,14 @@ mod tests {
         }
     }
 
+    fn keys(batch: &[Append]) -> Vec<Uuid> {
+        batch.iter().map(|append| append.outbox).collect()
+    }
+
     /// Plans and tells the answers as `seq`, `=seq` when repeated, `?n` for a gap, a code, or `forgotten`.
     #[track_caller]
     fn check(batch: &[Append], observed: Observed, expected: &[&str]) -> Plan {
-        let plan = plan(batch, observed, |append| append.outbox);
+        let plan = plan(batch, &keys(batch), observed);
         let told: Vec<String> = plan
             .answers
             .iter()
@@ -282,14 +285,14 @@ mod tests {
     fn how_sends_are_batched_does_not_matter() {
         let sends: Vec<Append> =
             [(7, 1), (8, 1), (7, 2), (7, 2), (8, 3), (8, 2), (7, 1), (8, 3)].map(|(o, n)| send(o, n, ROOM)).into();
-        let mut whole = plan(&sends, observed(&[]), |append| append.outbox);
+        let mut whole = plan(&sends, &keys(&sends), observed(&[]));
         for cut in 0..=sends.len() {
-            let first = plan(&sends[..cut], observed(&[]), |append| append.outbox);
+            let first = plan(&sends[..cut], &keys(&sends[..cut]), observed(&[]));
             let mut between = observed(&[]);
             between.rooms.get_mut(&ROOM).unwrap().head += first.events.len() as i64;
             between.outboxes.extend(first.lasts.iter().copied());
             between.outcomes.extend(first.outcomes.iter().map(|(outbox, n, outcome)| ((*outbox, *n), outcome.clone())));
-            let second = plan(&sends[cut..], between, |append| append.outbox);
+            let second = plan(&sends[cut..], &keys(&sends[cut..]), between);
             let events: Vec<_> = first.events.iter().chain(&second.events).cloned().collect();
             assert_eq!(events, whole.events, "cut at {cut}");
         }

@@ -26,7 +26,8 @@ pub(super) const DATA_FOLDER: &str = "/data";
 pub(super) const CLIENT_PORT: u16 = 8080;
 pub(super) const ADMIN_PORT: u16 = 9090;
 
-pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
+/// The ConfigMap of a cluster's present configuration.
+pub fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
     // A value of this type always encodes.
     let yaml = config(cluster).to_yaml().unwrap_or_default();
     let name = format!("{}-config-{}", cluster.name, hex(&Sha256::digest(&yaml)));

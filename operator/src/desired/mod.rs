@@ -20,10 +20,12 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::Resource;
+use kube::{Resource, ResourceExt};
 
 pub(crate) use self::client_service::serving;
-pub use self::{auth_secret::build as auth_secret, stateful_set::POD_TEMPLATE_VERSION};
+pub use self::{
+    auth_secret::build as auth_secret, config_map::build as config_map, stateful_set::POD_TEMPLATE_VERSION,
+};
 use crate::{names, rollout::Decision, validate::Cluster};
 
 /// All children but the signing Secret, which is made once and never again.
@@ -43,17 +45,26 @@ pub struct Children {
 }
 
 /// The pods' template does not depend on the rollout, and the rollout depends on it: so the StatefulSet is built first, at rest.
-pub fn stateful_set_at_rest(cluster: &Cluster, owner: &OwnerReference, secrets_hash: &str) -> StatefulSet {
-    let config = config_map::build(cluster, owner);
-    let config_name = config.metadata.name.unwrap_or_default();
-    stateful_set::build(cluster, owner, &config_name, secrets_hash)
+pub fn stateful_set_at_rest(
+    cluster: &Cluster,
+    owner: &OwnerReference,
+    config_map: &ConfigMap,
+    secrets_hash: &str,
+) -> StatefulSet {
+    stateful_set::build(cluster, owner, &config_map.name_any(), secrets_hash)
 }
 
 /// All children, at a step of the rollout.
-pub fn children(cluster: &Cluster, owner: &OwnerReference, stateful_set: StatefulSet, decision: &Decision) -> Children {
+pub fn children(
+    cluster: &Cluster,
+    owner: &OwnerReference,
+    config_map: ConfigMap,
+    stateful_set: StatefulSet,
+    decision: &Decision,
+) -> Children {
     Children {
         service_account: service_account::build(cluster, owner),
-        config_map: config_map::build(cluster, owner),
+        config_map,
         headless_service: headless_service::build(cluster, owner),
         client_service: client_service::build(cluster, owner, decision.serving.as_deref()),
         pod_disruption_budget: pod_disruption_budget::build(cluster, owner),

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::hints;
 use crate::store::{
-    Answer, Append, Head, StoreError, outbox_key,
+    Answer, Append, Head, StoreError, outbox_keys,
     plan::{Observed, Plan, RoomState, plan},
     rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
 };
@@ -13,8 +13,9 @@ use crate::store::{
 /// Locks, plans, writes and commits.
 pub(super) async fn append(pool: &PgPool, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
     let mut tx = pool.begin().await?;
-    let observed = observe(&mut tx, batch).await?;
-    let plan = plan(batch, observed, |append| outbox_key(&append.sender, append.outbox));
+    let keys = outbox_keys(batch);
+    let observed = observe(&mut tx, batch, &keys).await?;
+    let plan = plan(batch, &keys, observed);
     if !plan.outcomes.is_empty() {
         write(&mut tx, &plan, batch).await?;
     }
@@ -23,7 +24,11 @@ pub(super) async fn append(pool: &PgPool, batch: &[Append]) -> Result<Vec<Answer
 }
 
 /// Reads what the plan rests on, under locks: rooms first, outboxes second, each in id order.
-async fn observe(tx: &mut Transaction<'static, Postgres>, batch: &[Append]) -> Result<Observed, StoreError> {
+async fn observe(
+    tx: &mut Transaction<'static, Postgres>,
+    batch: &[Append],
+    keys: &[Uuid],
+) -> Result<Observed, StoreError> {
     let rooms: Vec<(Uuid, i32, i64)> =
         sqlx::query_as("SELECT id, epoch, head FROM rooms WHERE id = ANY($1) ORDER BY id FOR UPDATE")
             .bind(distinct(batch.iter().map(|append| append.room)))
@@ -31,7 +36,7 @@ async fn observe(tx: &mut Transaction<'static, Postgres>, batch: &[Append]) -> R
             .await?;
     let outboxes: Vec<(Uuid, i64)> =
         sqlx::query_as("SELECT key, last FROM outboxes WHERE key = ANY($1) ORDER BY key FOR UPDATE")
-            .bind(distinct(batch.iter().map(|append| outbox_key(&append.sender, append.outbox))))
+            .bind(distinct(keys.iter().copied()))
             .fetch_all(&mut **tx)
             .await?;
     let mut observed = Observed {
@@ -41,7 +46,8 @@ async fn observe(tx: &mut Transaction<'static, Postgres>, batch: &[Append]) -> R
     };
     let repeated: Vec<(Uuid, i64)> = batch
         .iter()
-        .map(|append| (outbox_key(&append.sender, append.outbox), append.n))
+        .zip(keys)
+        .map(|(append, outbox)| (*outbox, append.n))
         .filter(|(outbox, n)| observed.outboxes.get(outbox).is_some_and(|last| n <= last))
         .collect();
     if !repeated.is_empty() {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::rooms::SqliteTransaction;
 use crate::store::{
-    Answer, Append, StoreError, outbox_key,
+    Answer, Append, StoreError, outbox_keys,
     plan::{Observed, RoomState, plan},
     rooms::RoomTransaction,
     rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
@@ -14,8 +14,9 @@ use crate::store::{
 
 /// Plans and writes within a transaction.
 pub(super) async fn append(tx: &mut SqliteTransaction, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-    let observed = observe(tx, batch).await?;
-    let plan = plan(batch, observed, |append| outbox_key(&append.sender, append.outbox));
+    let keys = outbox_keys(batch);
+    let observed = observe(tx, batch, &keys).await?;
+    let plan = plan(batch, &keys, observed);
     for event in &plan.events {
         tx.log(event).await?;
     }
@@ -51,15 +52,14 @@ pub(super) async fn append(tx: &mut SqliteTransaction, batch: &[Append]) -> Resu
     Ok(plan.answers)
 }
 
-async fn observe(tx: &mut SqliteTransaction, batch: &[Append]) -> Result<Observed, StoreError> {
+async fn observe(tx: &mut SqliteTransaction, batch: &[Append], keys: &[Uuid]) -> Result<Observed, StoreError> {
     let mut observed = Observed::default();
     for room in batch.iter().map(|append| append.room).collect::<HashSet<Uuid>>() {
         let query = sqlx::query_as("SELECT epoch, head FROM rooms WHERE id = $1").bind(room);
         let state: Option<(i32, i64)> = query.fetch_optional(&mut *tx.0).await?;
         observed.rooms.extend(state.map(|(epoch, head)| (room, RoomState { epoch, head })));
     }
-    for append in batch {
-        let outbox = outbox_key(&append.sender, append.outbox);
+    for (append, &outbox) in batch.iter().zip(keys) {
         let last = match observed.outboxes.get(&outbox) {
             Some(last) => *last,
             None => {
