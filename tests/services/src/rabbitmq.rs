@@ -106,7 +106,9 @@ impl Rabbitmq {
     /// Evaluates Erlang within the server: what `rabbitmqctl eval` does in seconds, this does in milliseconds.
     fn evaluate(&self, code: &str) -> Result<()> {
         let mut call = self.command("erl_call");
-        call.args(["-e", "-address", &format!("localhost:{}", self.ports.distribution)]);
+        // Every caller needs a name of its own, or the server refuses the second of two that call at once.
+        call.args(["-e", "-h", &format!("caller_{}", Uuid::new_v4().simple())]);
+        call.args(["-address", &format!("localhost:{}", self.ports.distribution)]);
         let answer = run_with_input(&mut call, &format!("{code}\n"))?;
         ensure!(answer.starts_with("{ok, ok}"), "RabbitMQ answered {answer}");
         Ok(())
