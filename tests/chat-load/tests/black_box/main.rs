@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic in the helpers of a test is its report, like one in the test")]
 
 mod mistakes;
-mod node;
 mod promise;
 mod talk;
 mod wire;

@@ -1,6 +1,7 @@
 //! What happens to whoever does not keep to the page: a stable code, and the connection kept where that is safe.
 
 use serde_json::{Value, json};
+use standalone::{Node, forged_token, refusal, token};
 use tokio::{
     io::AsyncReadExt,
     time::{Duration, timeout},
@@ -8,10 +9,7 @@ use tokio::{
 use tokio_tungstenite::tungstenite::{Error, Message};
 use uuid::Uuid;
 
-use crate::{
-    node::{Node, forged_token, refusal, token},
-    wire::Wire,
-};
+use crate::wire::Wire;
 
 /// A member of the room `lobby`, with a new outbox, on a node with small limits.
 async fn member(node: &Node, user: &str) -> (Wire, Value) {

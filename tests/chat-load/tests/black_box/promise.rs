@@ -11,9 +11,8 @@ use chat_load::{
 };
 use serde_json::{Value, json};
 use services::Services;
+use standalone::{Node, token};
 use tokio::task::block_in_place;
-
-use crate::node::{Node, token};
 
 const CLIENTS: usize = 12;
 const ROOMS: usize = 4;

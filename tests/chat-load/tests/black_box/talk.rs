@@ -2,12 +2,10 @@
 
 use chat_load::{dial::Tcp, rest};
 use serde_json::{Value, json};
+use standalone::{Node, token};
 use uuid::Uuid;
 
-use crate::{
-    node::{Node, token},
-    wire::Wire,
-};
+use crate::wire::Wire;
 
 /// What an event says, in short.
 fn short(event: &Value) -> String {

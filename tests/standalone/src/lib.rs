@@ -1,4 +1,9 @@
-//! A chat node of its own for a test: the real program, with SQLite in a folder that goes away.
+//! Chat nodes as processes of their own: the real program with a configuration in a folder that goes away, for tests that talk to it
+//! from outside, end it in order, kill it or freeze it.
+//!
+//! Whatever goes wrong here panics: for a test there is nothing else to do, and the node's log is shown.
+
+#![allow(clippy::unwrap_used, clippy::missing_panics_doc, reason = "a panic is the report of a test")]
 
 use std::{
     io::{Read, Write},
@@ -9,6 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use daemon::{Process, Signal};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -19,7 +25,7 @@ const BETWEEN_LOOKS: Duration = Duration::from_millis(10);
 const KEY: &[u8] = b"only for tests: 0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A running node; it ends when this is dropped.
-pub(crate) struct Node {
+pub struct Node {
     folder: TempDir,
     config: PathBuf,
     address: SocketAddr,
@@ -28,8 +34,8 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Starts a node whose configuration has these further keys; one that is null is left out.
-    pub(crate) fn start(further: Value) -> Self {
+    /// Starts a node with SQLite whose configuration has these further keys; one that is null is left out. Returns when it is ready.
+    pub fn start(further: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (client, admin) = (free_address(), free_address());
         let mut config = json!({
@@ -50,34 +56,69 @@ impl Node {
         node
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
+    /// Where clients connect.
+    pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    pub(crate) fn url(&self) -> String {
+    /// The same as a URL.
+    pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Ends the node at once, like a power cut, and starts it again on the same database.
-    pub(crate) fn kill_and_start_again(&mut self) {
+    /// Where it answers the probes and tells its metrics.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// The process's id.
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Ends the node at once, like a power cut, and starts it again with the same configuration.
+    pub fn kill_and_start_again(&mut self) {
+        self.kill();
+        self.start_again();
+    }
+
+    /// Ends the node at once, like a power cut.
+    pub fn kill(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
+    }
+
+    /// Starts a node that has ended with the same configuration. Returns when it is ready.
+    pub fn start_again(&mut self) {
         self.process = spawn(&self.config);
         self.wait_until_ready();
+    }
+
+    /// Freezes the node: its connections stay open, and nothing comes from it.
+    pub fn freeze(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Ends the freeze.
+    pub fn thaw(&self) {
+        self.signal(Signal::CONT);
     }
 
     /// Asks the node to leave, as Kubernetes does.
-    pub(crate) fn terminate(&self) {
-        let killed = Command::new("kill").args(["-TERM", &self.process.id().to_string()]).status().unwrap();
-        assert!(killed.success());
+    pub fn terminate(&self) {
+        self.signal(Signal::TERM);
+    }
+
+    fn signal(&self, signal: Signal) {
+        let id = self.process.id().try_into().unwrap();
+        Process::with_id(id).expect("the node runs").signal(signal).unwrap();
     }
 
     /// Waits until the node has left and starts it again.
-    pub(crate) fn start_again_after_it_left(&mut self) {
+    pub fn start_again_after_it_left(&mut self) {
         let left = self.process.wait().unwrap();
         assert!(left.success(), "the node ended with {left}");
-        self.process = spawn(&self.config);
-        self.wait_until_ready();
+        self.start_again();
     }
 
     fn wait_until_ready(&mut self) {
@@ -118,7 +159,7 @@ impl Drop for Node {
 }
 
 /// Starts a node that is expected to refuse its configuration. Gives what it says.
-pub(crate) fn refusal(config: &str) -> String {
+pub fn refusal(config: &str) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("node.yaml");
     std::fs::write(&path, config).unwrap();
@@ -128,12 +169,12 @@ pub(crate) fn refusal(config: &str) -> String {
 }
 
 /// A token for `user` that expires in `seconds`.
-pub(crate) fn token(user: &str, seconds: i64) -> String {
+pub fn token(user: &str, seconds: i64) -> String {
     signed(user, seconds, KEY)
 }
 
 /// A token that somebody else signed.
-pub(crate) fn forged_token(user: &str) -> String {
+pub fn forged_token(user: &str) -> String {
     signed(user, 3_600, b"another key: 0123456789abcdef0123456789abcdef0123456789abcdef0123")
 }
 
