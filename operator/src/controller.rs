@@ -2,12 +2,14 @@
 
 use std::{
     collections::HashMap,
+    hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use crds::ChatCluster;
 use futures::StreamExt;
+use jiff::Timestamp;
 use kube::{
     Client, ResourceExt,
     runtime::{
@@ -19,7 +21,6 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
-use rand::RngExt;
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ use crate::{
     caches::{Caches, api},
     health::Health,
     metrics::{self, Outcome},
+    nodes::Nodes,
     observe::Observer,
     reconcile::{self, Context, Verdict},
 };
@@ -54,6 +56,10 @@ pub struct Options {
     pub concurrency: u16,
     /// Name of this process, in Events.
     pub instance: String,
+    /// The edge to the nodes.
+    pub nodes: Arc<dyn Nodes>,
+    /// The time.
+    pub clock: fn() -> Timestamp,
 }
 
 struct Shared {
@@ -80,10 +86,11 @@ pub async fn run(
     let reporter = Reporter { controller: "chatcluster-operator".into(), instance: Some(options.instance) };
     let shared = Arc::new(Shared {
         context: Context {
-            observer: Observer::new(client.clone(), caches.clone()),
+            observer: Observer::new(client.clone(), caches.clone(), options.nodes),
             recorder: Recorder::new(client.clone(), reporter),
             client,
             node_image: options.node_image,
+            clock: options.clock,
         },
         failures: Mutex::default(),
     });
@@ -139,17 +146,21 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
         Err(kube::Error::Api(status)) if status.code == 409 => (Outcome::Conflict, Action::requeue(CONFLICT)),
         Err(error) => {
             let mut failures = shared.failures.lock();
-            let count = failures.entry(reference).or_insert(0);
+            let count = failures.entry(reference.clone()).or_insert(0);
             *count += 1;
             tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
-            (Outcome::Failed, Action::requeue(backoff(*count)))
+            (Outcome::Failed, Action::requeue(backoff(&reference, *count)))
         }
     };
     metrics::reconciled(outcome, began.elapsed());
     Ok(action)
 }
 
-fn backoff(failures: u32) -> Duration {
+/// Doubles with each failure. Its jitter is a hash and not chance, so that clusters spread and a run can be repeated.
+fn backoff(cluster: &ObjectRef<ChatCluster>, failures: u32) -> Duration {
     let most = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
-    most.mul_f64(rand::rng().random_range(0.5..=1.0))
+    let mut hasher = DefaultHasher::new();
+    (&cluster.name, &cluster.namespace, failures).hash(&mut hasher);
+    let jitter = f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX);
+    most.mul_f64(0.5 + jitter / 2.0)
 }

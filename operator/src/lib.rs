@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`caches`] | watches, and what they told | client |
 //! | [`observe`] | the only reads | client |
+//! | [`nodes`] | what is asked of nodes | client |
 //! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
 //! | [`desired`] | every child, one file each | pure |
 //! | [`rollout`] | which ordinals, which selector, given what was observed and the time | pure |
@@ -24,6 +25,7 @@ pub mod health;
 pub mod lease;
 pub mod metrics;
 pub mod names;
+pub mod nodes;
 pub mod observe;
 pub mod reconcile;
 pub mod rollout;

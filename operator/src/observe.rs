@@ -24,18 +24,13 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     caches::Caches,
     desired, names,
+    nodes::Nodes,
     rollout::{PodView, Policy, Scene, SetView},
     validate::SecretData,
 };
 
-/// How long a node may take to tell its status.
-const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
-
 /// How long what nodes told is good enough.
 pub const STATUS_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// Port and path of a node's status.
-const STATUS_PORT: u16 = 9090;
 
 /// What was observed of one cluster.
 pub struct Observed {
@@ -71,16 +66,15 @@ type Told = (Instant, BTreeMap<String, NodeStatus>);
 pub struct Observer {
     client: Client,
     caches: Caches,
-    http: reqwest::Client,
+    asks: Arc<dyn Nodes>,
     secrets: Mutex<SecretContents>,
     nodes: Mutex<HashMap<ObjectRef<ChatCluster>, Told>>,
 }
 
 impl Observer {
     /// Reads from these caches.
-    pub fn new(client: Client, caches: Caches) -> Self {
-        let http = reqwest::Client::builder().timeout(STATUS_TIMEOUT).no_proxy().build().unwrap_or_default();
-        Observer { client, caches, http, secrets: Mutex::default(), nodes: Mutex::default() }
+    pub fn new(client: Client, caches: Caches, asks: Arc<dyn Nodes>) -> Self {
+        Observer { client, caches, asks, secrets: Mutex::default(), nodes: Mutex::default() }
     }
 
     /// Observes a cluster.
@@ -157,11 +151,7 @@ impl Observer {
         }
         let asked = pods.iter().filter(|pod| is_ready(pod)).filter_map(|pod| {
             let ip = pod.status.as_ref()?.pod_ip.clone()?;
-            Some(async move {
-                let url = format!("http://{}/status", authority(&ip));
-                let status = self.http.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()?;
-                Some((pod.name_any(), status))
-            })
+            Some(async move { Some((pod.name_any(), self.asks.status(&ip).await?)) })
         });
         let nodes: BTreeMap<String, NodeStatus> = join_all(asked).await.into_iter().flatten().collect();
         // Without a ready node there was nothing to ask; the first one is asked at once.
@@ -172,11 +162,7 @@ impl Observer {
     }
 }
 
-fn authority(ip: &str) -> String {
-    if ip.contains(':') { format!("[{ip}]:{STATUS_PORT}") } else { format!("{ip}:{STATUS_PORT}") }
-}
-
-/// The objects of a kind that belong to a cluster.
+/// The objects of a kind that belong to a cluster, by name: a cache has no order, and a decision must not depend on one.
 fn of<K>(store: &Store<K>, namespace: &str, cluster: &str) -> Vec<Arc<K>>
 where
     K: Resource + reflector::Lookup + Clone + 'static,
@@ -186,7 +172,9 @@ where
         object.meta().namespace.as_deref() == Some(namespace)
             && object.labels().get(names::INSTANCE).map(String::as_str) == Some(cluster)
     };
-    store.state_filter(belongs)
+    let mut objects = store.state_filter(belongs);
+    objects.sort_by_cached_key(|object| object.meta().name.clone());
+    objects
 }
 
 impl Observed {

@@ -32,6 +32,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Image of nodes whose spec names none.
     pub node_image: String,
+    /// The time. A test has one of its own.
+    pub clock: fn() -> Timestamp,
 }
 
 /// What came of a reconcile.
@@ -48,7 +50,7 @@ pub enum Verdict {
 /// # Errors
 /// The API server's. A conflict means that something changed in between: observe again.
 pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
-    let now = Timestamp::now();
+    let now = (context.clock)();
     let observed = context.observer.observe(resource).await?;
     let image = running_image(resource, &observed).unwrap_or_else(|| context.node_image.clone());
     let cluster = match Cluster::new(resource, &image) {

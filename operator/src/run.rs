@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use jiff::Timestamp;
 use kube::{Client, Config};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use rand::RngExt;
@@ -19,6 +20,7 @@ use crate::{
     health::{self, Health},
     lease::Claim,
     metrics,
+    nodes::HttpNodes,
     settings::{LogFormat, Settings},
 };
 
@@ -70,6 +72,8 @@ async fn lead(
             node_image: settings.node_image.clone(),
             concurrency: settings.concurrency,
             instance: identity.to_owned(),
+            nodes: Arc::new(HttpNodes::default()),
+            clock: Timestamp::now,
         };
         controllers.spawn(controller::run(client.clone(), options, health.clone(), shutdown.clone()));
     }

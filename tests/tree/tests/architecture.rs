@@ -61,7 +61,7 @@ fn in_the_node_only_the_store_knows_sql_and_only_the_bus_knows_rabbitmq() {
 
 #[test]
 fn in_the_operator_only_what_observes_applies_and_drives_holds_a_client() {
-    let allowed = ["apply", "caches", "controller", "events", "lease", "main", "observe", "reconcile", "run"];
+    let allowed = ["apply", "caches", "controller", "events", "lease", "main", "nodes", "observe", "reconcile", "run"];
     let allowed = allowed.map(|room| format!("operator/src/{room}.rs"));
     nobody(who_names("operator/src", &["Client"], &allowed.each_ref().map(String::as_str)));
 }
