@@ -4,7 +4,8 @@
 //!
 //! | room | what it owns | what it never does |
 //! |---|---|---|
-//! | [`gateway`] | sockets, REST, admission | decide anything about chat |
+//! | [`gateway`] | sockets, admission | decide anything about chat |
+//! | [`rest`] | everything that is not live | have rules of its own |
 //! | [`protocol`] | frames, error codes, close codes | know a socket or a store |
 //! | [`auth`] | tokens and passwords | know a connection |
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
@@ -25,6 +26,7 @@ pub mod health;
 pub mod hub;
 pub mod node;
 pub mod protocol;
+pub mod rest;
 pub mod session;
 pub mod stats;
 pub mod store;

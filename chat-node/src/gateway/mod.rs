@@ -1,9 +1,8 @@
-//! The gateway: the edge where clients arrive, over WebSocket and REST.
+//! The gateway: the edge where clients arrive.
 //!
-//! Owns the listening socket's routes, admission and the list of open connections. It decides nothing about chat: that is the
+//! Owns the WebSocket's route, admission and the list of open connections. It decides nothing about chat: that is the
 //! [session](crate::session)'s.
 
-mod accounts;
 mod admission;
 mod connection;
 
@@ -19,10 +18,10 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, DefaultBodyLimit, State, WebSocketUpgrade},
+    extract::{ConnectInfo, State, WebSocketUpgrade},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::{any, post},
+    routing::any,
 };
 use crds::NodeConfig;
 use parking_lot::Mutex;
@@ -33,13 +32,11 @@ use crate::{
     bus::Bus,
     hub::{ConnectionId, Hub, Outbound},
     protocol::{LimitsFrame, SUBPROTOCOL},
+    rest,
     session::SessionLimits,
     stats::Stats,
     store::{Changed, SharedStore, Writer},
 };
-
-/// Bytes of a REST request's body.
-const BODY_BYTES_MAX: usize = 16 * 1024;
 
 /// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
 /// bytes resets it, and the client would not hear why.
@@ -119,12 +116,7 @@ impl Gateway {
 
     /// The routes for clients.
     pub fn router(self: &Arc<Self>) -> Router {
-        Router::new()
-            .route("/ws", any(upgrade))
-            .route("/api/v1/accounts", post(accounts::register))
-            .route("/api/v1/login", post(accounts::login))
-            .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
-            .with_state(self.clone())
+        Router::new().route("/ws", any(upgrade)).merge(rest::router()).with_state(self.clone())
     }
 
     /// Refuses new connections from now on.
@@ -201,7 +193,7 @@ fn refuse(why: &'static str) -> Response {
 }
 
 /// The token of an `Authorization: Bearer` header (RFC 6750 §2.1).
-fn bearer(headers: &HeaderMap) -> Option<String> {
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<String> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
@@ -230,7 +222,7 @@ impl Drop for Admitted {
 }
 
 /// Milliseconds since 1970 UTC.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
