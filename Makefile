@@ -1,6 +1,6 @@
 # Each target is one script of tests/setup; this file only names them.
 .DEFAULT_GOAL := help
-.PHONY: help run test generate fmt lint unit integration e2e images up down clean
+.PHONY: help run test proof generate fmt lint unit integration e2e images up down clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -10,6 +10,9 @@ run: ## Bring up a Kubernetes if there is none, install everything, and show two
 
 test: ## Everything that must hold: formats, lints, unit, integration and end-to-end tests, image sizes
 	@tests/setup/test
+
+proof: ## The long proofs: every pair of faults under load
+	@tests/setup/proof
 
 generate: ## Write the files that are made from others: the CRD and the chart's copies
 	@tests/setup/generate

@@ -105,6 +105,15 @@ impl Roster {
         Ok(())
     }
 
+    /// Sends a signal to the process under `name`, if it runs, and to its descendants.
+    ///
+    /// # Errors
+    /// As [`Process::signal`].
+    pub fn signal(&self, name: &str, signal: Signal) -> Result<()> {
+        let tree = self.find(name).map(|process| process.tree()).unwrap_or_default();
+        tree.iter().try_for_each(|process| process.signal(signal)).with_context(|| format!("cannot signal {name}"))
+    }
+
     /// Where the process under `name` prints.
     pub fn log(&self, name: &str) -> PathBuf {
         self.logs.join(format!("{name}.log"))

@@ -82,6 +82,27 @@ impl Postgres {
         self.roster.kill(NAME)
     }
 
+    /// Freezes it with all its processes: connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn freeze(&self) -> Result<()> {
+        self.roster.signal(NAME, Signal::STOP)
+    }
+
+    /// Ends the freeze.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn thaw(&self) -> Result<()> {
+        self.roster.signal(NAME, Signal::CONT)
+    }
+
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
         self.roster.find(NAME).is_some()
