@@ -3,20 +3,23 @@
 //! Pure: `handle(input, now) -> effects`. It holds who the user is and which rooms the user is in; it waits for nothing, writes to
 //! nothing and has no clock. The gateway carries the effects out and brings what came of them back as inputs.
 
-use std::collections::{HashMap, HashSet};
+mod here;
+mod step;
+#[cfg(test)]
+mod tests;
 
-use axum::extract::ws::Utf8Bytes;
+use std::collections::HashMap;
+
 use uuid::Uuid;
 
+use self::here::Here;
+pub use self::step::{Effect, Input, Now, Outcome, Request};
 use crate::{
     auth::{Claims, TokenError},
-    event::{Membership, Room, Seq, User},
+    event::{Room, Seq, User},
     hub::Notice,
-    protocol::{
-        BadFrame, ClientFrame, ClientType, CloseReason, Code, Hello, HistoryRange, LimitsFrame, Position,
-        ResumeOutcome, RoomFrame, RoomReference, ServerFrame,
-    },
-    store::{Answer, Append, Arrival, Changed, Content, Page},
+    protocol::{ClientFrame, CloseReason, Code, Hello, LimitsFrame, Position, ResumeOutcome, RoomFrame, ServerFrame},
+    store::{Answer, Arrival, Page},
 };
 
 /// What a session needs of the configuration.
@@ -26,83 +29,6 @@ pub struct SessionLimits {
     pub told: LimitsFrame,
     /// Events that a resume replays for one room.
     pub replay_events_max: usize,
-}
-
-/// Something that happened.
-#[derive(Debug)]
-pub enum Input {
-    /// A text frame arrived.
-    Frame(Result<ClientFrame, BadFrame>),
-    /// A frame arrived that is no text.
-    NotText,
-    /// The token of `hello` was checked and the user's rooms were read.
-    Arrived(Result<Arrival, Code>),
-    /// A request ended.
-    Done(Outcome),
-    /// The hub tells something.
-    Notice(Notice),
-    /// Time passed.
-    Tick,
-}
-
-/// How a request ended.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
-pub enum Outcome {
-    /// A send.
-    Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
-    /// `create_room`, `join` or `direct`.
-    Entered { id: Option<u64>, result: Result<Changed, Code> },
-    /// `leave`.
-    Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
-    /// `history`.
-    Read { id: Option<u64>, room: Uuid, result: Result<Page, Code> },
-}
-
-/// Something to be done.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
-pub enum Effect {
-    /// Write a frame.
-    Reply(Utf8Bytes),
-    /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
-    Arrive { user: User, client: ClientType, outbox: Option<Uuid> },
-    /// Deliver these rooms' events from these positions on.
-    Follow(Vec<(Uuid, Seq)>),
-    /// Deliver this room's events no more.
-    Unfollow(Uuid),
-    /// Put a send into the log; comes back as [`Outcome::Sent`].
-    Append { id: Option<u64>, append: Append },
-    /// Ask the store; comes back as an [`Outcome`].
-    Ask(Request),
-    /// Close the connection after what was written.
-    Close(CloseReason),
-    /// Count how a room's resume went.
-    Resumed(ResumeOutcome),
-}
-
-/// Something to ask the store.
-#[derive(Debug)]
-#[allow(missing_docs, reason = "the requests of docs/protocol.md §3")]
-pub enum Request {
-    CreateRoom { id: Option<u64>, user: User, name: String },
-    Join { id: Option<u64>, user: User, room: RoomReference },
-    Leave { id: Option<u64>, user: User, room: Uuid },
-    Direct { id: Option<u64>, user: User, other: User },
-    History { id: Option<u64>, room: Uuid, range: HistoryRange, limit: usize },
-}
-
-/// A moment, as the gateway sees it.
-#[derive(Clone, Copy, Debug)]
-pub struct Now {
-    /// Milliseconds since 1970 UTC.
-    pub ms: i64,
-}
-
-impl Now {
-    fn seconds(self) -> u64 {
-        u64::try_from(self.ms / 1000).unwrap_or(0)
-    }
 }
 
 /// Checks a token at a time in seconds.
@@ -118,22 +44,6 @@ enum State {
     /// The connection is closing.
     Closed,
 }
-
-struct Here {
-    user: User,
-    expires: u64,
-    outbox: Option<Uuid>,
-    rooms: HashSet<Uuid>,
-    /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
-    /// before the room's events.
-    entering: usize,
-    deferred: Vec<Notice>,
-    /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
-    changed: HashMap<Uuid, i64>,
-}
-
-/// How old a list of all rooms can be when it arrives: longer than any statement may take.
-const LIST_AGE_MS_MAX: i64 = 15_000;
 
 /// One connection's session.
 pub struct Session {
@@ -331,79 +241,6 @@ impl Session {
     }
 }
 
-impl Here {
-    /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
-    fn send(&self, id: Option<u64>, n: i64, room: Uuid, text: String, now: Now, limits: &SessionLimits) -> Vec<Effect> {
-        let Some(outbox) = self.outbox else {
-            return vec![Effect::Reply(ServerFrame::error(id, Some(n), Code::OutboxMissing).encode())];
-        };
-        let content = if !self.rooms.contains(&room) {
-            Content::Refused(Code::NotAMember)
-        } else if text.len() > limits.told.text_bytes {
-            Content::Refused(Code::TextTooLong)
-        } else if text.contains('\0') {
-            Content::Refused(Code::BadText)
-        } else if text.trim().is_empty() {
-            Content::Refused(Code::EmptyText)
-        } else {
-            Content::Text(text)
-        };
-        let (sender, event) = (self.user.clone(), Uuid::nil());
-        vec![Effect::Append { id, append: Append { sender, outbox, n, room, content, event, time: now.ms } }]
-    }
-
-    fn enter(&mut self, request: Request) -> Vec<Effect> {
-        self.entering += 1;
-        vec![Effect::Ask(request)]
-    }
-
-    fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
-        match notice {
-            Notice::Changed(Membership { room, member: true, .. }) => self.gain(&room, None, false, now),
-            Notice::Changed(Membership { room, member: false, .. }) => self.lose(room.id, None, false, now),
-            Notice::All(rooms) => {
-                self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
-                let listed: HashSet<Uuid> = rooms.iter().map(|room| room.id).collect();
-                let lost: Vec<Uuid> =
-                    self.rooms.difference(&listed).filter(|room| !self.changed.contains_key(*room)).copied().collect();
-                let gained = rooms.iter().filter(|room| !self.changed.contains_key(&room.id)).collect::<Vec<_>>();
-                let mut effects = Vec::new();
-                lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, false, now)));
-                gained.into_iter().for_each(|room| effects.extend(self.gain(room, None, false, now)));
-                effects
-            }
-        }
-    }
-
-    /// The user is in a room now. Told when it is new or when it was asked for.
-    fn gain(&mut self, room: &Room, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
-        let new = self.rooms.insert(room.id);
-        let mut effects = Vec::new();
-        if new || asked {
-            let frame = ServerFrame::Room { id, room: RoomFrame::new(room, &self.user, None) };
-            effects.push(Effect::Reply(frame.encode()));
-        }
-        if new {
-            self.changed.insert(room.id, now.ms);
-            effects.push(Effect::Follow(vec![(room.id, room.head)]));
-        }
-        effects
-    }
-
-    fn lose(&mut self, room: Uuid, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
-        let had = self.rooms.remove(&room);
-        let mut effects = Vec::new();
-        if had {
-            self.changed.insert(room, now.ms);
-            effects.push(Effect::Unfollow(room));
-        }
-        if had || asked {
-            effects.push(Effect::Reply(ServerFrame::Left { id, room }.encode()));
-        }
-        effects
-    }
-}
-
 /// Where a room's events begin for a connection, given the position that its client has.
 fn resumption(room: &Room, given: Option<&Position>, replay_max: usize) -> (ResumeOutcome, Seq) {
     match given {
@@ -457,6 +294,3 @@ fn is_room_name(name: &str) -> bool {
     const BYTES_MAX: usize = 80;
     (1..=BYTES_MAX).contains(&name.len()) && !name.trim().is_empty() && !name.chars().any(char::is_control)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,10 @@
 //! Claims about sessions, told as scripts of inputs and effects.
 
-use super::*;
-use crate::event::{EventBody, Kind, RoomKind};
+use super::{here::LIST_AGE_MS_MAX, *};
+use crate::{
+    event::{EventBody, Kind, Membership, RoomKind},
+    store::{Changed, Content},
+};
 
 const NOW: Now = Now { ms: 1_767_225_600_000 };
 const ROOM: Uuid = Uuid::from_u128(7);

@@ -73,6 +73,7 @@ fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
         "operator/src/rollout",
         "operator/src/status",
         "chat-node/src/protocol",
+        "chat-node/src/session",
         "tests/chat-load/src/checker",
     ];
     let impure = ["async", "Client", "SystemTime", "now()", "Instant", "rand", "tokio"];

@@ -1,0 +1,88 @@
+//! What goes into a session and what comes out of it.
+
+use axum::extract::ws::Utf8Bytes;
+use uuid::Uuid;
+
+use crate::{
+    event::{Seq, User},
+    hub::Notice,
+    protocol::{BadFrame, ClientFrame, ClientType, CloseReason, Code, HistoryRange, ResumeOutcome, RoomReference},
+    store::{Answer, Append, Arrival, Changed, Page},
+};
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A text frame arrived.
+    Frame(Result<ClientFrame, BadFrame>),
+    /// A frame arrived that is no text.
+    NotText,
+    /// The token of `hello` was checked and the user's rooms were read.
+    Arrived(Result<Arrival, Code>),
+    /// A request ended.
+    Done(Outcome),
+    /// The hub tells something.
+    Notice(Notice),
+    /// Time passed.
+    Tick,
+}
+
+/// How a request ended.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
+pub enum Outcome {
+    /// A send.
+    Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
+    /// `create_room`, `join` or `direct`.
+    Entered { id: Option<u64>, result: Result<Changed, Code> },
+    /// `leave`.
+    Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
+    /// `history`.
+    Read { id: Option<u64>, room: Uuid, result: Result<Page, Code> },
+}
+
+/// Something to be done.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
+pub enum Effect {
+    /// Write a frame.
+    Reply(Utf8Bytes),
+    /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
+    Arrive { user: User, client: ClientType, outbox: Option<Uuid> },
+    /// Deliver these rooms' events from these positions on.
+    Follow(Vec<(Uuid, Seq)>),
+    /// Deliver this room's events no more.
+    Unfollow(Uuid),
+    /// Put a send into the log; comes back as [`Outcome::Sent`].
+    Append { id: Option<u64>, append: Append },
+    /// Ask the store; comes back as an [`Outcome`].
+    Ask(Request),
+    /// Close the connection after what was written.
+    Close(CloseReason),
+    /// Count how a room's resume went.
+    Resumed(ResumeOutcome),
+}
+
+/// Something to ask the store.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the requests of docs/protocol.md §3")]
+pub enum Request {
+    CreateRoom { id: Option<u64>, user: User, name: String },
+    Join { id: Option<u64>, user: User, room: RoomReference },
+    Leave { id: Option<u64>, user: User, room: Uuid },
+    Direct { id: Option<u64>, user: User, other: User },
+    History { id: Option<u64>, room: Uuid, range: HistoryRange, limit: usize },
+}
+
+/// A moment, as the gateway sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Milliseconds since 1970 UTC.
+    pub ms: i64,
+}
+
+impl Now {
+    pub(super) fn seconds(self) -> u64 {
+        u64::try_from(self.ms / 1000).unwrap_or(0)
+    }
+}
