@@ -209,8 +209,8 @@ fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
         node_config::Store::Sqlite { path } => Arc::new(SqliteStore::new(path, limits)),
         node_config::Store::Postgres { endpoint, pool_connections_max } => {
             let key = "store.postgres.endpoint";
-            let url = endpoint_url(key, binding::Service::Postgres, endpoint)?;
-            let store = PostgresStore::new(&url, *pool_connections_max, limits).map_err(|why| refuse(key, why))?;
+            let (url, ca) = connection(key, binding::Service::Postgres, endpoint)?;
+            let store = PostgresStore::new(&url, ca, *pool_connections_max, limits).map_err(|why| refuse(key, why))?;
             Arc::new(store)
         }
     })
@@ -220,17 +220,21 @@ fn open_bus(config: &NodeConfig, node: &str) -> Result<(Bus, Option<mpsc::Receiv
     match &config.bus {
         node_config::Bus::InProcess {} => Ok((Bus::InProcess, None)),
         node_config::Bus::Rabbitmq { endpoint } => {
-            let url = endpoint_url("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
-            let (bus, incoming) = Bus::rabbitmq(url, node);
+            let (url, ca) = connection("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
+            let (bus, incoming) = Bus::rabbitmq(url, ca, node);
             Ok((bus, Some(incoming)))
         }
     }
 }
 
-/// The URL of an endpoint: given, or made of the files of a mounted Secret.
-fn endpoint_url(key: &'static str, service: binding::Service, endpoint: &Endpoint) -> Result<String, StartError> {
+/// The URL of an endpoint, given or made of the files of a mounted Secret, and the certificates that its server is verified with, in PEM.
+fn connection(
+    key: &'static str,
+    service: binding::Service,
+    endpoint: &Endpoint,
+) -> Result<(String, Option<Vec<u8>>), StartError> {
     let folder = match endpoint {
-        Endpoint::Url(url) => return Ok(url.clone()),
+        Endpoint::Url(url) => return Ok((url.clone(), None)),
         Endpoint::Binding(folder) => folder,
     };
     let cannot_read = |error: io::Error| refuse(key, format!("cannot read {}: {error}", folder.display()));
@@ -242,7 +246,9 @@ fn endpoint_url(key: &'static str, service: binding::Service, endpoint: &Endpoin
             entries.insert(name, fs::read(file.path()).map_err(cannot_read)?);
         }
     }
-    binding::connection_url(service, &entries).map_err(|why| refuse(key, format!("{}: {why}", folder.display())))
+    let connection = binding::connection(service, &entries);
+    let connection = connection.map_err(|why| refuse(key, format!("{}: {why}", folder.display())))?;
+    Ok((connection.url, connection.ca))
 }
 
 /// Reads the signing secret. A node on SQLite makes one beside its database the first time.

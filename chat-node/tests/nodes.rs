@@ -183,7 +183,7 @@ async fn a_rooms_last_message_arrives_although_its_node_died_before_it_told() {
     let room = alice.client.create_room("lobby").await.unwrap().id;
     alice.say(room, "before").await;
     // A commit without a publication and then silence is what a node leaves that is killed between the two.
-    let dead = PostgresStore::new(&pair.postgres, 1, LIMITS).unwrap();
+    let dead = PostgresStore::new(&pair.postgres, None, 1, LIMITS).unwrap();
     let append = Append {
         sender: User::from("ghost"),
         outbox: Uuid::new_v4(),

@@ -25,7 +25,7 @@ fn sqlite(folder: &Path) -> SharedStore {
 }
 
 fn postgres(url: &str) -> SharedStore {
-    Arc::new(PostgresStore::new(url, 5, LIMITS).unwrap())
+    Arc::new(PostgresStore::new(url, None, 5, LIMITS).unwrap())
 }
 
 /// Runs a claim on both stores, each empty.

@@ -5,13 +5,19 @@
 //!
 //! [Service Binding]: https://servicebinding.io/spec/core/1.1.0/#workload-projection
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 /// The unreserved characters of RFC 3986 §2.3 stay, all others are escaped.
 const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The key of the certificates that a server is verified with, in the Secret itself or mounted beside it.
+pub const CA_KEY: &str = "ca.crt";
+
+/// The port of RabbitMQ under TLS.
+const AMQPS_PORT: u16 = 5671;
 
 /// What a binding leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,60 +81,124 @@ pub enum BindingError {
     /// The port is not a number from 1 to 65535.
     #[error("key \"port\" is not a number from 1 to 65535")]
     BadPort,
+    /// The host is no name and no address.
+    #[error("key \"host\" is not a host name or an address")]
+    BadHost,
+    /// What should be certificates is something else.
+    #[error("key \"ca.crt\" holds no certificates in PEM: it begins with -----BEGIN CERTIFICATE-----")]
+    BadCertificates,
+    /// There are certificates to verify with, and a URL that asks for none.
+    #[error("key {key:?} is an amqp:// URL although there is a ca.crt: write amqps://, with the port of TLS (5671)")]
+    NotEncrypted {
+        /// The key.
+        key: &'static str,
+    },
 }
 
-/// Makes the connection URL of `service` from the entries of a Secret.
+/// How a service is reached, and what of the Secret tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    /// The URL. It holds a password.
+    pub url: String,
+    /// Certificates, in PEM, that the server's is verified with.
+    pub ca: Option<Vec<u8>>,
+    /// The keys that were used, and no other.
+    pub keys: BTreeSet<&'static str>,
+}
+
+/// Makes the connection of `service` from the entries of a Secret. Where [`CA_KEY`] is among them the connection is made under TLS and the
+/// server's certificate is verified.
 ///
 /// # Errors
 /// When no known set of keys is complete, or a value cannot be used.
-pub fn connection_url(service: Service, entries: &BTreeMap<String, Vec<u8>>) -> Result<String, BindingError> {
+pub fn connection(service: Service, entries: &BTreeMap<String, Vec<u8>>) -> Result<Connection, BindingError> {
+    let mut reader = Reader { entries, used: BTreeSet::new() };
+    let ca = reader.certificates()?;
+    let url = url(service, &mut reader, ca.is_some())?;
+    Ok(Connection { url, ca, keys: reader.used })
+}
+
+fn url(service: Service, reader: &mut Reader<'_>, tls: bool) -> Result<String, BindingError> {
     for key in service.uri_keys() {
-        if let Some(uri) = text(entries, key)? {
-            return checked_uri(service, key, uri);
+        if let Some(uri) = reader.text(key)? {
+            return checked_uri(service, key, uri, tls);
         }
     }
-    let need = |keys: &[&'static str]| -> Result<&str, BindingError> {
-        for key in keys {
-            if let Some(value) = text(entries, key)? {
-                return Ok(value);
-            }
-        }
-        Err(BindingError::MissingKey { key: keys[0], expected: service.expected_keys() })
+    let host = reader.need(service, &["host"])?;
+    if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) {
+        return Err(BindingError::BadHost);
+    }
+    let username = escape(reader.need(service, &["username", "user"])?);
+    let password = escape(reader.need(service, &["password"])?);
+    let port = match reader.text("port")? {
+        None => None,
+        Some(port) => Some(port.parse::<u16>().ok().filter(|port| *port != 0).ok_or(BindingError::BadPort)?),
     };
-    let host = need(&["host"])?;
-    let username = escape(need(&["username", "user"])?);
-    let password = escape(need(&["password"])?);
-    let port = |default: u16| match text(entries, "port")? {
-        None => Ok(default),
-        Some(port) => port.parse().ok().filter(|port| *port != 0).ok_or(BindingError::BadPort),
-    };
-    match service {
+    Ok(match service {
         Service::Postgres => {
-            let database = escape(need(&["database", "dbname"])?);
-            Ok(format!("postgres://{username}:{password}@{host}:{}/{database}", port(5432)?))
+            let database = escape(reader.need(service, &["database", "dbname"])?);
+            format!("postgres://{username}:{password}@{host}:{}/{database}", port.unwrap_or(5432))
         }
         Service::Rabbitmq => {
             // The default virtual host is named "/", which an AMQP URI writes as %2F (https://www.rabbitmq.com/docs/uri-spec).
-            let vhost = escape(text(entries, "vhost")?.unwrap_or("/"));
-            Ok(format!("amqp://{username}:{password}@{host}:{}/{vhost}", port(5672)?))
+            let vhost = escape(reader.text("vhost")?.unwrap_or("/"));
+            let tls = tls || port == Some(AMQPS_PORT);
+            let (scheme, usual) = if tls { ("amqps", AMQPS_PORT) } else { ("amqp", 5672) };
+            format!("{scheme}://{username}:{password}@{host}:{}/{vhost}", port.unwrap_or(usual))
         }
+    })
+}
+
+/// Reads entries and remembers which.
+struct Reader<'a> {
+    entries: &'a BTreeMap<String, Vec<u8>>,
+    used: BTreeSet<&'static str>,
+}
+
+impl<'a> Reader<'a> {
+    /// A present, non-empty value without the line end that editors leave behind.
+    fn text(&mut self, key: &'static str) -> Result<Option<&'a str>, BindingError> {
+        let Some(value) = self.entries.get(key) else {
+            return Ok(None);
+        };
+        let value = std::str::from_utf8(value).map_err(|_| BindingError::NotText { key })?.trim_end();
+        if value.is_empty() {
+            return Ok(None);
+        }
+        self.used.insert(key);
+        Ok(Some(value))
+    }
+
+    /// The first of these keys that is there.
+    fn need(&mut self, service: Service, keys: &[&'static str]) -> Result<&'a str, BindingError> {
+        let found = keys.iter().find_map(|key| self.text(key).transpose());
+        found.unwrap_or(Err(BindingError::MissingKey { key: keys[0], expected: service.expected_keys() }))
+    }
+
+    fn certificates(&mut self) -> Result<Option<Vec<u8>>, BindingError> {
+        let Some(pem) = self.text(CA_KEY)? else {
+            return Ok(None);
+        };
+        let (begin, end) = ("-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----");
+        let whole = pem.matches(begin).count() == pem.matches(end).count();
+        if !(whole && pem.contains(begin)) {
+            return Err(BindingError::BadCertificates);
+        }
+        Ok(Some(pem.as_bytes().to_vec()))
     }
 }
 
-/// A present, non-empty value without the line end that editors leave behind.
-fn text<'a>(entries: &'a BTreeMap<String, Vec<u8>>, key: &'static str) -> Result<Option<&'a str>, BindingError> {
-    let Some(value) = entries.get(key) else {
-        return Ok(None);
-    };
-    let value = std::str::from_utf8(value).map_err(|_| BindingError::NotText { key })?.trim_end();
-    Ok((!value.is_empty()).then_some(value))
-}
-
-fn checked_uri(service: Service, key: &'static str, uri: &str) -> Result<String, BindingError> {
+fn checked_uri(service: Service, key: &'static str, uri: &str, tls: bool) -> Result<String, BindingError> {
     let schemes = service.schemes();
-    match Url::parse(uri) {
-        Ok(url) if schemes.contains(&url.scheme()) && url.has_host() => Ok(uri.to_owned()),
-        _ => Err(BindingError::BadUri { key, scheme: schemes[0] }),
+    let url = Url::parse(uri).ok().filter(|url| schemes.contains(&url.scheme()) && url.has_host());
+    let url = url.ok_or(BindingError::BadUri { key, scheme: schemes[0] })?;
+    match service {
+        Service::Rabbitmq if tls && url.scheme() == "amqp" => Err(BindingError::NotEncrypted { key }),
+        // The RabbitMQ Cluster Operator ends its URL with a slash, which would be the virtual host without a name; it means the default one.
+        Service::Rabbitmq if url.path() == "/" && url.query().is_none() => {
+            Ok(uri.strip_suffix('/').unwrap_or(uri).to_owned())
+        }
+        _ => Ok(uri.to_owned()),
     }
 }
 
@@ -142,13 +212,14 @@ mod tests {
 
     fn check(service: Service, entries: &[(&str, &str)], expected: Result<&str, BindingError>) {
         let entries = entries.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
-        assert_eq!(connection_url(service, &entries), expected.map(str::to_owned));
+        assert_eq!(connection(service, &entries).map(|connection| connection.url), expected.map(str::to_owned));
     }
 
     #[test]
     fn a_whole_url_is_taken_as_it_is() {
         check(Service::Postgres, &[("uri", "postgresql://u:p@h/d\n")], Ok("postgresql://u:p@h/d"));
-        check(Service::Rabbitmq, &[("connection_string", "amqp://u:p@h:5672/")], Ok("amqp://u:p@h:5672/"));
+        check(Service::Rabbitmq, &[("connection_string", "amqp://u:p@h:5672/v")], Ok("amqp://u:p@h:5672/v"));
+        check(Service::Rabbitmq, &[("connection_string", "amqp://u:p@h:5672/")], Ok("amqp://u:p@h:5672"));
     }
 
     #[test]
@@ -176,6 +247,35 @@ mod tests {
         let parts = [("host", "mq"), ("username", "a"), ("password", "b"), ("port", "70000")];
         check(Service::Rabbitmq, &parts, Err(BindingError::BadPort));
         let entries = BTreeMap::from([("uri".to_owned(), vec![0xff])]);
-        assert_eq!(connection_url(Service::Postgres, &entries), Err(BindingError::NotText { key: "uri" }));
+        assert_eq!(connection(Service::Postgres, &entries), Err(BindingError::NotText { key: "uri" }));
+        let parts = [("host", "a b/c"), ("username", "a"), ("password", "b")];
+        check(Service::Rabbitmq, &parts, Err(BindingError::BadHost));
+        for pem in ["hunter2", "-----BEGIN CERTIFICATE-----\nMII"] {
+            check(Service::Postgres, &[("uri", "postgres://h/d"), ("ca.crt", pem)], Err(BindingError::BadCertificates));
+        }
+    }
+
+    #[test]
+    fn certificates_mean_tls() {
+        let ca = ("ca.crt", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n");
+        let parts = [("host", "mq"), ("username", "a"), ("password", "b"), ca];
+        check(Service::Rabbitmq, &parts, Ok("amqps://a:b@mq:5671/%2F"));
+        let port = [("host", "mq"), ("username", "a"), ("password", "b"), ("port", "5671")];
+        check(Service::Rabbitmq, &port, Ok("amqps://a:b@mq:5671/%2F"));
+        check(Service::Rabbitmq, &[("uri", "amqps://a:b@mq:5671/v"), ca], Ok("amqps://a:b@mq:5671/v"));
+        let refused = Err(BindingError::NotEncrypted { key: "uri" });
+        check(Service::Rabbitmq, &[("uri", "amqp://a:b@mq:5672/v"), ca], refused);
+    }
+
+    #[test]
+    fn the_keys_that_were_used_are_told_and_no_other() {
+        let keys = |service, entries: &[(&str, &str)]| {
+            let entries = entries.iter().map(|(k, v)| ((*k).to_owned(), v.as_bytes().to_vec())).collect();
+            connection(service, &entries).unwrap().keys.into_iter().collect::<Vec<_>>()
+        };
+        let cnpg = [("uri", "postgres://h/d"), ("host", "db"), ("password", "b"), ("pgpass", "x")];
+        assert_eq!(keys(Service::Postgres, &cnpg), ["uri"]);
+        let parts = [("host", "mq"), ("user", "a"), ("password", "b"), ("port", "5671"), ("type", "rabbitmq")];
+        assert_eq!(keys(Service::Rabbitmq, &parts), ["host", "password", "port", "user"]);
     }
 }

@@ -153,7 +153,7 @@ pub fn binding_state(service: Service, secret: &str, data: &SecretData) -> Bindi
     let Some(entries) = data else {
         return state(false, "SecretNotFound", format!("Secret {secret:?} does not exist: create it"));
     };
-    match binding::connection_url(service, entries) {
+    match binding::connection(service, entries) {
         Ok(_) => state(true, "Bound", format!("Secret {secret:?} is complete")),
         Err(error @ binding::BindingError::MissingKey { .. }) => {
             state(false, "KeyMissing", format!("Secret {secret:?}: {error}"))

@@ -56,9 +56,10 @@ pub enum Bus {
 }
 
 impl Bus {
-    /// Connects in the background, again and again, until the handle and the receiver are dropped.
-    pub fn rabbitmq(url: String, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
-        let (handle, incoming) = rabbitmq::start(url, node);
+    /// Connects in the background, again and again, until the handle and the receiver are dropped. With certificates (`ca`, in PEM) an
+    /// `amqps` server's is verified with them.
+    pub fn rabbitmq(url: String, ca: Option<Vec<u8>>, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
+        let (handle, incoming) = rabbitmq::start(url, ca, node);
         (Bus::Rabbitmq(handle), incoming)
     }
 

@@ -15,6 +15,7 @@ use lapin::{
     options::{
         BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
+    tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable},
 };
 use rand::RngExt;
@@ -104,12 +105,13 @@ impl Handle {
     }
 }
 
-pub(super) fn start(url: String, node: &str) -> (Handle, mpsc::Receiver<Incoming>) {
+pub(super) fn start(url: String, ca: Option<Vec<u8>>, node: &str) -> (Handle, mpsc::Receiver<Incoming>) {
     let (commands, queue) = mpsc::channel(OUTGOING_MAX);
     let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
     let up = Arc::new(AtomicBool::new(false));
     let task = Task {
         url,
+        ca: ca.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
         sender: Sender { node: node.to_owned(), run: rand::rng().random() },
         commands: queue,
         incoming,
@@ -123,6 +125,8 @@ pub(super) fn start(url: String, node: &str) -> (Handle, mpsc::Receiver<Incoming
 
 struct Task {
     url: String,
+    /// Certificates that the server's is verified with, in PEM.
+    ca: Option<String>,
     sender: Sender,
     commands: mpsc::Receiver<Command>,
     incoming: mpsc::Sender<Incoming>,
@@ -185,7 +189,9 @@ impl Task {
     /// Serves one connection to its end. `Ok` when the node is done with the bus.
     async fn serve(&mut self) -> Result<(), Broken> {
         let options = ConnectionProperties::default().with_connection_name(self.sender.node.as_str().into());
-        let connection = within(Connection::connect(&self.url, options)).await?;
+        let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca.clone() };
+        let connect = Connection::connect_with_config(&self.url, options, tls, lapin::runtime::default_runtime()?);
+        let connection = within(connect).await?;
         let channel = within(connection.create_channel()).await?;
         let (queue, mut deliveries) = self.declare(&channel).await?;
         let mut tracker = Tracker::default();

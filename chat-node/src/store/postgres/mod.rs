@@ -12,7 +12,7 @@ use std::{str::FromStr, time::Duration};
 use async_trait::async_trait;
 use sqlx::{
     PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -38,15 +38,22 @@ pub struct PostgresStore {
 }
 
 impl PostgresStore {
-    /// Prepares a pool without connecting yet.
+    /// Prepares a pool without connecting yet. With certificates (`ca`, in PEM) the server's is verified, and its name too unless the URL has an
+    /// `sslmode` of its own.
     ///
     /// # Errors
     /// When the URL makes no sense.
-    pub fn new(url: &str, connections_max: u32, limits: StoreLimits) -> Result<Self, sqlx::Error> {
+    pub fn new(url: &str, ca: Option<Vec<u8>>, connections_max: u32, limits: StoreLimits) -> Result<Self, sqlx::Error> {
         let statement_timeout = STATEMENT_SECONDS_MAX.as_millis().to_string();
-        let options = PgConnectOptions::from_str(url)?
+        let mut options = PgConnectOptions::from_str(url)?
             .application_name("chat-node")
             .options([("statement_timeout", statement_timeout.as_str()), ("lock_timeout", statement_timeout.as_str())]);
+        if let Some(ca) = ca {
+            options = options.ssl_root_cert_from_pem(ca);
+            if !url.contains("sslmode=") && !url.contains("ssl-mode=") {
+                options = options.ssl_mode(PgSslMode::VerifyFull);
+            }
+        }
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_SECONDS_MAX)
