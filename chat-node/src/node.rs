@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Admin},
     auth::Tokens,
-    bus::{Bus, Incoming, Scope},
+    bus::{Bus, Incoming, Scope, Server},
     drain::{self, Drain},
     gateway::{Gateway, Parts},
     health::Health,
@@ -221,7 +221,7 @@ fn open_bus(config: &NodeConfig, node: &str) -> Result<(Bus, Option<mpsc::Receiv
         node_config::Bus::InProcess {} => Ok((Bus::InProcess, None)),
         node_config::Bus::Rabbitmq { endpoint } => {
             let (url, ca) = connection("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
-            let (bus, incoming) = Bus::rabbitmq(url, ca, node);
+            let (bus, incoming) = Bus::rabbitmq(Server::new(url, ca), node);
             Ok((bus, Some(incoming)))
         }
     }

@@ -3,6 +3,8 @@
 //! It may lose things and may be away: what it carries is in the store already, and whoever listens is told when something may have
 //! been missed. So it needs no confirms, no persistence and no acknowledgements.
 
+mod amqp;
+mod following;
 mod rabbitmq;
 mod tracker;
 mod wire;
@@ -10,6 +12,7 @@ mod wire;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use self::amqp::Server;
 use crate::event::{Event, Membership};
 
 /// Shards that rooms are divided into, on the bus and in the hub. Part of the contract between nodes.
@@ -56,10 +59,9 @@ pub enum Bus {
 }
 
 impl Bus {
-    /// Connects in the background, again and again, until the handle and the receiver are dropped. With certificates (`ca`, in PEM) an
-    /// `amqps` server's is verified with them.
-    pub fn rabbitmq(url: String, ca: Option<Vec<u8>>, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
-        let (handle, incoming) = rabbitmq::start(url, ca, node);
+    /// Connects in the background, again and again, until the handle and the receiver are dropped.
+    pub fn rabbitmq(server: Server, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
+        let (handle, incoming) = rabbitmq::start(server, node);
         (Bus::Rabbitmq(handle), incoming)
     }
 
@@ -95,11 +97,18 @@ impl Bus {
         }
     }
 
-    /// Receives the events of these shards from now on. Returns once that is so, or at once when the bus is away: it is made
-    /// up for when it comes back.
+    /// Receives the events of these shards from now on. Returns once that is so, or after a moment when the bus is away or slow: then
+    /// [`Incoming::Missed`] makes up for it.
     pub async fn follow(&self, shards: impl Iterator<Item = Shard>) {
         if let Bus::Rabbitmq(handle) = self {
             handle.follow(shards).await;
+        }
+    }
+
+    /// Receives the events of this shard no more. Never waits.
+    pub fn unfollow(&self, shard: Shard) {
+        if let Bus::Rabbitmq(handle) = self {
+            handle.unfollow(shard);
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The bus over RabbitMQ: one direct exchange, and one transient queue a node, bound to the shards of its resident rooms.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -11,21 +11,23 @@ use std::{
 
 use futures::StreamExt;
 use lapin::{
-    BasicProperties, Channel, Connection, ConnectionProperties, Consumer, ExchangeKind,
+    BasicProperties, Channel, Consumer, ExchangeKind,
     options::{
         BasicConsumeOptions, BasicPublishOptions, ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
-    tcp::OwnedTLSConfig,
     types::{AMQPValue, FieldTable},
 };
 use rand::RngExt;
 use tokio::{
-    sync::{mpsc, oneshot},
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{
-    Incoming, Scope, Shard, shard,
+    Incoming, Scope, Shard,
+    amqp::{Backoff, Broken, PATIENCE, Server, within},
+    following::{Following, Shards},
+    shard,
     tracker::Tracker,
     wire::{Body, Message, Sender, Topic, frames},
 };
@@ -46,17 +48,8 @@ const INCOMING_MAX: usize = 4_096;
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
-/// How long an exchange with the server may take; also how long the own heartbeat may take to come back.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Bounds of the wait between attempts to connect; it doubles, with full jitter.
-const BACKOFF_MIN: Duration = Duration::from_millis(100);
-const BACKOFF_MAX: Duration = Duration::from_secs(5);
-
-enum Command {
-    Publish(Topic, Payload),
-    Follow(BTreeSet<Shard>, oneshot::Sender<()>),
-}
+/// Something to tell others.
+struct Publication(Topic, Payload);
 
 enum Payload {
     Events(Vec<Event>),
@@ -66,7 +59,8 @@ enum Payload {
 /// A handle to the task that owns the connection.
 #[derive(Clone)]
 pub struct Handle {
-    commands: mpsc::Sender<Command>,
+    publications: mpsc::Sender<Publication>,
+    following: Arc<Following>,
     up: Arc<AtomicBool>,
 }
 
@@ -90,79 +84,62 @@ impl Handle {
     }
 
     fn publish(&self, topic: Topic, payload: Payload) {
-        if self.commands.try_send(Command::Publish(topic, payload)).is_err() {
+        if self.publications.try_send(Publication(topic, payload)).is_err() {
             // The commit's own notification in the database tells other nodes.
             metrics::counter!("chat_bus_dropped_total").increment(1);
         }
     }
 
     pub(super) async fn follow(&self, shards: impl Iterator<Item = Shard>) {
-        let (done, wait) = oneshot::channel();
-        if self.commands.send(Command::Follow(shards.collect(), done)).await.is_ok() {
-            // An error means that the connection broke; everything is looked at when it is back.
-            let _ = wait.await;
-        }
+        self.following.follow(shards.collect(), self.is_up()).await;
+    }
+
+    pub(super) fn unfollow(&self, shard: Shard) {
+        self.following.unfollow(shard);
     }
 }
 
-pub(super) fn start(url: String, ca: Option<Vec<u8>>, node: &str) -> (Handle, mpsc::Receiver<Incoming>) {
-    let (commands, queue) = mpsc::channel(OUTGOING_MAX);
+pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incoming>) {
+    let (publications, queue) = mpsc::channel(OUTGOING_MAX);
     let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
-    let up = Arc::new(AtomicBool::new(false));
+    let (following, up) = (Arc::<Following>::default(), Arc::new(AtomicBool::new(false)));
     let task = Task {
-        url,
-        ca: ca.map(|pem| String::from_utf8_lossy(&pem).into_owned()),
+        server,
         sender: Sender { node: node.to_owned(), run: rand::rng().random() },
-        commands: queue,
+        publications: queue,
+        following: following.clone(),
         incoming,
         up: up.clone(),
-        shards: BTreeSet::new(),
         numbers: BTreeMap::new(),
     };
     tokio::spawn(task.run());
-    (Handle { commands, up }, receiver)
+    (Handle { publications, following, up }, receiver)
 }
 
 struct Task {
-    url: String,
-    /// Certificates that the server's is verified with, in PEM.
-    ca: Option<String>,
+    server: Server,
     sender: Sender,
-    commands: mpsc::Receiver<Command>,
+    publications: mpsc::Receiver<Publication>,
+    following: Arc<Following>,
     incoming: mpsc::Sender<Incoming>,
     up: Arc<AtomicBool>,
-    /// Shards that are followed, over all connections.
-    shards: BTreeSet<Shard>,
     /// The latest number of each topic, over all connections.
     numbers: BTreeMap<Topic, u64>,
 }
 
-/// Why a connection broke, in words.
-struct Broken(String);
-
-impl From<lapin::Error> for Broken {
-    fn from(error: lapin::Error) -> Self {
-        Broken(error.to_string())
-    }
-}
-
 impl Task {
     async fn run(mut self) {
-        let mut backoff = BACKOFF_MIN;
+        let mut backoff = Backoff::default();
         loop {
             let began = Instant::now();
             let ended = self.serve().await;
             self.up.store(false, Ordering::Relaxed);
+            self.following.carry(Shards::default());
             match ended {
                 Ok(()) => return,
-                Err(Broken(error)) => tracing::warn!(%error, "the bus is away"),
+                Err(error) => tracing::warn!(%error, "the bus is away"),
             }
-            if began.elapsed() > BACKOFF_MAX {
-                backoff = BACKOFF_MIN;
-            }
-            let wait = backoff.mul_f64(rand::rng().random());
-            backoff = (backoff * 2).min(BACKOFF_MAX);
-            if self.idle(wait).await {
+            if self.idle(backoff.after(began.elapsed())).await {
                 return;
             }
         }
@@ -175,12 +152,11 @@ impl Task {
         loop {
             tokio::select! {
                 () = &mut wait => return false,
-                command = self.commands.recv() => match command {
+                publication = self.publications.recv() => match publication {
                     None => return true,
-                    Some(Command::Publish(topic, _)) => {
+                    Some(Publication(topic, _)) => {
                         self.number(topic);
                     }
-                    Some(Command::Follow(shards, _)) => self.shards.extend(shards),
                 },
             }
         }
@@ -188,12 +164,12 @@ impl Task {
 
     /// Serves one connection to its end. `Ok` when the node is done with the bus.
     async fn serve(&mut self) -> Result<(), Broken> {
-        let options = ConnectionProperties::default().with_connection_name(self.sender.node.as_str().into());
-        let tls = OwnedTLSConfig { identity: None, cert_chain: self.ca.clone() };
-        let connect = Connection::connect_with_config(&self.url, options, tls, lapin::runtime::default_runtime()?);
-        let connection = within(connect).await?;
+        let connection = self.server.connect(&self.sender.node).await?;
         let channel = within(connection.create_channel()).await?;
         let (queue, mut deliveries) = self.declare(&channel).await?;
+        let mut wishes = self.following.wishes();
+        let wanted = *wishes.borrow_and_update();
+        self.fulfil(wanted, &channel, &queue).await?;
         let mut tracker = Tracker::default();
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -209,12 +185,12 @@ impl Task {
                         heard_self = Instant::now();
                     }
                 }
-                command = self.commands.recv() => match command {
+                publication = self.publications.recv() => match publication {
                     None => {
                         let _ = within(connection.close(200, "done".into())).await;
                         return Ok(());
                     }
-                    Some(Command::Publish(topic, payload)) => {
+                    Some(Publication(topic, payload)) => {
                         let number = self.number(topic);
                         let body = match payload {
                             Payload::Events(events) => {
@@ -224,15 +200,11 @@ impl Task {
                         };
                         self.publish(&channel, topic, body).await?;
                     }
-                    Some(Command::Follow(shards, done)) => {
-                        for shard in shards {
-                            if self.shards.insert(shard) {
-                                bind(&channel, &queue, Topic::Room(shard)).await?;
-                            }
-                        }
-                        let _ = done.send(());
-                    }
                 },
+                Ok(()) = wishes.changed() => {
+                    let wanted = *wishes.borrow_and_update();
+                    self.fulfil(wanted, &channel, &queue).await?;
+                }
                 _ = heartbeat.tick() => {
                     if heard_self.elapsed() > PATIENCE {
                         return Err(Broken("nothing comes back".into()));
@@ -246,7 +218,23 @@ impl Task {
         }
     }
 
-    /// Declares the exchange and this node's queue, binds what is followed, and begins to consume.
+    /// Binds what is wanted and unbinds what is not. Whoever could not wait for it is made up for.
+    async fn fulfil(&self, wanted: Shards, channel: &Channel, queue: &str) -> Result<(), Broken> {
+        let carried = self.following.carried();
+        for shard in wanted.without(carried).iter() {
+            bind(channel, queue, Topic::Room(shard)).await?;
+        }
+        for shard in carried.without(wanted).iter() {
+            let key = String::from(Topic::Room(shard));
+            within(channel.queue_unbind(queue.into(), EXCHANGE.into(), key.into(), FieldTable::default())).await?;
+        }
+        for shard in self.following.carry(wanted).iter() {
+            self.tell(Incoming::Missed(Scope::Shard(shard))).await;
+        }
+        Ok(())
+    }
+
+    /// Declares the exchange and this node's queue, and begins to consume.
     async fn declare(&self, channel: &Channel) -> Result<(String, Consumer), Broken> {
         let durable = ExchangeDeclareOptions { durable: true, ..Default::default() };
         within(channel.exchange_declare(EXCHANGE.into(), ExchangeKind::Direct, durable, FieldTable::default())).await?;
@@ -254,8 +242,7 @@ impl Task {
         let mut bounds = FieldTable::default();
         bounds.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_BYTES_MAX));
         let queue = within(channel.queue_declare("".into(), transient, bounds)).await?.name().to_string();
-        let topics = self.shards.iter().map(|shard| Topic::Room(*shard));
-        for topic in topics.chain([Topic::Members, Topic::Heartbeat]) {
+        for topic in [Topic::Members, Topic::Heartbeat] {
             bind(channel, &queue, topic).await?;
         }
         let consume = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
@@ -298,7 +285,8 @@ impl Task {
             }
             Body::Heartbeat { mut numbers } => {
                 // Numbers of shards that are not followed say nothing.
-                numbers.retain(|topic, _| !matches!(topic, Topic::Room(shard) if !self.shards.contains(shard)));
+                let carried = self.following.carried();
+                numbers.retain(|topic, _| !matches!(topic, Topic::Room(shard) if !carried.contains(*shard)));
                 let missed = tracker.heartbeat(&sender, numbers, now);
                 self.tell_missed(missed).await;
             }
@@ -328,9 +316,4 @@ impl Task {
 async fn bind(channel: &Channel, queue: &str, topic: Topic) -> Result<(), Broken> {
     let (options, arguments) = (QueueBindOptions::default(), FieldTable::default());
     within(channel.queue_bind(queue.into(), EXCHANGE.into(), String::from(topic).into(), options, arguments)).await
-}
-
-/// Bounds an exchange with the server.
-async fn within<T>(exchange: impl Future<Output = Result<T, lapin::Error>>) -> Result<T, Broken> {
-    timeout(PATIENCE, exchange).await.map_err(|_| Broken("the server does not answer".into()))?.map_err(Broken::from)
 }

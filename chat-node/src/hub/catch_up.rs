@@ -129,13 +129,7 @@ impl<'a> Expected<'a> {
 impl Drop for Expected<'_> {
     fn drop(&mut self) {
         for &room in &self.rooms {
-            let mut feeds = self.hub.shard(room).lock();
-            if let Some(feed) = feeds.get_mut(&room) {
-                feed.expect_no_more();
-                if feed.is_unused() {
-                    feeds.remove(&room);
-                }
-            }
+            self.hub.release(room, Feed::expect_no_more);
         }
     }
 }

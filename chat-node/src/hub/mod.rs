@@ -83,11 +83,19 @@ impl Hub {
 
     /// A connection receives a room's events no more. A room without connections is resident no more.
     pub fn unfollow(&self, room: Uuid, id: ConnectionId) {
+        self.release(room, |feed| feed.remove(id));
+    }
+
+    /// Does something that may leave a room unused; such a room is resident no more, and a shard without rooms is followed no more.
+    fn release(&self, room: Uuid, act: impl FnOnce(&mut Feed)) {
         let mut rooms = self.shard(room).lock();
-        if let Some(feed) = rooms.get_mut(&room) {
-            feed.remove(id);
-            if feed.is_unused() {
-                rooms.remove(&room);
+        let Some(feed) = rooms.get_mut(&room) else { return };
+        act(feed);
+        if feed.is_unused() {
+            rooms.remove(&room);
+            if rooms.is_empty() {
+                // Under the lock: whoever makes a room of this shard resident from now on follows it after this.
+                self.bus.unfollow(shard(room));
             }
         }
     }
