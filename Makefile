@@ -1,6 +1,6 @@
 # Each target is one script of tests/setup; this file only names them.
 .DEFAULT_GOAL := help
-.PHONY: help run test proof generate fmt lint unit integration e2e images up down clean
+.PHONY: help run test proof scale generate fmt lint unit integration e2e images up down clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -13,6 +13,9 @@ test: ## Everything that must hold: formats, lints, unit, integration and end-to
 
 proof: ## The long proofs: every pair of faults under load
 	@tests/setup/proof
+
+scale: ## A benchmark: one operator with a thousand ChatClusters
+	@tests/setup/scale
 
 generate: ## Write the files that are made from others: the CRD and the chart's copies
 	@tests/setup/generate

@@ -3,7 +3,12 @@
 //! Holds only objects that the operator made (by label), what Kubernetes made of them, and of Secrets no content but the names. A
 //! change of any of them wakes the reconcile of its cluster.
 
-use std::{fmt::Debug, hash::Hash};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt::Debug,
+    hash::Hash,
+    sync::Arc,
+};
 
 use crds::ChatCluster;
 use futures::StreamExt;
@@ -11,7 +16,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{ControllerRevision, StatefulSet},
-        core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+        core::v1::{ConfigMap, Pod, PodSpec, Secret, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
     },
@@ -22,9 +27,10 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
-        watcher,
+        watcher::{self, Event},
     },
 };
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
@@ -33,25 +39,64 @@ use crate::names;
 /// Wakes the reconcile of a cluster.
 pub type Wake = mpsc::Sender<ObjectRef<ChatCluster>>;
 
+/// The objects of one kind, by the cluster that they belong to.
+#[derive(Clone)]
+pub struct Cache<K: reflector::Lookup<DynamicType = ()> + 'static> {
+    store: Store<K>,
+    /// Names of each cluster's objects. One that vanished while the watch was away is dropped when it is looked for.
+    names: Arc<Mutex<HashMap<ObjectRef<ChatCluster>, BTreeSet<String>>>>,
+}
+
+impl<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
+    /// The objects of a cluster, by name: a decision must not depend on the order in which they came. Costs what they are, not what
+    /// the cache holds.
+    pub fn of(&self, namespace: &str, cluster: &str) -> Vec<Arc<K>> {
+        let mut names = self.names.lock();
+        let Some(names) = names.get_mut(&ObjectRef::new(cluster).within(namespace)) else { return Vec::new() };
+        let mut objects = Vec::with_capacity(names.len());
+        names.retain(|name| {
+            let object = self.store.get(&ObjectRef::new(name).within(namespace));
+            let is_there = object.is_some();
+            objects.extend(object);
+            is_there
+        });
+        objects
+    }
+
+    fn note(&self, cluster: &ObjectRef<ChatCluster>, name: String) {
+        self.names.lock().entry(cluster.clone()).or_default().insert(name);
+    }
+
+    fn forget(&self, cluster: &ObjectRef<ChatCluster>, name: &str) {
+        let mut clusters = self.names.lock();
+        if let Some(names) = clusters.get_mut(cluster) {
+            names.remove(name);
+            if names.is_empty() {
+                clusters.remove(cluster);
+            }
+        }
+    }
+}
+
 /// The caches of one namespace, or of all.
 #[derive(Clone)]
 pub struct Caches {
     /// StatefulSets.
-    pub stateful_sets: Store<StatefulSet>,
+    pub stateful_sets: Cache<StatefulSet>,
     /// Services.
-    pub services: Store<Service>,
+    pub services: Cache<Service>,
     /// ConfigMaps.
-    pub config_maps: Store<ConfigMap>,
+    pub config_maps: Cache<ConfigMap>,
     /// ServiceAccounts.
-    pub service_accounts: Store<ServiceAccount>,
+    pub service_accounts: Cache<ServiceAccount>,
     /// PodDisruptionBudgets.
-    pub budgets: Store<PodDisruptionBudget>,
+    pub budgets: Cache<PodDisruptionBudget>,
     /// Pods.
-    pub pods: Store<Pod>,
+    pub pods: Cache<Pod>,
     /// Revisions of StatefulSets.
-    pub revisions: Store<ControllerRevision>,
+    pub revisions: Cache<ControllerRevision>,
     /// Endpoints of Services.
-    pub slices: Store<EndpointSlice>,
+    pub slices: Cache<EndpointSlice>,
     /// Names and versions of all Secrets, without content.
     pub secrets: Store<PartialObjectMeta<Secret>>,
 }
@@ -67,7 +112,8 @@ impl Caches {
     ) -> Caches {
         let secrets = {
             let (reader, writer) = reflector::store();
-            let stream = watcher(api::<PartialObjectMeta<Secret>>(client, namespace), watcher::Config::default());
+            let stream =
+                watcher::watcher(api::<PartialObjectMeta<Secret>>(client, namespace), watcher::Config::default());
             let stream = stream.default_backoff().reflect(writer).touched_objects();
             let wake = wake.clone();
             tasks.spawn(async move {
@@ -88,14 +134,14 @@ impl Caches {
             reader
         };
         Caches {
-            stateful_sets: watch("statefulsets", client, namespace, wake, tasks),
-            services: watch("services", client, namespace, wake, tasks),
-            config_maps: watch("configmaps", client, namespace, wake, tasks),
-            service_accounts: watch("serviceaccounts", client, namespace, wake, tasks),
-            budgets: watch("poddisruptionbudgets", client, namespace, wake, tasks),
-            pods: watch("pods", client, namespace, wake, tasks),
-            revisions: watch("controllerrevisions", client, namespace, wake, tasks),
-            slices: watch("endpointslices", client, namespace, wake, tasks),
+            stateful_sets: watch("statefulsets", client, namespace, wake, tasks, whole),
+            services: watch("services", client, namespace, wake, tasks, whole),
+            config_maps: watch("configmaps", client, namespace, wake, tasks, whole),
+            service_accounts: watch("serviceaccounts", client, namespace, wake, tasks, whole),
+            budgets: watch("poddisruptionbudgets", client, namespace, wake, tasks, whole),
+            pods: watch("pods", client, namespace, wake, tasks, slim_pod),
+            revisions: watch("controllerrevisions", client, namespace, wake, tasks, whole),
+            slices: watch("endpointslices", client, namespace, wake, tasks, whole),
             secrets,
         }
     }
@@ -105,14 +151,14 @@ impl Caches {
     /// # Errors
     /// When a watch has ended.
     pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.stateful_sets.wait_until_ready().await?;
-        self.services.wait_until_ready().await?;
-        self.config_maps.wait_until_ready().await?;
-        self.service_accounts.wait_until_ready().await?;
-        self.budgets.wait_until_ready().await?;
-        self.pods.wait_until_ready().await?;
-        self.revisions.wait_until_ready().await?;
-        self.slices.wait_until_ready().await?;
+        self.stateful_sets.store.wait_until_ready().await?;
+        self.services.store.wait_until_ready().await?;
+        self.config_maps.store.wait_until_ready().await?;
+        self.service_accounts.store.wait_until_ready().await?;
+        self.budgets.store.wait_until_ready().await?;
+        self.pods.store.wait_until_ready().await?;
+        self.revisions.store.wait_until_ready().await?;
+        self.slices.store.wait_until_ready().await?;
         self.secrets.wait_until_ready().await
     }
 }
@@ -134,28 +180,55 @@ fn watch<K>(
     namespace: Option<&str>,
     wake: &Wake,
     tasks: &mut JoinSet<&'static str>,
-) -> Store<K>
+    slim: fn(&mut K),
+) -> Cache<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
     K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
     K::DynamicType: Hash + Eq,
 {
-    let (reader, writer) = reflector::store();
+    let (store, writer) = reflector::store();
+    let cache = Cache { store, names: Arc::default() };
     let config = watcher::Config::default().labels(names::MANAGED_SELECTOR);
-    let stream = watcher(api::<K>(client, namespace), config).default_backoff().modify(|object| {
+    let stream = watcher::watcher(api::<K>(client, namespace), config).default_backoff().modify(move |object| {
         object.managed_fields_mut().clear();
+        slim(object);
     });
-    let stream = stream.reflect(writer).touched_objects();
-    let wake = wake.clone();
+    let stream = stream.reflect(writer);
+    let (wake, noted) = (wake.clone(), cache.clone());
     tasks.spawn(async move {
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
-            let Ok(object) = event else { continue };
-            if let (Some(cluster), Some(namespace)) = (object.labels().get(names::INSTANCE), object.namespace()) {
-                let _ = wake.send(ObjectRef::new(cluster).within(&namespace)).await;
+            let (object, is_gone) = match event {
+                Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
+                Ok(Event::Delete(object)) => (object, true),
+                // What begins, ends or failed says nothing of an object; a watch that failed goes on by itself.
+                Ok(Event::Init | Event::InitDone) | Err(_) => continue,
+            };
+            let (Some(cluster), Some(namespace)) = (object.labels().get(names::INSTANCE), object.namespace()) else {
+                continue;
+            };
+            let cluster = ObjectRef::new(cluster).within(&namespace);
+            match is_gone {
+                true => noted.forget(&cluster, &object.name_any()),
+                false => noted.note(&cluster, object.name_any()),
             }
+            let _ = wake.send(cluster).await;
         }
         name
     });
-    reader
+    cache
+}
+
+/// Leaves everything: of what the operator applies, it has to see each change.
+fn whole<K>(_: &mut K) {}
+
+/// Leaves of a pod what decisions look at; the rest would be most of the operator's memory.
+fn slim_pod(pod: &mut Pod) {
+    if let Some(spec) = &mut pod.spec {
+        let volumes = spec.volumes.take();
+        let node_name = spec.node_name.take();
+        *spec = PodSpec { volumes, node_name, ..PodSpec::default() };
+    }
+    pod.metadata.annotations = None;
 }

@@ -15,10 +15,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
 };
-use kube::{
-    Api, Client, Resource, ResourceExt,
-    runtime::reflector::{self, ObjectRef, Store},
-};
+use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
@@ -85,7 +82,7 @@ impl Observer {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let caches = &self.caches;
         let mut stateful_set =
-            of(&caches.stateful_sets, &namespace, &name).into_iter().find(|set| set.name_any() == name);
+            caches.stateful_sets.of(&namespace, &name).into_iter().find(|set| set.name_any() == name);
         if stateful_set.is_none() {
             // An absence may be older than the last write; a StatefulSet must never be created over another.
             let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
@@ -96,16 +93,16 @@ impl Observer {
             let data = self.secret(&namespace, &secret).await?;
             secrets.insert(secret, data);
         }
-        let pods = of(&caches.pods, &namespace, &name);
+        let pods = caches.pods.of(&namespace, &name);
         let nodes = self.nodes(cluster, &pods).await;
         Ok(Observed {
             stateful_set,
-            services: of(&caches.services, &namespace, &name),
-            config_maps: of(&caches.config_maps, &namespace, &name),
-            service_accounts: of(&caches.service_accounts, &namespace, &name),
-            budgets: of(&caches.budgets, &namespace, &name),
-            revisions: of(&caches.revisions, &namespace, &name),
-            slices: of(&caches.slices, &namespace, &name),
+            services: caches.services.of(&namespace, &name),
+            config_maps: caches.config_maps.of(&namespace, &name),
+            service_accounts: caches.service_accounts.of(&namespace, &name),
+            budgets: caches.budgets.of(&namespace, &name),
+            revisions: caches.revisions.of(&namespace, &name),
+            slices: caches.slices.of(&namespace, &name),
             pods,
             secrets,
             nodes,
@@ -160,21 +157,6 @@ impl Observer {
         }
         nodes
     }
-}
-
-/// The objects of a kind that belong to a cluster, by name: a cache has no order, and a decision must not depend on one.
-fn of<K>(store: &Store<K>, namespace: &str, cluster: &str) -> Vec<Arc<K>>
-where
-    K: Resource + reflector::Lookup + Clone + 'static,
-    <K as reflector::Lookup>::DynamicType: std::hash::Hash + Eq + Clone,
-{
-    let belongs = |object: &K| {
-        object.meta().namespace.as_deref() == Some(namespace)
-            && object.labels().get(names::INSTANCE).map(String::as_str) == Some(cluster)
-    };
-    let mut objects = store.state_filter(belongs);
-    objects.sort_by_cached_key(|object| object.meta().name.clone());
-    objects
 }
 
 impl Observed {
