@@ -8,7 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use chaos::{
-    plan::{self, Round},
+    plan::{self, Fault, Round, Server, Target},
     stage::Stage,
 };
 use chat_load::{
@@ -31,15 +31,18 @@ const ACKNOWLEDGED_MIN: usize = 100_000;
 struct Scale {
     nodes: usize,
     clients: usize,
+    /// As many of the clients go away for good, each while PostgreSQL is away from all nodes.
+    leavers: usize,
     rooms: usize,
     messages_a_second: f64,
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_fault_after_the_other_loses_nothing() {
-    let scale = Scale { nodes: 2, clients: 12, rooms: 6, messages_a_second: 100.0 };
+    let scale = Scale { nodes: 2, clients: 12, leavers: 3, rooms: 6, messages_a_second: 100.0 };
     let committed = survive(&scale, &plan::short(), Duration::MAX).await;
-    assert!(committed > scale.clients * BETWEEN_ROUNDS * plan::short().len(), "only {committed} were acknowledged");
+    let expected = (scale.clients - scale.leavers) * BETWEEN_ROUNDS * plan::short().len();
+    assert!(committed > expected, "only {committed} were acknowledged");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -48,7 +51,7 @@ async fn every_pair_of_faults_loses_nothing() {
     let seed = number("CHATCLUSTER_CHAOS_SEED", 1);
     let minutes = number("CHATCLUSTER_CHAOS_MINUTES", 20);
     println!("CHATCLUSTER_CHAOS_SEED={seed} CHATCLUSTER_CHAOS_MINUTES={minutes}");
-    let scale = Scale { nodes: 3, clients: 30, rooms: 12, messages_a_second: 200.0 };
+    let scale = Scale { nodes: 3, clients: 36, leavers: 12, rooms: 12, messages_a_second: 200.0 };
     let committed = survive(&scale, &plan::long(seed, scale.nodes), Duration::from_secs(60 * minutes)).await;
     assert!(committed >= ACKNOWLEDGED_MIN, "only {committed} were acknowledged: give it more minutes");
 }
@@ -60,11 +63,17 @@ async fn survive(scale: &Scale, rounds: &[Round], limit: Duration) -> usize {
     let person = |index| Identity::Token(token(&format!("user-{index}"), 86_400));
     let crowd = Crowd::gather(&dial, (0..scale.clients).map(person).collect(), scale.rooms).await.unwrap();
     let began = Instant::now();
+    let mut leavers = 0..scale.leavers;
     let faults = async {
         for (index, round) in rounds.iter().enumerate().take_while(|_| began.elapsed() < limit) {
             println!("{:>5} s  round {} of {}: {round}", began.elapsed().as_secs(), index + 1, rounds.len());
             round.faults.iter().for_each(|fault| stage.strike(*fault));
             sleep(round.hold).await;
+            if round.faults.iter().any(hides_postgres)
+                && let Some(leaver) = leavers.next()
+            {
+                crowd.part(leaver).await;
+            }
             stage.mend(&round.faults);
             everybody_is_heard(&crowd, round).await;
         }
@@ -77,9 +86,14 @@ async fn survive(scale: &Scale, rounds: &[Round], limit: Duration) -> usize {
     report.committed
 }
 
+/// Whether no node sees PostgreSQL: what is acknowledged then is only accepted, and its sender may not be there to send it again.
+fn hides_postgres(fault: &Fault) -> bool {
+    matches!(fault.target, Target::Server(Server::Postgres) | Target::Links(Server::Postgres))
+}
+
 async fn everybody_is_heard(crowd: &Crowd, round: &Round) {
-    let before: Vec<usize> = crowd.members().iter().map(|member| member.recorder.look().acks.len()).collect();
-    for (member, before) in crowd.members().iter().zip(before) {
+    let before: Vec<usize> = crowd.present().map(|member| member.recorder.look().acks.len()).collect();
+    for (member, before) in crowd.present().zip(before) {
         let heard = |acks: usize| acks >= before + BETWEEN_ROUNDS;
         let more = member.recorder.until(WELL_WITHIN, |record| heard(record.acks.len()).then_some(())).await;
         let record = member.recorder.look();

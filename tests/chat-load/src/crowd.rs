@@ -130,12 +130,29 @@ impl Crowd {
         }
     }
 
+    /// Lets a member go away for good, in the middle of whatever it is doing.
+    pub async fn part(&self, index: usize) {
+        let member = &self.members[index];
+        member.recorder.part();
+        member.client.clone().close().await;
+    }
+
+    /// Those who have not parted.
+    pub fn present(&self) -> impl Iterator<Item = &Member> {
+        self.members.iter().filter(|member| !member.recorder.look().parted)
+    }
+
     async fn say(&self, turn: usize) -> anyhow::Result<()> {
         let member = &self.members[turn % self.members.len()];
+        if member.recorder.look().parted {
+            return Ok(());
+        }
         let room = member.rooms[(turn / self.members.len()) % member.rooms.len()];
         // Its fate is in the record.
-        let _pending = member.client.send(room, format!("message {turn}")).await.context("a client has ended")?;
-        Ok(())
+        match member.client.send(room, format!("message {turn}")).await {
+            Err(_) if member.recorder.look().parted => Ok(()),
+            sent => sent.map(drop).context("a client has ended"),
+        }
     }
 
     /// Waits until every message has its fate and every member has seen all of its rooms, then judges, and ends the clients.
@@ -144,13 +161,13 @@ impl Crowd {
     /// When a history cannot be read. That not everything came in time is no error but in the report.
     pub async fn judge(self, within: Duration) -> anyhow::Result<(Report, Vec<Record>)> {
         let deadline = Instant::now() + within;
-        for member in &self.members {
+        for member in self.present() {
             let left = deadline.saturating_duration_since(Instant::now());
             member.recorder.until(left, |record| (record.undecided() == 0).then_some(())).await;
         }
         let histories = timeout_at(deadline.max(Instant::now() + within), self.histories()).await;
         let histories = histories.context("the histories were not read in time")??;
-        for member in &self.members {
+        for member in self.present() {
             for room in &member.rooms {
                 let head = histories.get(room).and_then(|log| log.last()).map_or(0, |event| event.seq);
                 let left = deadline.saturating_duration_since(Instant::now());
@@ -166,7 +183,7 @@ impl Crowd {
 
     async fn histories(&self) -> anyhow::Result<Histories> {
         let mut histories = Histories::new();
-        for member in &self.members {
+        for member in self.present() {
             for room in &member.rooms {
                 if !histories.contains_key(room) {
                     histories.insert(*room, history(&member.client, *room).await?);

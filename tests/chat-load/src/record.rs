@@ -36,6 +36,9 @@ pub struct Record {
     pub deferred: Vec<String>,
     /// Whether the client has ended.
     pub stopped: bool,
+    /// Whether the person went away for good before the end: what it never saw, or heard of its messages, then is no loss. What
+    /// was acknowledged to it still counts.
+    pub parted: bool,
 }
 
 /// A welcomed connection.
@@ -191,6 +194,11 @@ impl Recorder {
     /// Looks at the record as it is now. The client waits meanwhile.
     pub fn look(&self) -> MutexGuard<'_, Record> {
         self.record.lock()
+    }
+
+    /// Notes that the person goes away for good.
+    pub fn part(&self) {
+        self.record.lock().parted = true;
     }
 
     /// Waits until `look` finds what it looks for, and gives it; `None` when `limit` has passed before.

@@ -37,7 +37,7 @@ const SHOWN_MAX: usize = 10;
 pub struct Report {
     /// Messages that were acknowledged as committed.
     pub committed: usize,
-    /// Messages whose sender does not know their fate.
+    /// Messages whose sender is there and does not know their fate.
     pub undecided: usize,
     /// Events that came to some client.
     pub deliveries: usize,
@@ -68,7 +68,7 @@ pub fn check(records: &[Record], histories: &Histories) -> Report {
     let moves = || records.iter().map(Record::moves);
     Report {
         committed: records.iter().map(committed).sum(),
-        undecided: records.iter().map(Record::undecided).sum(),
+        undecided: records.iter().filter(|record| !record.parted).map(Record::undecided).sum(),
         deliveries: records.iter().map(|record| record.events.len()).sum(),
         clients: records.len(),
         rooms: histories.len(),

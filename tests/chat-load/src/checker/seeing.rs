@@ -13,7 +13,9 @@ use crate::{
 pub(super) fn check(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
     as_everybody_else(record, truth, wrong);
     each_connection(record, wrong);
-    everything(record, truth, wrong);
+    if !record.parted {
+        everything(record, truth, wrong);
+    }
 }
 
 /// Each event is the one that the history has in its place.

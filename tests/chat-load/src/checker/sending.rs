@@ -22,6 +22,7 @@ pub(super) fn check(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(U
     in_order(places.values().copied(), wrong);
     answered_in_order(record, wrong);
     each_is_there_once(record, truth, wrong);
+    each_accepted_is_there(record, truth, wrong);
 }
 
 fn each_is_there(record: &Record, ack: &Ack, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
@@ -85,6 +86,24 @@ fn each_is_there_once(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut
     for ((room, text), (sent, found)) in counts {
         if found > sent {
             wrong(room, What::Doubled { text: text.to_owned(), sent, found });
+        }
+    }
+}
+
+/// What was accepted is durable, even when its sender never came back to hear of its place.
+fn each_accepted_is_there(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
+    let mut there: HashMap<(Uuid, &str), usize> = HashMap::new();
+    let rooms: BTreeSet<Uuid> = record.sends.iter().filter(|send| send.accepted).map(|send| send.room).collect();
+    for room in rooms {
+        let log = truth.log(room).unwrap_or_default();
+        for text in log.iter().filter(|event| event.sender == record.user).filter_map(|event| event.text.as_deref()) {
+            *there.entry((room, text)).or_default() += 1;
+        }
+    }
+    for send in record.sends.iter().filter(|send| send.accepted && send.refused.is_none()) {
+        match there.get_mut(&(send.room, send.text.as_str())) {
+            Some(left @ 1..) => *left -= 1,
+            _ => wrong(send.room, What::AcceptedAndLost { n: send.n }),
         }
     }
 }

@@ -114,6 +114,25 @@ fn a_committed_message_that_is_gone_is_lost() {
 }
 
 #[test]
+fn an_accepted_message_that_is_gone_is_lost_even_when_its_sender_is_gone_too() {
+    let part = |scene: &mut Scene| {
+        let bob = &mut scene.records[1];
+        bob.write(0, 2, &Observation::Queued { n: 3, room: LOBBY, text: "b3".into() });
+        bob.write(0, 2, &Observation::Accepted { n: 3 });
+        bob.parted = true;
+    };
+    broken(part, &[What::AcceptedAndLost { n: 3 }]);
+    let arrive = |scene: &mut Scene| {
+        part(scene);
+        let mut event = log().pop().unwrap();
+        (event.seq, event.event, event.text) = (7, id(7), Some("b3".into()));
+        scene.records[0].write(0, 2, &Observation::Event(event.clone()));
+        scene.histories.get_mut(&LOBBY).unwrap().push(event);
+    };
+    broken(arrive, &[]);
+}
+
+#[test]
 fn a_hole_in_the_history_is_found() {
     broken(
         |scene| {

@@ -34,6 +34,11 @@ pub enum What {
         /// The place that it was said to have.
         seq: u64,
     },
+    /// An accepted message is not in the history.
+    AcceptedAndLost {
+        /// Its number in the outbox.
+        n: u64,
+    },
     /// A client saw an event that is not in the history.
     Vanished {
         /// Its place.
@@ -134,6 +139,7 @@ impl fmt::Display for What {
             What::HistoryHole { expected, found } => write!(f, "has {found} where {expected} should be"),
             What::NoHistory => f.write_str("was not read at the end, so nothing is shown about it"),
             What::Lost { n, seq } => write!(f, "send {n} was committed as {seq}, and the history does not have it"),
+            What::AcceptedAndLost { n } => write!(f, "send {n} was accepted, and the history does not have it"),
             What::Vanished { seq } => write!(f, "saw event {seq}, and the history does not have it"),
             What::Differs { seq, here, elsewhere } => write!(f, "event {seq} is {here} here and {elsewhere} elsewhere"),
             What::WrongMessage { n, seq } => write!(f, "send {n} was committed as {seq}, but another message is there"),
