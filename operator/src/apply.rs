@@ -1,35 +1,45 @@
 //! The only writes: server-side apply of what differs, and deletion of what nobody names any more.
 //!
 //! An object that is already so is not written. Whether it is so is seen from a hash of what was applied last, which notices a field
-//! that is no longer wanted, and from a comparison with the live object, which notices what somebody else changed.
+//! that is no longer wanted, and from a comparison with the live object, which notices what somebody else changed. Every write is made
+//! upon the state that was observed, an absence too: a stale operator, or a former leader, gets a conflict and overwrites nothing.
 
-use std::{collections::BTreeSet, fmt::Debug, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::{
-        apps::v1::StatefulSet,
-        core::v1::{ConfigMap, Secret},
-    },
+    api::core::v1::{ConfigMap, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
+    api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
 };
 use rand::RngExt;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::{
+    bindings::{Foreign, Found},
     desired::{self, Children},
     metrics, names,
     observe::Observed,
     same::same,
-    validate::{Cluster, hex},
+    template,
+    validate::Cluster,
 };
+
+/// HTTP status of a write upon a state that is no more.
+const CONFLICT: u16 = 409;
+
+/// The version that an apply carries when the object is to be made: no object has it (etcd's first write is a later one), so an apply over
+/// an object that is there is a conflict, and one where there is none makes it.
+const ABSENT: &str = "1";
 
 /// Writes for one cluster.
 pub struct Applier<'a> {
@@ -37,22 +47,39 @@ pub struct Applier<'a> {
     pub client: &'a Client,
     /// The namespace.
     pub namespace: &'a str,
+    /// The cluster.
+    pub cluster: &'a str,
+}
+
+/// Why a write did not succeed.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server refused. A conflict means that something changed in between: observe again.
+    #[error(transparent)]
+    Api(#[from] kube::Error),
+    /// The name belongs to somebody else's object, which is left alone.
+    #[error("{kind} {name:?} exists and is not this cluster's: remove it, or give the ChatCluster another name")]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Applier<'_> {
-    /// Makes the children be as desired. The StatefulSet comes last, so that its pods find what they refer to, and only upon the
-    /// state that was observed: a stale operator gets a conflict.
+    /// Makes the children be as desired. The StatefulSet comes last, so that its pods find what they refer to.
     ///
     /// # Errors
-    /// The API server's; what was written before stays and is found again.
-    pub async fn apply(&self, children: Children, observed: &Observed) -> kube::Result<()> {
+    /// What was written before stays and is found again.
+    pub async fn apply(&self, children: Children, observed: &Observed) -> Result<(), ApplyError> {
         let Children {
             service_account,
             config_map,
             headless_service,
             client_service,
             pod_disruption_budget,
-            mut stateful_set,
+            stateful_set,
         } = children;
         let services: BTreeSet<String> = [&headless_service, &client_service].map(ResourceExt::name_any).into();
         let config = config_map.name_any();
@@ -61,10 +88,32 @@ impl Applier<'_> {
         self.ensure(headless_service, &observed.services).await?;
         self.ensure(client_service, &observed.services).await?;
         self.ensure(pod_disruption_budget, &observed.budgets).await?;
-        stateful_set.metadata.resource_version = observed.stateful_set.as_ref().and_then(|set| set.resource_version());
         self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;
         self.prune(&observed.services, |service| services.contains(&service.name_any())).await?;
-        self.prune(&observed.config_maps, |map| map.name_any() == config || is_named(map, observed)).await
+        self.prune(&observed.config_maps, |map| map.name_any() == config || is_named(map, observed)).await?;
+        Ok(())
+    }
+
+    /// Makes the clusters of other operators that belong to the chat. A kind that is not installed waits: it wakes when it comes.
+    ///
+    /// # Errors
+    /// As [`Self::apply`].
+    pub async fn apply_managed(
+        &self,
+        wanted: Vec<(Foreign, DynamicObject)>,
+        found: &BTreeMap<Foreign, Found>,
+    ) -> Result<(), ApplyError> {
+        for (reference, object) in wanted {
+            let observed = match found.get(&reference) {
+                Some(Found::Present(observed)) => Some(observed.as_ref()),
+                Some(Found::Absent) => None,
+                _ => continue,
+            };
+            let resource = reference.resource();
+            let api = Api::namespaced_with(self.client.clone(), self.namespace, &resource);
+            self.write(&api, &resource, object, observed).await?;
+        }
+        Ok(())
     }
 
     /// Makes the signing Secret when it is absent. Another operator that was faster has made the one that counts.
@@ -80,32 +129,65 @@ impl Applier<'_> {
         let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
         metrics::write("secrets", "create");
         match api.create(&params, &secret).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(()),
             other => other.map(drop),
         }
     }
 
     /// Applies an object unless it is so already.
-    async fn ensure<K>(&self, mut desired: K, observed: &[Arc<K>]) -> kube::Result<()>
+    async fn ensure<K>(&self, desired: K, observed: &[Arc<K>]) -> Result<(), ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned,
     {
         let name = desired.name_any();
-        // The version is a precondition, not a wish.
-        let version = desired.meta_mut().resource_version.take();
-        let hash = hash(&desired);
-        desired.annotations_mut().insert(names::APPLIED.into(), hash);
         let observed = observed.iter().find(|object| object.name_any() == name);
-        if observed.is_some_and(|observed| is_so(&desired, &**observed)) {
-            return Ok(());
-        }
-        desired.meta_mut().resource_version = version;
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        tracing::info!(kind = %K::kind(&()), %name, "applying");
-        metrics::write(&K::plural(&()), "patch");
+        self.write(&api, &ApiResource::erase::<K>(&()), desired, observed.map(AsRef::as_ref)).await
+    }
+
+    async fn write<K>(
+        &self,
+        api: &Api<K>,
+        resource: &ApiResource,
+        mut desired: K,
+        observed: Option<&K>,
+    ) -> Result<(), ApplyError>
+    where
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let name = desired.name_any();
+        let hash = template::hash(&desired);
+        desired.annotations_mut().insert(names::APPLIED.into(), hash);
+        if let Some(observed) = observed {
+            if !self.owns(observed) {
+                return Err(ApplyError::Taken { kind: resource.kind.clone(), name });
+            }
+            if is_so(&desired, observed) {
+                return Ok(());
+            }
+        }
+        let version = observed.and_then(ResourceExt::resource_version);
+        desired.meta_mut().resource_version = Some(version.unwrap_or_else(|| ABSENT.into()));
+        tracing::info!(kind = %resource.kind, %name, "applying");
+        metrics::write(&resource.plural, "patch");
         let params = PatchParams::apply(names::FIELD_MANAGER).force();
-        api.patch(&name, &params, &Patch::Apply(&with_kind(&desired))).await.map(drop)
+        match api.patch(&name, &params, &Patch::Apply(&with_kind(&desired, resource))).await {
+            Err(kube::Error::Api(status)) if status.code == CONFLICT && observed.is_none() => {
+                // Made by this operator a moment ago, or somebody else's.
+                match api.get_metadata_opt(&name).await? {
+                    Some(there) if !self.owns(&there) => Err(ApplyError::Taken { kind: resource.kind.clone(), name }),
+                    _ => Err(kube::Error::Api(status).into()),
+                }
+            }
+            other => Ok(other.map(drop)?),
+        }
+    }
+
+    /// Whether an object is of this cluster, by its labels: an orphan is, and is taken up again.
+    fn owns<K: Resource>(&self, object: &K) -> bool {
+        let label = |key: &str| object.meta().labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+        label(names::MANAGED_BY) == Some(names::FIELD_MANAGER) && label(names::INSTANCE) == Some(self.cluster)
     }
 
     /// Deletes what is not kept.
@@ -123,7 +205,7 @@ impl Applier<'_> {
             tracing::info!(kind = %K::kind(&()), name = %object.name_any(), "deleting");
             metrics::write(&K::plural(&()), "delete");
             match api.delete(&object.name_any(), &params).await {
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == CONFLICT => {}
                 other => drop(other?),
             }
         }
@@ -146,43 +228,17 @@ fn is_named(map: &ConfigMap, observed: &Observed) -> bool {
             .any(|revision| revision.data.as_ref().is_some_and(|data| data.0.to_string().contains(&quoted)))
 }
 
-/// Whether the StatefulSet has the desired template, whatever its window.
-pub fn has_template(observed: &StatefulSet, desired: &StatefulSet) -> bool {
-    let template =
-        |set: &StatefulSet| set.spec.as_ref().map(|spec| serde_json::to_value(&spec.template).unwrap_or(Value::Null));
-    let applied = |set: &StatefulSet| set.annotations().get(TEMPLATE).cloned();
-    match (template(desired), template(observed)) {
-        (Some(desired_template), Some(live)) => applied(observed) == applied(desired) && same(&desired_template, &live),
-        _ => false,
-    }
-}
-
-/// The annotation that tells which template was applied.
-const TEMPLATE: &str = "chatcluster.dev/template";
-
-/// Notes on a StatefulSet which template it has.
-pub fn note_template(mut set: StatefulSet) -> StatefulSet {
-    let hash = set.spec.as_ref().map(|spec| hash(&spec.template)).unwrap_or_default();
-    set.annotations_mut().insert(TEMPLATE.into(), hash);
-    set
-}
-
-fn is_so<K: Resource<DynamicType = ()> + Serialize>(desired: &K, observed: &K) -> bool {
+fn is_so<K: Serialize>(desired: &K, observed: &K) -> bool {
     let value = |object: &K| serde_json::to_value(object).unwrap_or(Value::Null);
     same(&value(desired), &value(observed))
 }
 
-fn hash<T: Serialize>(value: &T) -> String {
-    // Struct fields and ordered maps always encode in the same order.
-    hex(&Sha256::digest(serde_json::to_vec(value).unwrap_or_default()))
-}
-
 /// Server-side apply needs to be told the kind, which the types know but do not carry.
-fn with_kind<K: Resource<DynamicType = ()> + Serialize>(object: &K) -> Value {
+fn with_kind<K: Serialize>(object: &K, resource: &ApiResource) -> Value {
     let mut value = serde_json::to_value(object).unwrap_or(Value::Null);
     if let Some(map) = value.as_object_mut() {
-        map.insert("apiVersion".into(), K::api_version(&()).into());
-        map.insert("kind".into(), K::kind(&()).into());
+        map.insert("apiVersion".into(), resource.api_version.clone().into());
+        map.insert("kind".into(), resource.kind.clone().into());
     }
     value
 }

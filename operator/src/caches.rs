@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::names;
+use crate::{interest::Interest, kinds::Kinds, names};
 
 /// Wakes the reconcile of a cluster.
 pub type Wake = mpsc::Sender<ObjectRef<ChatCluster>>;
@@ -99,6 +99,10 @@ pub struct Caches {
     pub slices: Cache<EndpointSlice>,
     /// Names and versions of all Secrets, without content.
     pub secrets: Store<PartialObjectMeta<Secret>>,
+    /// Who refers to which Secret.
+    pub interest: Arc<Interest>,
+    /// Kinds of other operators.
+    pub kinds: Kinds,
 }
 
 impl Caches {
@@ -110,29 +114,9 @@ impl Caches {
         wake: &Wake,
         tasks: &mut JoinSet<&'static str>,
     ) -> Caches {
-        let secrets = {
-            let (reader, writer) = reflector::store();
-            let stream =
-                watcher::watcher(api::<PartialObjectMeta<Secret>>(client, namespace), watcher::Config::default());
-            let stream = stream.default_backoff().reflect(writer).touched_objects();
-            let wake = wake.clone();
-            tasks.spawn(async move {
-                futures::pin_mut!(stream);
-                while let Some(event) = stream.next().await {
-                    let Ok(secret) = event else { continue };
-                    let (name, namespace) = (secret.name_any(), secret.namespace());
-                    let refers = |cluster: &ChatCluster| {
-                        cluster.namespace() == namespace && names::secrets(cluster).contains(&name)
-                    };
-                    for cluster in clusters.state_filter(refers) {
-                        // The receiver lives as long as the controller.
-                        let _ = wake.send(ObjectRef::from_obj(&*cluster)).await;
-                    }
-                }
-                "secrets"
-            });
-            reader
-        };
+        let interest = Arc::new(Interest::default());
+        let kinds = Kinds::new(client.clone(), namespace.map(str::to_owned), clusters, wake.clone());
+        let secrets = watch_secrets(client, namespace, interest.clone(), wake.clone(), tasks);
         Caches {
             stateful_sets: watch("statefulsets", client, namespace, wake, tasks, whole),
             services: watch("services", client, namespace, wake, tasks, whole),
@@ -143,6 +127,8 @@ impl Caches {
             revisions: watch("controllerrevisions", client, namespace, wake, tasks, whole),
             slices: watch("endpointslices", client, namespace, wake, tasks, whole),
             secrets,
+            interest,
+            kinds,
         }
     }
 
@@ -161,6 +147,31 @@ impl Caches {
         self.slices.store.wait_until_ready().await?;
         self.secrets.wait_until_ready().await
     }
+}
+
+/// Watches names and versions of Secrets, and wakes who refers to one.
+fn watch_secrets(
+    client: &Client,
+    namespace: Option<&str>,
+    interest: Arc<Interest>,
+    wake: Wake,
+    tasks: &mut JoinSet<&'static str>,
+) -> Store<PartialObjectMeta<Secret>> {
+    let (reader, writer) = reflector::store();
+    let stream = watcher::watcher(api::<PartialObjectMeta<Secret>>(client, namespace), watcher::Config::default());
+    let stream = stream.default_backoff().reflect(writer).touched_objects();
+    tasks.spawn(async move {
+        futures::pin_mut!(stream);
+        while let Some(event) = stream.next().await {
+            let Ok(secret) = event else { continue };
+            for cluster in interest.of(&secret.namespace().unwrap_or_default(), &secret.name_any()) {
+                // The receiver lives as long as the controller.
+                let _ = wake.send(cluster).await;
+            }
+        }
+        "secrets"
+    });
+    reader
 }
 
 /// The API of a kind, in a namespace or in all.

@@ -56,6 +56,8 @@ pub struct Options {
     pub concurrency: u16,
     /// Name of this process, in Events.
     pub instance: String,
+    /// Newest shape of the pod template that pods get.
+    pub pod_template_version: i32,
     /// The edge to the nodes.
     pub nodes: Arc<dyn Nodes>,
     /// The time.
@@ -90,6 +92,7 @@ pub async fn run(
             recorder: Recorder::new(client.clone(), reporter),
             client,
             node_image: options.node_image,
+            pod_template_version: options.pod_template_version,
             clock: options.clock,
         },
         failures: Mutex::default(),

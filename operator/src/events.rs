@@ -41,6 +41,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
             ConditionType::PostgresBound | ConditionType::RabbitmqBound => {
                 now.status == "False" && now.reason != "SelfContained"
             }
+            ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
             ConditionType::Progressing => now.reason == DEADLINE_EXCEEDED,
             ConditionType::Ready => now.reason == "Invalid",
             ConditionType::DurabilityReduced => false,

@@ -4,10 +4,11 @@
 //!
 //! | room | what it owns | client, clock? |
 //! |---|---|---|
-//! | [`caches`] | watches, and what they told | client |
+//! | [`caches`] | watches, and what they told; [`kinds`] those of other operators' kinds, [`interest`] who refers to which Secret | client |
 //! | [`observe`] | the only reads | client |
 //! | [`nodes`] | what is asked of nodes | client |
 //! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
+//! | [`bindings`] | which Secrets are read, whether they are complete, what pods mount of them | pure |
 //! | [`desired`] | every child, one file each | pure |
 //! | [`rollout`] | which ordinals, which selector, given what was observed and the time | pure |
 //! | [`apply`] | the only writes of children; [`same`] tells what need not be written | client |
@@ -17,11 +18,14 @@
 //! [`reconcile`] is the whole on one screen, [`controller`] decides when it runs, [`lease`] whether.
 
 pub mod apply;
+pub mod bindings;
 pub mod caches;
 pub mod controller;
 pub mod desired;
 pub mod events;
 pub mod health;
+pub mod interest;
+pub mod kinds;
 pub mod lease;
 pub mod metrics;
 pub mod names;
@@ -33,4 +37,5 @@ pub mod run;
 pub mod same;
 pub mod settings;
 pub mod status;
+pub mod template;
 pub mod validate;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::{ChatCluster, chatcluster::BindingSpec};
+use crds::ChatCluster;
 use kube::ResourceExt;
 
 /// The one field manager of all writes.
@@ -10,6 +10,9 @@ pub const FIELD_MANAGER: &str = "chatcluster-operator";
 
 /// Selects everything that the operator made.
 pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=chatcluster-operator";
+
+/// The label of everything that the operator made.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
 /// The label that names the cluster an object belongs to.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
@@ -32,7 +35,7 @@ pub const TOKEN_KEY: &str = "key";
 /// Labels of every object of a cluster.
 pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     let mut labels = selector(cluster);
-    labels.insert("app.kubernetes.io/managed-by".into(), FIELD_MANAGER.into());
+    labels.insert(MANAGED_BY.into(), FIELD_MANAGER.into());
     labels.insert("app.kubernetes.io/part-of".into(), "chatcluster".into());
     labels
 }
@@ -60,26 +63,18 @@ pub fn auth_secret(cluster: &str) -> String {
     format!("{cluster}-auth")
 }
 
-/// The Secret of a Postgres binding. CloudNativePG names that of an application `<cluster>-app`.
-pub fn postgres_secret(binding: &BindingSpec) -> Option<String> {
-    secret(binding, "-app")
+/// The CloudNativePG cluster that the operator makes.
+pub fn managed_postgres(cluster: &str) -> String {
+    format!("{cluster}-postgres")
 }
 
-/// The Secret of a RabbitMQ binding. The RabbitMQ Cluster Operator names it `<cluster>-default-user`.
-pub fn rabbitmq_secret(binding: &BindingSpec) -> Option<String> {
-    secret(binding, "-default-user")
+/// The `RabbitmqCluster` that the operator makes.
+pub fn managed_rabbitmq(cluster: &str) -> String {
+    format!("{cluster}-rabbitmq")
 }
 
-fn secret(binding: &BindingSpec, suffix: &str) -> Option<String> {
-    let named = binding.secret.as_ref().map(|secret| secret.name.clone());
-    named.or_else(|| binding.cluster.as_ref().map(|cluster| format!("{}{suffix}", cluster.name)))
-}
-
-/// Every Secret that a cluster reads.
-pub fn secrets(cluster: &ChatCluster) -> Vec<String> {
-    let spec = &cluster.spec;
-    let token = spec.auth.as_ref().and_then(|auth| auth.token_secret.as_ref()).map(|token| token.name.clone());
-    let bindings = [spec.postgres.as_ref().and_then(postgres_secret), spec.rabbitmq.as_ref().and_then(rabbitmq_secret)];
-    let token = token.unwrap_or_else(|| auth_secret(&cluster.name_any()));
-    bindings.into_iter().flatten().chain([token]).collect()
+/// Secret and key that tokens are signed with.
+pub fn token(cluster: &ChatCluster) -> (String, String) {
+    let named = cluster.spec.auth.as_ref().and_then(|auth| auth.token_secret.clone());
+    named.map_or_else(|| (auth_secret(&cluster.name_any()), TOKEN_KEY.into()), |token| (token.name, token.key))
 }

@@ -19,11 +19,11 @@ use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
 use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
+    bindings::{self, SecretData},
     caches::Caches,
     desired, names,
     nodes::Nodes,
     rollout::{PodView, Policy, Scene, SetView},
-    validate::SecretData,
 };
 
 /// How long what nodes told is good enough.
@@ -47,8 +47,8 @@ pub struct Observed {
     pub revisions: Vec<Arc<ControllerRevision>>,
     /// Endpoints of its Services.
     pub slices: Vec<Arc<EndpointSlice>>,
-    /// The Secrets that it refers to.
-    pub secrets: BTreeMap<String, SecretData>,
+    /// What its bindings depend on.
+    pub read: bindings::Read,
     /// What its nodes told, by pod.
     pub nodes: BTreeMap<String, NodeStatus>,
 }
@@ -88,11 +88,7 @@ impl Observer {
             let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
             stateful_set = api.get_opt(&name).await?.map(Arc::new);
         }
-        let mut secrets = BTreeMap::new();
-        for secret in names::secrets(cluster) {
-            let data = self.secret(&namespace, &secret).await?;
-            secrets.insert(secret, data);
-        }
+        let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
         let nodes = self.nodes(cluster, &pods).await;
         Ok(Observed {
@@ -104,14 +100,44 @@ impl Observer {
             revisions: caches.revisions.of(&namespace, &name),
             slices: caches.slices.of(&namespace, &name),
             pods,
-            secrets,
+            read,
             nodes,
         })
     }
 
-    /// Forgets a cluster that is gone.
+    /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.
     pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
         self.nodes.lock().await.remove(cluster);
+        let of_nobody = self.caches.interest.set(cluster, BTreeSet::new());
+        self.drop_contents(cluster.namespace.as_deref().unwrap_or_default(), of_nobody).await;
+    }
+
+    /// Reads what the bindings of a cluster depend on.
+    async fn read(&self, cluster: &ChatCluster, namespace: &str) -> kube::Result<bindings::Read> {
+        let mut read = bindings::Read::default();
+        for object in bindings::foreign(cluster) {
+            let found = self.caches.kinds.find(&object, namespace).await;
+            read.found.insert(object, found);
+        }
+        let secrets = bindings::secrets(cluster, &read.found);
+        let of_nobody = self.caches.interest.set(&ObjectRef::from_obj(cluster), secrets.clone());
+        self.drop_contents(namespace, of_nobody).await;
+        for secret in secrets {
+            let data = self.secret(namespace, &secret).await?;
+            read.secrets.insert(secret, data);
+        }
+        Ok(read)
+    }
+
+    /// Drops the contents of Secrets that nobody refers to any more.
+    async fn drop_contents(&self, namespace: &str, of_nobody: Vec<String>) {
+        if of_nobody.is_empty() {
+            return;
+        }
+        let mut secrets = self.secrets.lock().await;
+        for name in of_nobody {
+            secrets.remove(&(namespace.to_owned(), name));
+        }
     }
 
     /// Reads a Secret, unless the version that the watch tells was read before.

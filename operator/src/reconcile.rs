@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crds::{ChatCluster, ChatClusterStatus, binding::Service};
+use crds::{ChatCluster, ChatClusterStatus};
 use jiff::Timestamp;
 use kube::{
     Api, Client, ResourceExt,
@@ -11,13 +11,17 @@ use kube::{
 };
 
 use crate::{
-    apply::{self, Applier},
+    apply::{Applier, ApplyError},
+    bindings::Bindings,
     desired, events, metrics, names,
     observe::{Observed, Observer, STATUS_AGE_MAX},
     rollout::{self, Decision, PodView},
-    status::{self, Inputs, Progress},
-    validate::{self, Backing, BindingState, Cluster, Invalid},
+    status::{self, Inputs, Progress, Template},
+    validate::{Cluster, Invalid},
 };
+
+/// Wait before a name that somebody else's object holds is tried again.
+const TAKEN_AGAIN: Duration = Duration::from_secs(60);
 
 /// HTTP status of an object that breaks a rule of its kind.
 const UNPROCESSABLE: u16 = 422;
@@ -32,6 +36,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// Image of nodes whose spec names none.
     pub node_image: String,
+    /// Newest shape of the pod template that pods get.
+    pub pod_template_version: i32,
     /// The time. A test has one of its own.
     pub clock: fn() -> Timestamp,
 }
@@ -52,110 +58,106 @@ pub enum Verdict {
 pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
     let now = (context.clock)();
     let observed = context.observer.observe(resource).await?;
-    let image = running_image(resource, &observed).unwrap_or_else(|| context.node_image.clone());
-    let cluster = match Cluster::new(resource, &image) {
+    let bindings = Bindings::resolve(resource, &observed.read);
+    let told = Told { context, resource, observed: &observed, bindings: &bindings, now };
+    let mut cluster = match Cluster::new(resource, &context.node_image) {
         Ok(cluster) => cluster,
         Err(invalid) => {
-            tell(context, resource, None, &observed, Progress::Invalid(&invalid), now).await?;
+            told.tell(None, Progress::Invalid(&invalid)).await?;
             return Ok(Verdict::Invalid);
         }
     };
-    let applier = Applier { client: &context.client, namespace: &cluster.namespace };
+    if resource.spec.paused {
+        told.tell(Some(&cluster), Progress::Paused).await?;
+        return Ok(Verdict::Done(Some(STATUS_AGE_MAX)));
+    }
     let owner = desired::owner(resource);
-    if cluster.owns_token() && observed.secrets.get(&cluster.token.0).is_none_or(Option::is_none) {
+    let applier = Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name };
+    if cluster.owns_token() && observed.read.secrets.get(&cluster.token.0).is_none_or(Option::is_none) {
         applier.create_auth_secret(&cluster, &owner).await?;
         // The Secret's watch wakes the next reconcile.
     }
-    let Some(secrets_hash) = validate::secrets_hash(&cluster, &observed.secrets)
-        .filter(|_| bindings(&cluster, &observed).into_iter().flatten().all(|state| state.bound))
-        .or_else(|| last_secrets_hash(&observed))
-    else {
-        tell(context, resource, Some(&cluster), &observed, Progress::Unbound, now).await?;
+    let managed = applier.apply_managed(desired::managed(&cluster, &owner), &observed.read.found).await;
+    if let Some(verdict) = told.refused(&cluster, managed).await? {
+        return Ok(verdict);
+    }
+    let live = observed.stateful_set.as_deref();
+    let Some(choice) = desired::choose(&cluster, &owner, &bindings, live, context.pod_template_version) else {
+        told.tell(Some(&cluster), Progress::Unbound).await?;
         return Ok(Verdict::Done(None));
     };
-    let config = desired::config_map(&cluster, &owner);
-    let set = apply::note_template(desired::stateful_set_at_rest(&cluster, &owner, &config, &secrets_hash));
-    let current = observed.stateful_set.as_ref().is_some_and(|observed| apply::has_template(observed, &set));
-    let decision = rollout::decide(&observed.scene(resource, cluster.policy, current), now);
-    let applied = Box::pin(applier.apply(desired::children(&cluster, &owner, config, set, &decision), &observed)).await;
-    if let Err(kube::Error::Api(refusal)) = &applied
-        && refusal.code == UNPROCESSABLE
-    {
-        // The API server cannot take what the spec asks for, which the user should read where the spec is.
-        let invalid = Invalid { field: "spec", reason: refusal.message.clone() };
-        tell(context, resource, Some(&cluster), &observed, Progress::Invalid(&invalid), now).await?;
-        return Ok(Verdict::Invalid);
+    cluster.image.clone_from(&choice.image);
+    let decision = rollout::decide(&observed.scene(resource, cluster.policy, choice.current), now);
+    let children = desired::children(&cluster, &owner, choice.config_map, choice.stateful_set, &decision);
+    let applier = Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name };
+    let applied = Box::pin(applier.apply(children, &observed)).await;
+    if let Some(verdict) = told.refused(&cluster, applied).await? {
+        return Ok(verdict);
     }
-    applied?;
-    tell(context, resource, Some(&cluster), &observed, Progress::Rollout(&decision), now).await?;
+    let template = Template { shape: choice.shape, update: choice.update };
+    told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     Ok(Verdict::Done(Some(next_look(&decision))))
 }
 
-/// Tells status and Events, when they differ from what was told.
-async fn tell(
-    context: &Context,
-    resource: &ChatCluster,
-    cluster: Option<&Cluster>,
-    observed: &Observed,
-    progress: Progress<'_>,
+/// What is told about one reconcile.
+struct Told<'a> {
+    context: &'a Context,
+    resource: &'a ChatCluster,
+    observed: &'a Observed,
+    bindings: &'a Bindings,
     now: Timestamp,
-) -> kube::Result<()> {
-    let pods = observed.pod_views(&resource.name_any());
-    let [postgres, rabbitmq] = cluster.map_or([None, None], |cluster| bindings(cluster, observed));
-    let inputs = Inputs {
-        resource,
-        cluster,
-        postgres: postgres.as_ref(),
-        rabbitmq: rabbitmq.as_ref(),
-        progress,
-        pods: &pods,
-        connections: connections(observed, &pods),
-    };
-    let status = status::fold(&inputs, now);
-    let before = resource.status.clone().unwrap_or_default();
-    if resource.status.as_ref() == Some(&status) {
-        return Ok(());
-    }
-    write_status(context, resource, &status).await?;
-    if let (was, Some(rollout)) = (before.rollout.as_ref().map(|rollout| rollout.phase), &status.rollout)
-        && was != Some(rollout.phase)
-    {
-        metrics::rollout(rollout.phase.as_str());
-    }
-    events::publish(&context.recorder, resource, events::between(&before, &status)).await;
-    Ok(())
 }
 
+impl Told<'_> {
+    /// Tells a user what the API server cannot take of the spec, or whose object is in the way.
+    async fn refused(&self, cluster: &Cluster, applied: Result<(), ApplyError>) -> kube::Result<Option<Verdict>> {
+        let (invalid, verdict) = match applied {
+            Ok(()) => return Ok(None),
+            Err(ApplyError::Api(kube::Error::Api(refusal))) if refusal.code == UNPROCESSABLE => {
+                (Invalid { field: "spec", reason: refusal.message.clone() }, Verdict::Invalid)
+            }
+            Err(ApplyError::Api(error)) => return Err(error),
+            // Nothing wakes when somebody else's object goes.
+            Err(taken @ ApplyError::Taken { .. }) => {
+                (Invalid { field: "metadata.name", reason: taken.to_string() }, Verdict::Done(Some(TAKEN_AGAIN)))
+            }
+        };
+        self.tell(Some(cluster), Progress::Invalid(&invalid)).await?;
+        Ok(Some(verdict))
+    }
+
+    /// Tells status and Events, when they differ from what was told.
+    async fn tell(&self, cluster: Option<&Cluster>, progress: Progress<'_>) -> kube::Result<()> {
+        let Told { context, resource, observed, bindings, now } = self;
+        let pods = observed.pod_views(&resource.name_any());
+        let connections = connections(observed, &pods);
+        let inputs = Inputs { resource, cluster, bindings, progress, pods: &pods, connections };
+        let status = status::fold(&inputs, *now);
+        let before = resource.status.clone().unwrap_or_default();
+        if resource.status.as_ref() == Some(&status) {
+            return Ok(());
+        }
+        write_status(context, resource, &status).await?;
+        if let (was, Some(rollout)) = (before.rollout.as_ref().map(|rollout| rollout.phase), &status.rollout)
+            && was != Some(rollout.phase)
+        {
+            metrics::rollout(rollout.phase.as_str());
+        }
+        events::publish(&context.recorder, resource, events::between(&before, &status)).await;
+        Ok(())
+    }
+}
+
+/// Upon the version that was read: a stale operator, or a former leader, overwrites nothing.
 async fn write_status(context: &Context, resource: &ChatCluster, status: &ChatClusterStatus) -> kube::Result<()> {
     let api: Api<ChatCluster> = Api::namespaced(context.client.clone(), &resource.namespace().unwrap_or_default());
-    let patch = serde_json::json!({"apiVersion": "chatcluster.dev/v1alpha1", "kind": "ChatCluster", "status": status});
+    let metadata = serde_json::json!({"resourceVersion": resource.metadata.resource_version});
+    let patch = serde_json::json!({
+        "apiVersion": "chatcluster.dev/v1alpha1", "kind": "ChatCluster", "metadata": metadata, "status": status,
+    });
     metrics::write("chatclusters", "patch");
     let params = PatchParams::apply(names::FIELD_MANAGER).force();
     api.patch_status(&resource.name_any(), &params, &Patch::Apply(&patch)).await.map(drop)
-}
-
-/// The image that runs, when the spec names none and did not change: a newer operator has a newer default, and must not restart
-/// anything by itself.
-fn running_image(resource: &ChatCluster, observed: &Observed) -> Option<String> {
-    let unchanged = resource.status.as_ref()?.observed_generation == resource.metadata.generation;
-    let template = &observed.stateful_set.as_ref()?.spec.as_ref()?.template;
-    let image = template.spec.as_ref()?.containers.first()?.image.clone();
-    image.filter(|_| unchanged && resource.spec.image.is_none())
-}
-
-fn last_secrets_hash(observed: &Observed) -> Option<String> {
-    let template = &observed.stateful_set.as_ref()?.spec.as_ref()?.template;
-    template.metadata.as_ref()?.annotations.as_ref()?.get(names::SECRETS).cloned()
-}
-
-/// State of the Postgres and of the RabbitMQ binding.
-fn bindings(cluster: &Cluster, observed: &Observed) -> [Option<BindingState>; 2] {
-    let Backing::Bound { postgres, rabbitmq } = &cluster.backing else { return [None, None] };
-    let state = |service, secret: &String| {
-        let data = observed.secrets.get(secret).cloned().flatten();
-        Some(validate::binding_state(service, secret, &data))
-    };
-    [state(Service::Postgres, postgres), state(Service::Rabbitmq, rabbitmq)]
 }
 
 fn connections(observed: &Observed, pods: &[PodView]) -> Option<i64> {

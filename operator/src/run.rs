@@ -72,6 +72,7 @@ async fn lead(
             node_image: settings.node_image.clone(),
             concurrency: settings.concurrency,
             instance: identity.to_owned(),
+            pod_template_version: settings.pod_template_version,
             nodes: Arc::new(HttpNodes::default()),
             clock: Timestamp::now,
         };

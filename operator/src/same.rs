@@ -12,11 +12,19 @@ pub fn same(desired: &Value, live: &Value) -> bool {
             Some(live) => same(value, live),
             None => is_empty(value),
         }),
-        (Value::Array(desired), Value::Array(live)) => {
-            desired.len() == live.len() && desired.iter().zip(live).all(|(desired, live)| same(desired, live))
-        }
+        (Value::Array(desired), Value::Array(live)) => same_list(desired, live),
         (desired, live) => desired == live || is_same_quantity(desired, live),
     }
+}
+
+/// Whether a list has every desired element, in order. An object that was added to a list, as admission webhooks do with containers,
+/// variables, volumes and tolerations, is no difference: to take it away would be to write for ever. A list of plain values is as it is.
+fn same_list(desired: &[Value], live: &[Value]) -> bool {
+    if !desired.iter().all(Value::is_object) || desired.is_empty() {
+        return desired.len() == live.len() && desired.iter().zip(live).all(|(desired, live)| same(desired, live));
+    }
+    let mut live = live.iter();
+    desired.iter().all(|desired| live.any(|live| same(desired, live)))
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -88,6 +96,20 @@ mod tests {
         check(json!({"a": [], "b": {}, "c": null, "d": ""}), json!({}), true);
         check(json!([{"a": 1}]), json!([{"a": 1, "b": 2}]), true);
         check(json!([1]), json!([1, 2]), false);
+    }
+
+    #[test]
+    fn what_a_webhook_puts_into_a_list_is_no_difference() {
+        let mine = json!([{"name": "chat-node", "env": [{"name": "A", "value": "1"}]}]);
+        let theirs = json!([
+            {"name": "proxy", "image": "mesh"},
+            {"name": "chat-node", "env": [{"name": "Z", "value": "0"}, {"name": "A", "value": "1"}]},
+        ]);
+        check(mine.clone(), theirs, true);
+        check(mine.clone(), json!([{"name": "proxy", "image": "mesh"}]), false);
+        check(mine, json!([{"name": "chat-node", "env": [{"name": "A", "value": "2"}]}]), false);
+        check(json!([{"name": "a"}, {"name": "b"}]), json!([{"name": "b"}, {"name": "a"}]), false);
+        check(json!(["ALL"]), json!(["ALL", "NET_RAW"]), false);
     }
 
     #[test]

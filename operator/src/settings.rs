@@ -4,6 +4,8 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use clap::{Parser, ValueEnum};
 
+use crate::desired::POD_TEMPLATE_VERSION;
+
 /// The ChatCluster operator.
 #[derive(Clone, Debug, Parser)]
 #[command(version)]
@@ -32,6 +34,10 @@ pub struct Settings {
     /// A level, or a filter such as `info,kube=debug`.
     #[arg(long, env = "CHATCLUSTER_LOG_FILTER", default_value = "info")]
     pub log_filter: String,
+    /// Newest shape of the pod template that new pods get; see docs/operations.md.
+    #[arg(long, env = "CHATCLUSTER_POD_TEMPLATE_VERSION", default_value_t = POD_TEMPLATE_VERSION,
+        value_parser = clap::value_parser!(i32).range(1..=i64::from(POD_TEMPLATE_VERSION)))]
+    pub pod_template_version: i32,
     /// Reconciles at once.
     #[arg(long, env = "CHATCLUSTER_CONCURRENCY", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..))]
     pub concurrency: u16,

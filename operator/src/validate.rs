@@ -1,22 +1,18 @@
 //! From a resource to a [`Cluster`] that cannot hold nonsense.
 //!
-//! Pure. The schema has refused most nonsense already; what is left (an older object, a Secret's content) becomes an
-//! [`Invalid`] or a [`BindingState`], which wait for a change and are never retried.
+//! Pure. The schema has refused most nonsense already; what is left (an older object) becomes an
+//! [`Invalid`], which waits for a change and is never retried.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
-use crds::{
-    ChatCluster, ChatClusterSpec,
-    binding::{self, Service},
-};
+use crds::{ChatCluster, ChatClusterSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-use sha2::{Digest, Sha256};
 
 use crate::{names, rollout::Policy};
 
-/// What is known of a referenced Secret: its entries, or `None` when it does not exist.
-pub type SecretData = Option<BTreeMap<String, Vec<u8>>>;
+/// Characters of a name: that of a revision, at most 63, is made from it.
+const NAME_MAX: usize = 52;
 
 /// A cluster that can be built.
 #[derive(Clone, Debug)]
@@ -42,13 +38,8 @@ pub struct Cluster {
 pub enum Backing {
     /// In a file of the only node.
     Embedded,
-    /// In Postgres, with RabbitMQ between the nodes. The names of their Secrets.
-    Bound {
-        /// Secret of Postgres.
-        postgres: String,
-        /// Secret of RabbitMQ.
-        rabbitmq: String,
-    },
+    /// In Postgres, with RabbitMQ between the nodes.
+    Bound,
 }
 
 /// Why a spec cannot be built.
@@ -61,17 +52,6 @@ pub struct Invalid {
     pub reason: String,
 }
 
-/// State of a binding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BindingState {
-    /// Whether it can be used.
-    pub bound: bool,
-    /// Why, in one word.
-    pub reason: &'static str,
-    /// Why, in words that name Secret and key.
-    pub message: String,
-}
-
 impl Cluster {
     /// Checks a resource.
     ///
@@ -81,16 +61,9 @@ impl Cluster {
         let spec = cluster.spec.clone();
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let image = spec.image.clone().unwrap_or_else(|| default_image.to_owned());
-        let secret = |binding: Option<String>, field| {
-            let reason = "name the credentials: secret: {name: ...} or cluster: {name: ...}";
-            binding.ok_or_else(|| Invalid { field, reason: reason.into() })
-        };
         let backing = match (&spec.postgres, &spec.rabbitmq) {
             (None, None) => Backing::Embedded,
-            (Some(postgres), Some(rabbitmq)) => Backing::Bound {
-                postgres: secret(names::postgres_secret(postgres), "spec.postgres")?,
-                rabbitmq: secret(names::rabbitmq_secret(rabbitmq), "spec.rabbitmq")?,
-            },
+            (Some(_), Some(_)) => Backing::Bound,
             _ => return Err(Invalid { field: "spec", reason: "set postgres and rabbitmq, or neither".into() }),
         };
         if backing == Backing::Embedded && spec.replicas > 1 {
@@ -98,9 +71,11 @@ impl Cluster {
             return Err(Invalid { field: "spec.replicas", reason: reason.into() });
         }
         let policy = policy(&spec, backing == Backing::Embedded)?;
-        let token = spec.auth.as_ref().and_then(|auth| auth.token_secret.as_ref());
-        let token = token.map(|token| (token.name.clone(), token.key.clone()));
-        let token = token.unwrap_or_else(|| (names::auth_secret(&name), names::TOKEN_KEY.into()));
+        if name.len() > NAME_MAX {
+            let reason = format!("is longer than {NAME_MAX} characters: choose a shorter one");
+            return Err(Invalid { field: "metadata.name", reason });
+        }
+        let token = names::token(cluster);
         Ok(Cluster { name, namespace, spec, image, policy, backing, token })
     }
 
@@ -147,43 +122,6 @@ fn share(value: &IntOrString, of: i32, rounding: Rounding, field: &'static str) 
     }
 }
 
-/// Looks at a binding's Secret.
-pub fn binding_state(service: Service, secret: &str, data: &SecretData) -> BindingState {
-    let state = |bound, reason, message| BindingState { bound, reason, message };
-    let Some(entries) = data else {
-        return state(false, "SecretNotFound", format!("Secret {secret:?} does not exist: create it"));
-    };
-    match binding::connection(service, entries) {
-        Ok(_) => state(true, "Bound", format!("Secret {secret:?} is complete")),
-        Err(error @ binding::BindingError::MissingKey { .. }) => {
-            state(false, "KeyMissing", format!("Secret {secret:?}: {error}"))
-        }
-        Err(error) => state(false, "Invalid", format!("Secret {secret:?}: {error}")),
-    }
-}
-
-/// A hash of what pods read from Secrets, so that another content is another revision. `None` when one of them cannot be read: the
-/// last hash then stays.
-pub fn secrets_hash(cluster: &Cluster, secrets: &BTreeMap<String, SecretData>) -> Option<String> {
-    let mut hash = Sha256::new();
-    let mut add = |secret: &str, only: Option<&str>| {
-        let entries = secrets.get(secret)?.as_ref()?;
-        for (key, value) in entries.iter().filter(|(key, _)| only.is_none_or(|only| only == *key)) {
-            hash.update(key);
-            hash.update([0]);
-            hash.update(value);
-            hash.update([0]);
-        }
-        only.is_none_or(|only| entries.contains_key(only)).then_some(())
-    };
-    if let Backing::Bound { postgres, rabbitmq } = &cluster.backing {
-        add(postgres, None)?;
-        add(rabbitmq, None)?;
-    }
-    add(&cluster.token.0, Some(&cluster.token.1))?;
-    Some(hex(&hash.finalize()))
-}
-
 /// The first 16 hexadecimal digits: enough to tell contents apart.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
@@ -218,16 +156,5 @@ mod tests {
         check(3, "101%", "0", Err("spec.updateStrategy.maxSurge"));
         check(3, "1", "many", Err("spec.updateStrategy.maxUnavailable"));
         check(3, "1", "-1", Err("spec.updateStrategy.maxUnavailable"));
-    }
-
-    #[test]
-    fn a_binding_tells_secret_and_key() {
-        let state = |data| binding_state(Service::Postgres, "pg", &data);
-        assert_eq!(state(None).reason, "SecretNotFound");
-        let entries = BTreeMap::from([("host".to_owned(), b"db".to_vec())]);
-        let missing = state(Some(entries));
-        assert_eq!((missing.bound, missing.reason), (false, "KeyMissing"));
-        assert!(missing.message.contains("\"pg\"") && missing.message.contains("\"username\""), "{}", missing.message);
-        assert!(state(Some(BTreeMap::from([("uri".to_owned(), b"postgres://u:p@h/d".to_vec())]))).bound);
     }
 }

@@ -3,14 +3,21 @@
 //! Owns the schema, its defaults and its rules. Whatever the schema can refuse, it refuses here, in CEL, with a sentence that
 //! says what to write instead, so that no webhook and no certificate is needed. It holds no field that nothing honours.
 
+mod bindings;
 mod spec;
 mod status;
+mod storage;
 
+pub use bindings::{
+    CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
+    SecretReference, ServiceReference,
+};
 pub use spec::{
-    AuthSpec, BindingSpec, ChatCluster, ChatClusterSpec, ClusterReference, Limits, Logging, Pod, SecretKeyReference,
-    SecretReference, ServiceSpec, ServiceType, Storage, UpdateStrategy,
+    AuthSpec, ChatCluster, ChatClusterSpec, Limits, Logging, Pod, SecretKeyReference, ServiceSpec, ServiceType,
+    UpdateStrategy,
 };
 pub use status::{ChatClusterStatus, ConditionType, RolloutPhase, RolloutStatus, Window};
+pub use storage::Storage;
 
 /// API group of the resource.
 pub const GROUP: &str = "chatcluster.dev";

@@ -8,13 +8,17 @@ use k8s_openapi::{
     api::core::v1::{
         Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
     },
-    apimachinery::pkg::{api::resource::Quantity, util::intstr::IntOrString},
+    apimachinery::pkg::util::intstr::IntOrString,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::status::ChatClusterStatus;
+use super::{
+    bindings::{PostgresBinding, RabbitmqBinding},
+    status::ChatClusterStatus,
+    storage::Storage,
+};
 use crate::node_config::Algorithm;
 
 /// A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.
@@ -50,7 +54,9 @@ use crate::node_config::Algorithm;
     validation = Rule::new("size(self.metadata.name) <= 52")
         .message("metadata.name is longer than 52 characters: choose a shorter one, the names of revisions are made from it"),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
-        .message("metadata.name becomes the name of a Service: start with a letter and use only a-z, 0-9 and '-'")
+        .message("metadata.name becomes the name of a Service: start with a letter and use only a-z, 0-9 and '-'"),
+    validation = Rule::new("!has(self.spec.postgres) || !has(self.spec.postgres.managed) || size(self.metadata.name) <= 41")
+        .message("metadata.name is longer than 41 characters: CloudNativePG takes 50 for <name>-postgres, choose a shorter one")
 )]
 #[x_kube(
     validation = Rule::new("has(self.postgres) == has(self.rabbitmq)").message(
@@ -83,11 +89,11 @@ pub struct ChatClusterSpec {
 
     /// The database. Absent together with `rabbitmq`, one node keeps its history in a file.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub postgres: Option<BindingSpec>,
+    pub postgres: Option<PostgresBinding>,
 
     /// The bus between nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub rabbitmq: Option<BindingSpec>,
+    pub rabbitmq: Option<RabbitmqBinding>,
 
     /// Who may connect. By default the operator makes a signing secret and people can register.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -116,40 +122,10 @@ pub struct ChatClusterSpec {
     /// The pods that the nodes run in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
-}
 
-/// Where the credentials of a database or a bus come from: exactly one of the forms.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[x_kube(validation = Rule::new("[has(self.secret), has(self.cluster)].filter(x, x).size() == 1").message(
-    "name the credentials in exactly one way: either secret: {name: ...} or cluster: {name: ...}"
-))]
-#[serde(rename_all = "camelCase")]
-pub struct BindingSpec {
-    /// A Secret of the same namespace in Service Binding shape: key `uri`, or `host`, `port`, `username`, `password` and
-    /// `database` (Postgres) or `vhost` (RabbitMQ).
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub secret: Option<SecretReference>,
-
-    /// A CloudNativePG `Cluster` (for Postgres) or a `RabbitmqCluster` (for RabbitMQ) of the same namespace, whose
-    /// application Secret is used.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub cluster: Option<ClusterReference>,
-}
-
-/// A Secret of the same namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretReference {
-    /// Its name.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-}
-
-/// A cluster resource of another operator, in the same namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct ClusterReference {
-    /// Its name.
-    #[schemars(length(min = 1, max = 240))]
-    pub name: String,
+    /// Leaves everything as it is: nothing is written but the status.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub paused: bool,
 }
 
 /// One key of a Secret of the same namespace.
@@ -189,21 +165,6 @@ pub struct AuthSpec {
     /// Whether people can register and log in with a password.
     #[serde(default = "default_true")]
     pub accounts: bool,
-}
-
-/// The volume of a self-contained node.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[x_kube(validation = Rule::new("self == oldSelf").message(
-    "storage cannot be changed, a StatefulSet keeps its volume claims: create a second ChatCluster instead"
-))]
-#[serde(rename_all = "camelCase")]
-pub struct Storage {
-    /// Size of the volume, such as `1Gi`.
-    pub size: Quantity,
-    /// Class of the volume. Absent, the cluster's default class.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253))]
-    pub storage_class_name: Option<String>,
 }
 
 /// How a change of the pods is rolled out. A bound cluster slides: new nodes are added, take the new connections, and

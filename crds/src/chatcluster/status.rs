@@ -11,7 +11,7 @@ pub struct ChatClusterStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The standard conditions: `Ready`, `Progressing`, `PostgresBound`, `RabbitmqBound`, `DurabilityReduced`.
+    /// The standard conditions: `Ready`, `Progressing`, `PostgresBound`, `RabbitmqBound`, `AuthConfigured`, `DurabilityReduced`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Nodes that exist, without those that a rollout adds for a while.
@@ -31,6 +31,9 @@ pub struct ChatClusterStatus {
     /// Shape of the pod template that the running pods were made with. A newer operator keeps it until the spec changes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod_template_version: Option<i32>,
+    /// What a newer operator would change about the pods, and does with the next change of the spec that they must know of.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub update_available: String,
     /// The rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutStatus>,
@@ -116,17 +119,20 @@ pub enum ConditionType {
     PostgresBound,
     /// The RabbitMQ binding is complete.
     RabbitmqBound,
+    /// Tokens can be verified.
+    AuthConfigured,
     /// An acknowledged message could be lost with a machine or a pod.
     DurabilityReduced,
 }
 
 impl ConditionType {
     /// All of them, in the order that they are reported in.
-    pub const ALL: [ConditionType; 5] = [
+    pub const ALL: [ConditionType; 6] = [
         ConditionType::Ready,
         ConditionType::Progressing,
         ConditionType::PostgresBound,
         ConditionType::RabbitmqBound,
+        ConditionType::AuthConfigured,
         ConditionType::DurabilityReduced,
     ];
 
@@ -137,6 +143,7 @@ impl ConditionType {
             ConditionType::Progressing => "Progressing",
             ConditionType::PostgresBound => "PostgresBound",
             ConditionType::RabbitmqBound => "RabbitmqBound",
+            ConditionType::AuthConfigured => "AuthConfigured",
             ConditionType::DurabilityReduced => "DurabilityReduced",
         }
     }

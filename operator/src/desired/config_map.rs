@@ -27,7 +27,7 @@ pub(super) const CLIENT_PORT: u16 = 8080;
 pub(super) const ADMIN_PORT: u16 = 9090;
 
 /// The ConfigMap of a cluster's present configuration.
-pub fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
+pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
     // A value of this type always encodes.
     let yaml = config(cluster).to_yaml().unwrap_or_default();
     let name = format!("{}-config-{}", cluster.name, hex(&Sha256::digest(&yaml)));
@@ -49,7 +49,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
         Backing::Embedded => {
             config.store = Store::Sqlite { path: format!("{DATA_FOLDER}/chatcluster.db").into() };
         }
-        Backing::Bound { .. } => {
+        Backing::Bound => {
             let endpoint = |folder: &str| Endpoint::Binding(folder.into());
             let pool_connections_max = POOL_CONNECTIONS_MAX;
             config.store = Store::Postgres { endpoint: endpoint(POSTGRES_FOLDER), pool_connections_max };

@@ -7,9 +7,14 @@ mod auth_secret;
 mod client_service;
 mod config_map;
 mod headless_service;
+mod managed;
 mod pod_disruption_budget;
 mod service_account;
+mod shape;
 mod stateful_set;
+#[cfg(test)]
+mod tests;
+mod volumes;
 
 use crds::ChatCluster;
 use k8s_openapi::{
@@ -20,15 +25,18 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference},
 };
-use kube::{Resource, ResourceExt};
+use kube::Resource;
 
 pub(crate) use self::client_service::serving;
 pub use self::{
-    auth_secret::build as auth_secret, config_map::build as config_map, stateful_set::POD_TEMPLATE_VERSION,
+    auth_secret::build as auth_secret,
+    managed::build as managed,
+    shape::{Choice, POD_TEMPLATE_VERSION, choose},
 };
 use crate::{names, rollout::Decision, validate::Cluster};
 
-/// All children but the signing Secret, which is made once and never again.
+/// All children but those that come before the bindings are complete: the signing Secret, made once and never again, and the clusters
+/// of other operators.
 pub struct Children {
     /// Who the pods are.
     pub service_account: ServiceAccount,
@@ -44,17 +52,8 @@ pub struct Children {
     pub stateful_set: StatefulSet,
 }
 
-/// The pods' template does not depend on the rollout, and the rollout depends on it: so the StatefulSet is built first, at rest.
-pub fn stateful_set_at_rest(
-    cluster: &Cluster,
-    owner: &OwnerReference,
-    config_map: &ConfigMap,
-    secrets_hash: &str,
-) -> StatefulSet {
-    stateful_set::build(cluster, owner, &config_map.name_any(), secrets_hash)
-}
-
-/// All children, at a step of the rollout.
+/// All children, at a step of the rollout. The pods' template does not depend on the rollout, and the rollout depends on it: so the
+/// StatefulSet is chosen first, at rest.
 pub fn children(
     cluster: &Cluster,
     owner: &OwnerReference,

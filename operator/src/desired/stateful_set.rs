@@ -1,20 +1,16 @@
 //! The pods.
 
-use std::collections::BTreeMap;
-
-use crds::chatcluster::{Pod, Window};
+use crds::chatcluster::{OnDelete, Pod, Window};
 use k8s_openapi::{
     api::{
         apps::v1::{
-            RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetOrdinals, StatefulSetSpec,
-            StatefulSetUpdateStrategy,
+            RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetOrdinals,
+            StatefulSetPersistentVolumeClaimRetentionPolicy, StatefulSetSpec, StatefulSetUpdateStrategy,
         },
         core::v1::{
-            Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar, EnvVarSource,
-            HTTPGetAction, KeyToPath, ObjectFieldSelector, PersistentVolumeClaim, PersistentVolumeClaimSpec,
-            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile,
-            SecretVolumeSource, SecurityContext, TopologySpreadConstraint, Volume, VolumeMount,
-            VolumeResourceRequirements,
+            Capabilities, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector,
+            PodSecurityContext, PodSpec, PodTemplateSpec, Probe, ResourceRequirements, SeccompProfile, SecurityContext,
+            TopologySpreadConstraint, Volume, VolumeMount,
         },
     },
     apimachinery::pkg::{
@@ -25,32 +21,32 @@ use k8s_openapi::{
 };
 
 use super::{
-    config_map::{ADMIN_PORT, CLIENT_PORT, DATA_FOLDER, POSTGRES_FOLDER, RABBITMQ_FOLDER, TOKEN_FOLDER, config},
+    config_map::{ADMIN_PORT, CLIENT_PORT, config},
     metadata,
+    volumes::{CONFIG_FOLDER, claim, volumes},
 };
 use crate::{
+    bindings::Sources,
     names,
     validate::{Backing, Cluster},
 };
 
-/// Shape of the pod template. An operator that makes pods in another way gives it another number, and keeps making the old ones
-/// until the user changes the spec, so that upgrading the operator restarts no pod.
-pub const POD_TEMPLATE_VERSION: i32 = 1;
-
 /// Nobody in particular; the image has no users.
 const USER: i64 = 65532;
-
-const CONFIG_FOLDER: &str = "/etc/chatcluster";
 
 /// Seconds beyond the drain that a pod may take to end.
 const GRACE_MARGIN_SECONDS: i64 = 5;
 
-/// The StatefulSet at rest.
-pub(super) fn build(cluster: &Cluster, owner: &OwnerReference, config_name: &str, secrets_hash: &str) -> StatefulSet {
-    let claims = match (&cluster.backing, &cluster.spec.storage) {
-        (Backing::Embedded, Some(_)) => Some(vec![claim(cluster)]),
-        _ => None,
-    };
+/// The StatefulSet at rest, its template in the given shape.
+pub(super) fn build(
+    cluster: &Cluster,
+    owner: &OwnerReference,
+    config_name: &str,
+    sources: &Sources,
+    shape: i32,
+) -> StatefulSet {
+    let claim = claim(cluster);
+    let goes_too = cluster.spec.storage.as_ref().is_some_and(|storage| storage.on_delete == OnDelete::Delete);
     let in_place = cluster.backing == Backing::Embedded;
     let set = StatefulSet {
         metadata: metadata(cluster, owner, cluster.name.clone()),
@@ -58,8 +54,15 @@ pub(super) fn build(cluster: &Cluster, owner: &OwnerReference, config_name: &str
             service_name: Some(names::headless(&cluster.name)),
             pod_management_policy: Some("Parallel".into()),
             selector: LabelSelector { match_labels: Some(names::selector(&cluster.name)), ..LabelSelector::default() },
-            template: template(cluster, config_name, secrets_hash),
-            volume_claim_templates: claims,
+            template: template(cluster, config_name, sources, shape),
+            // What is absent is retained.
+            persistent_volume_claim_retention_policy: (claim.is_some() && goes_too).then(|| {
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".into()),
+                    when_scaled: Some("Retain".into()),
+                }
+            }),
+            volume_claim_templates: claim.map(|claim| vec![claim]),
             ..StatefulSetSpec::default()
         }),
         ..StatefulSet::default()
@@ -84,22 +87,22 @@ pub(super) fn at(mut set: StatefulSet, window: Window) -> StatefulSet {
     set
 }
 
-fn template(cluster: &Cluster, config_name: &str, secrets_hash: &str) -> PodTemplateSpec {
+fn template(cluster: &Cluster, config_name: &str, sources: &Sources, shape: i32) -> PodTemplateSpec {
     let wanted = cluster.spec.pod.clone().unwrap_or_default();
     let mut labels = wanted.labels.clone();
     labels.extend(names::labels(&cluster.name));
     let mut annotations = wanted.annotations.clone();
-    annotations.insert(names::SECRETS.into(), secrets_hash.into());
+    annotations.insert(names::SECRETS.into(), sources.hash.clone());
     PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(labels), annotations: Some(annotations), ..ObjectMeta::default() }),
-        spec: Some(pod(cluster, wanted, config_name)),
+        spec: Some(pod(cluster, wanted, volumes(cluster, config_name, sources, shape))),
     }
 }
 
-fn pod(cluster: &Cluster, wanted: Pod, config_name: &str) -> PodSpec {
+fn pod(cluster: &Cluster, wanted: Pod, volumes: Vec<(Volume, VolumeMount)>) -> PodSpec {
     let drain = config(cluster).drain;
     let drain = i64::try_from(drain.settle_seconds + drain.window_seconds + drain.flush_seconds).unwrap_or(i64::MAX);
-    let (volumes, mounts): (Vec<_>, Vec<_>) = volumes(cluster, config_name).into_iter().unzip();
+    let (volumes, mounts): (Vec<_>, Vec<_>) = volumes.into_iter().unzip();
     let spread = if wanted.topology_spread_constraints.is_empty() {
         ["kubernetes.io/hostname", "topology.kubernetes.io/zone"].map(|key| spread(cluster, key)).into()
     } else {
@@ -211,69 +214,5 @@ fn spread(cluster: &Cluster, key: &str) -> TopologySpreadConstraint {
         // Each revision spreads by itself, or the new nodes of a rollout would flee from the old ones.
         match_label_keys: Some(vec![names::REVISION.into()]),
         ..TopologySpreadConstraint::default()
-    }
-}
-
-/// Volumes and where they are mounted. Secrets are mounted, never copied.
-fn volumes(cluster: &Cluster, config_name: &str) -> Vec<(Volume, VolumeMount)> {
-    let mut volumes = vec![
-        mounted("config", CONFIG_FOLDER, true, |volume| {
-            volume.config_map = Some(ConfigMapVolumeSource {
-                name: config_name.into(),
-                default_mode: Some(0o444),
-                ..ConfigMapVolumeSource::default()
-            });
-        }),
-        mounted("auth", TOKEN_FOLDER, true, |volume| {
-            let (name, key) = cluster.token.clone();
-            let item = KeyToPath { path: key.clone(), key, mode: None };
-            volume.secret = Some(SecretVolumeSource { items: Some(vec![item]), ..secret(&name) });
-        }),
-    ];
-    match &cluster.backing {
-        Backing::Bound { postgres, rabbitmq } => {
-            for (name, folder, source) in
-                [("postgres", POSTGRES_FOLDER, postgres), ("rabbitmq", RABBITMQ_FOLDER, rabbitmq)]
-            {
-                volumes.push(mounted(name, folder, true, |volume| volume.secret = Some(secret(source))));
-            }
-        }
-        Backing::Embedded => {
-            let (mut volume, mount) = mounted("data", DATA_FOLDER, false, |_| {});
-            if cluster.spec.storage.is_none() {
-                volume.empty_dir = Some(EmptyDirVolumeSource::default());
-            }
-            volumes.push((volume, mount));
-        }
-    }
-    volumes
-}
-
-fn mounted(name: &str, folder: &str, read_only: bool, fill: impl FnOnce(&mut Volume)) -> (Volume, VolumeMount) {
-    let mut volume = Volume { name: name.into(), ..Volume::default() };
-    fill(&mut volume);
-    let read_only = read_only.then_some(true);
-    let mount = VolumeMount { name: name.into(), mount_path: folder.into(), read_only, ..VolumeMount::default() };
-    (volume, mount)
-}
-
-fn secret(name: &str) -> SecretVolumeSource {
-    SecretVolumeSource { secret_name: Some(name.into()), default_mode: Some(0o440), ..SecretVolumeSource::default() }
-}
-
-fn claim(cluster: &Cluster) -> PersistentVolumeClaim {
-    let storage = cluster.spec.storage.clone().unwrap_or_default();
-    PersistentVolumeClaim {
-        metadata: ObjectMeta { name: Some("data".into()), ..ObjectMeta::default() },
-        spec: Some(PersistentVolumeClaimSpec {
-            access_modes: Some(vec!["ReadWriteOnce".into()]),
-            storage_class_name: storage.storage_class_name,
-            resources: Some(VolumeResourceRequirements {
-                requests: Some(BTreeMap::from([("storage".to_owned(), storage.size)])),
-                ..VolumeResourceRequirements::default()
-            }),
-            ..PersistentVolumeClaimSpec::default()
-        }),
-        ..PersistentVolumeClaim::default()
     }
 }

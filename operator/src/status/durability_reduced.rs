@@ -1,7 +1,7 @@
 //! `DurabilityReduced`: an acknowledged message could be lost with a machine or a pod.
 
 use super::{Inputs, Verdict};
-use crate::validate::Backing;
+use crate::{bindings::Durability, validate::Backing};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     let Some(cluster) = inputs.cluster else {
@@ -16,8 +16,25 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
             "SingleVolume",
             "history is as safe as its one volume: set postgres and rabbitmq for more",
         ),
-        (Backing::Bound { .. }, _) => {
-            Verdict::unknown("NotExamined", "whether Postgres replicates synchronously is not examined")
+        (Backing::Bound, _) => bound(inputs.bindings.postgres.as_ref().map(|postgres| postgres.durability)),
+    }
+}
+
+fn bound(durability: Option<Durability>) -> Verdict {
+    match durability {
+        Some(Durability::Synchronous) => {
+            Verdict::new(false, "Synchronous", "a message is acknowledged when a second instance of Postgres has it")
+        }
+        Some(Durability::Asynchronous) => Verdict::new(
+            true,
+            "Asynchronous",
+            "Postgres acknowledges before a second instance has a message: set spec.postgresql.synchronous of its Cluster",
+        ),
+        Some(Durability::Single) => {
+            Verdict::new(true, "SingleInstance", "Postgres has one instance: give it more, and synchronous replication")
+        }
+        Some(Durability::Unknown) | None => {
+            Verdict::unknown("NotExamined", "a Secret does not tell whether Postgres replicates synchronously")
         }
     }
 }

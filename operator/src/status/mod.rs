@@ -2,6 +2,7 @@
 //!
 //! One file per condition. All conditions are always there; one's time changes only when its status does.
 
+mod auth_configured;
 mod durability_reduced;
 mod postgres_bound;
 mod progressing;
@@ -17,10 +18,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use crate::{
-    desired::POD_TEMPLATE_VERSION,
+    bindings::Bindings,
     names,
     rollout::{Decision, PodView},
-    validate::{BindingState, Cluster, Invalid},
+    validate::{Cluster, Invalid},
 };
 
 /// How far the cluster is.
@@ -29,8 +30,19 @@ pub enum Progress<'a> {
     Invalid(&'a Invalid),
     /// A binding is not complete, and there is no StatefulSet yet.
     Unbound,
+    /// The user wants everything to stay as it is.
+    Paused,
     /// The rollout is here.
-    Rollout(&'a Decision),
+    Rollout(&'a Decision, &'a Template),
+}
+
+/// The pod template that was chosen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Template {
+    /// Its shape.
+    pub shape: i32,
+    /// What a newer one would change.
+    pub update: String,
 }
 
 /// What the status is made of.
@@ -39,10 +51,8 @@ pub struct Inputs<'a> {
     pub resource: &'a ChatCluster,
     /// The checked resource; absent when it is invalid.
     pub cluster: Option<&'a Cluster>,
-    /// State of the Postgres binding; absent for a self-contained cluster.
-    pub postgres: Option<&'a BindingState>,
-    /// State of the RabbitMQ binding.
-    pub rabbitmq: Option<&'a BindingState>,
+    /// What it is bound to.
+    pub bindings: &'a Bindings,
     /// How far it is.
     pub progress: Progress<'a>,
     /// The pods.
@@ -75,8 +85,17 @@ pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
     let there = inputs.pods.iter().filter(|pod| !pod.terminating);
     let ready = there.clone().filter(|pod| pod.ready);
     let rollout = match &inputs.progress {
-        Progress::Rollout(decision) => Some(rollout(decision, inputs.cluster)),
-        Progress::Invalid(_) | Progress::Unbound => previous.rollout.clone(),
+        Progress::Rollout(decision, _) => Some(rollout(decision, inputs.cluster)),
+        Progress::Invalid(_) | Progress::Unbound | Progress::Paused => previous.rollout.clone(),
+    };
+    let (pod_template_version, update_available) = match &inputs.progress {
+        Progress::Rollout(_, template) => (Some(template.shape), template.update.clone()),
+        _ => (previous.pod_template_version, previous.update_available.clone()),
+    };
+    let version = match (&inputs.progress, inputs.cluster) {
+        // What is wanted is not what runs.
+        (Progress::Paused, _) | (_, None) => previous.version.clone(),
+        (_, Some(cluster)) => tag(&cluster.image).to_owned(),
     };
     let newest = rollout.as_ref().map(|rollout| rollout.revision.clone()).unwrap_or_default();
     ChatClusterStatus {
@@ -88,11 +107,9 @@ pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
         updated_replicas: count(there.filter(|pod| pod.revision == newest)).min(wanted),
         selector: names::selector_string(&inputs.resource.name_any()),
         connections: settled(previous.connections, inputs.connections),
-        version: inputs.cluster.map(|cluster| tag(&cluster.image).to_owned()).unwrap_or(previous.version),
-        pod_template_version: match inputs.progress {
-            Progress::Rollout(_) => Some(POD_TEMPLATE_VERSION),
-            Progress::Invalid(_) | Progress::Unbound => previous.pod_template_version,
-        },
+        version,
+        pod_template_version,
+        update_available,
         rollout,
     }
 }
@@ -103,6 +120,7 @@ fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp)
         ConditionType::Progressing => progressing::verdict(inputs),
         ConditionType::PostgresBound => postgres_bound::verdict(inputs),
         ConditionType::RabbitmqBound => rabbitmq_bound::verdict(inputs),
+        ConditionType::AuthConfigured => auth_configured::verdict(inputs),
         ConditionType::DurabilityReduced => durability_reduced::verdict(inputs),
     };
     let condition = |type_: ConditionType| {
@@ -193,8 +211,7 @@ mod tests {
             let inputs = Inputs {
                 resource,
                 cluster: None,
-                postgres: None,
-                rabbitmq: None,
+                bindings: &Bindings::resolve(resource, &crate::bindings::Read::default()),
                 progress: Progress::Invalid(&invalid),
                 pods: &[],
                 connections: None,
@@ -204,6 +221,9 @@ mod tests {
         resource.status = Some(fold_at(&resource, 1000));
         assert_eq!(Some(fold_at(&resource, 2000)), resource.status);
         let types: Vec<_> = resource.status.unwrap().conditions.into_iter().map(|condition| condition.type_).collect();
-        assert_eq!(types, ["Ready", "Progressing", "PostgresBound", "RabbitmqBound", "DurabilityReduced"]);
+        assert_eq!(
+            types,
+            ["Ready", "Progressing", "PostgresBound", "RabbitmqBound", "AuthConfigured", "DurabilityReduced"]
+        );
     }
 }

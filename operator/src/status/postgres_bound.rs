@@ -1,11 +1,10 @@
 //! `PostgresBound`: the Postgres binding is complete.
 
-use super::{Inputs, Progress, Verdict};
+use super::{Inputs, Verdict};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
-    match (&inputs.progress, inputs.postgres) {
-        (_, Some(state)) => Verdict::new(state.bound, state.reason, state.message.clone()),
-        (Progress::Invalid(_), None) => Verdict::unknown("Invalid", "the spec cannot be built: see Ready"),
-        (_, None) => Verdict::new(false, "SelfContained", "history is kept in a file of the only node"),
+    match &inputs.bindings.postgres {
+        Some(resolved) => Verdict::new(resolved.state.bound, resolved.state.reason, resolved.state.message.clone()),
+        None => Verdict::new(false, "SelfContained", "history is kept in a file of the only node"),
     }
 }

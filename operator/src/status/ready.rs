@@ -6,9 +6,13 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     let wanted = match (&inputs.progress, inputs.cluster) {
         (Progress::Invalid(invalid), _) => return Verdict::new(false, "Invalid", invalid.to_string()),
         (Progress::Unbound, _) | (_, None) => {
-            return Verdict::new(false, "NotBound", "a binding is not complete: see PostgresBound and RabbitmqBound");
+            return Verdict::new(
+                false,
+                "NotBound",
+                "a binding is not complete: see PostgresBound, RabbitmqBound and AuthConfigured",
+            );
         }
-        (Progress::Rollout(_), Some(cluster)) => cluster.policy.replicas,
+        (Progress::Rollout(..) | Progress::Paused, Some(cluster)) => cluster.policy.replicas,
     };
     let ready = inputs.pods.iter().filter(|pod| pod.ready && !pod.terminating).count();
     if wanted == 0 {

@@ -61,7 +61,8 @@ fn in_the_node_only_the_store_knows_sql_and_only_the_bus_knows_rabbitmq() {
 
 #[test]
 fn in_the_operator_only_what_observes_applies_and_drives_holds_a_client() {
-    let allowed = ["apply", "caches", "controller", "events", "lease", "main", "nodes", "observe", "reconcile", "run"];
+    let allowed =
+        ["apply", "caches", "controller", "events", "kinds", "lease", "main", "nodes", "observe", "reconcile", "run"];
     let allowed = allowed.map(|room| format!("operator/src/{room}.rs"));
     nobody(who_names("operator/src", &["Client"], &allowed.each_ref().map(String::as_str)));
 }
@@ -69,6 +70,7 @@ fn in_the_operator_only_what_observes_applies_and_drives_holds_a_client() {
 #[test]
 fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
     let pure = [
+        "operator/src/bindings",
         "operator/src/desired",
         "operator/src/rollout",
         "operator/src/status",
@@ -82,6 +84,8 @@ fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
     }
     for path in [
         "operator/src/validate.rs",
+        "operator/src/template.rs",
+        "operator/src/same.rs",
         "chat-node/src/session.rs",
         "chat-node/src/store/plan.rs",
         "tests/chat-load/src/client/core.rs",

@@ -1,0 +1,230 @@
+//! Kinds of other operators, watched while some cluster refers to them.
+//!
+//! Owns the difference between a kind that is not served and an object that is not there. A CRD may be installed or removed at any time:
+//! an absent kind is looked for again, less and less often, and its arrival wakes whoever refers to it. No kind that nobody refers to is
+//! watched, and of what is watched no more is kept than a binding depends on.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use crds::ChatCluster;
+use futures::StreamExt;
+use kube::{
+    Api, Client, Error, ResourceExt,
+    api::{ApiResource, DynamicObject, GroupVersionKind},
+    discovery::{self, Scope},
+    error::DiscoveryError,
+    runtime::{
+        WatchStreamExt,
+        reflector::{self, ObjectRef, Store},
+        watcher,
+    },
+};
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tokio::{
+    sync::watch,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
+
+use crate::{
+    bindings::{self, Foreign, Found},
+    caches::Wake,
+};
+
+/// Kinds that are watched at once; what is beyond stays unknown.
+const KINDS_MAX: usize = 32;
+
+/// How long a reconcile waits for the first look at a kind.
+const LOOK_MAX: Duration = Duration::from_secs(5);
+
+/// Bounds of the wait before an absent kind is looked for again; it doubles.
+const BACKOFF_MIN: Duration = Duration::from_secs(1);
+const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The watches of one namespace, or of all.
+#[derive(Clone)]
+pub struct Kinds {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    client: Client,
+    namespace: Option<String>,
+    clusters: Store<ChatCluster>,
+    wake: Wake,
+    watched: Mutex<HashMap<GroupVersionKind, Watched>>,
+}
+
+struct Watched {
+    state: watch::Receiver<State>,
+    task: AbortHandle,
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// What is known of a kind.
+#[derive(Clone)]
+enum State {
+    Unknown,
+    NotInstalled,
+    NotNamespaced,
+    Forbidden,
+    Served(Store<DynamicObject>, ApiResource),
+}
+
+impl State {
+    fn is_like(&self, other: &State) -> bool {
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+    }
+}
+
+impl Kinds {
+    /// Watches nothing yet. `clusters` tells who refers to what.
+    pub fn new(client: Client, namespace: Option<String>, clusters: Store<ChatCluster>, wake: Wake) -> Self {
+        let watched = Mutex::default();
+        Kinds { shared: Arc::new(Shared { client, namespace, clusters, wake, watched }) }
+    }
+
+    /// Looks an object up, and watches its kind from now on.
+    pub async fn find(&self, object: &Foreign, namespace: &str) -> Found {
+        let Some(mut state) = self.watch(&object.kind()) else { return Found::Unknown };
+        let known = timeout(LOOK_MAX, async {
+            let known = state.wait_for(|state| !matches!(state, State::Unknown)).await.ok()?.clone();
+            if let State::Served(store, _) = &known {
+                store.wait_until_ready().await.ok()?;
+            }
+            Some(known)
+        });
+        match known.await.ok().flatten() {
+            None | Some(State::Unknown) => Found::Unknown,
+            Some(State::NotInstalled) => Found::NotInstalled,
+            Some(State::NotNamespaced) => Found::NotNamespaced,
+            Some(State::Forbidden) => Found::Forbidden,
+            Some(State::Served(store, resource)) => {
+                let reference = ObjectRef::new_with(&object.name, resource).within(namespace);
+                store.get(&reference).map_or(Found::Absent, Found::Present)
+            }
+        }
+    }
+
+    /// The state of a kind. `None` when too many are watched.
+    fn watch(&self, kind: &GroupVersionKind) -> Option<watch::Receiver<State>> {
+        let mut watched = self.shared.watched.lock();
+        watched.retain(|kind, watched| !watched.task.is_finished() && self.shared.is_wanted(kind));
+        if let Some(watched) = watched.get(kind) {
+            return Some(watched.state.clone());
+        }
+        if watched.len() >= KINDS_MAX {
+            return None;
+        }
+        let (tell, state) = watch::channel(State::Unknown);
+        let task = tokio::spawn(follow(Arc::downgrade(&self.shared), kind.clone(), tell)).abort_handle();
+        watched.insert(kind.clone(), Watched { state: state.clone(), task });
+        Some(state)
+    }
+}
+
+impl Shared {
+    fn is_wanted(&self, kind: &GroupVersionKind) -> bool {
+        self.clusters.find(|cluster| bindings::foreign(cluster).iter().any(|object| object.kind() == *kind)).is_some()
+    }
+
+    /// Wakes the clusters that refer to an object of a kind, or to any.
+    async fn wake(&self, kind: &GroupVersionKind, object: Option<&DynamicObject>) {
+        let refers = |cluster: &ChatCluster| {
+            bindings::foreign(cluster).iter().any(|foreign| {
+                let same = |object: &DynamicObject| {
+                    foreign.name == object.name_any() && cluster.namespace() == object.namespace()
+                };
+                foreign.kind() == *kind && object.is_none_or(same)
+            })
+        };
+        for cluster in self.clusters.state_filter(refers) {
+            // The receiver lives as long as the controller.
+            let _ = self.wake.send(ObjectRef::from_obj(&*cluster)).await;
+        }
+    }
+}
+
+/// Follows a kind until nobody wants it, or the controller has ended.
+async fn follow(shared: std::sync::Weak<Shared>, kind: GroupVersionKind, tell: watch::Sender<State>) {
+    let mut backoff = BACKOFF_MIN;
+    while let Some(shared) = shared.upgrade() {
+        let state = look(&shared, &kind, &tell).await;
+        let changed = !tell.borrow().is_like(&state);
+        tell.send_replace(state);
+        if changed {
+            backoff = BACKOFF_MIN;
+            shared.wake(&kind, None).await;
+        }
+        if tell.is_closed() {
+            return;
+        }
+        drop(shared);
+        sleep(backoff).await;
+        backoff = (backoff * 2).min(BACKOFF_MAX);
+    }
+}
+
+/// Finds a kind and, when it is served, watches it until it no longer is. Tells what it is from then on.
+async fn look(shared: &Shared, kind: &GroupVersionKind, tell: &watch::Sender<State>) -> State {
+    let (resource, capabilities) = match discovery::pinned_kind(&shared.client, kind).await {
+        Ok(found) => found,
+        Err(error) => return refused(&error),
+    };
+    if capabilities.scope == Scope::Cluster {
+        return State::NotNamespaced;
+    }
+    let api: Api<DynamicObject> = match &shared.namespace {
+        Some(namespace) => Api::namespaced_with(shared.client.clone(), namespace, &resource),
+        None => Api::all_with(shared.client.clone(), &resource),
+    };
+    let writer = reflector::store::Writer::<DynamicObject>::new(resource.clone());
+    let reader = writer.as_reader();
+    let stream = watcher(api, watcher::Config::default()).default_backoff().modify(keep_what_matters);
+    let stream = stream.reflect(writer).touched_objects();
+    futures::pin_mut!(stream);
+    while let Some(event) = stream.next().await {
+        match event {
+            Ok(object) => {
+                if !matches!(*tell.borrow(), State::Served(..)) {
+                    tell.send_replace(State::Served(reader.clone(), resource.clone()));
+                }
+                shared.wake(kind, Some(&object)).await;
+            }
+            Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
+                match refused(&error) {
+                    State::Unknown => {}
+                    state => return state,
+                }
+            }
+            Err(_) => {}
+        }
+    }
+    State::Unknown
+}
+
+/// What an error of the API server says of a kind.
+fn refused(error: &Error) -> State {
+    match error {
+        Error::Discovery(DiscoveryError::MissingKind(_)) => State::NotInstalled,
+        Error::Api(status) if status.code == 404 => State::NotInstalled,
+        Error::Api(status) if status.code == 403 => State::Forbidden,
+        _ => State::Unknown,
+    }
+}
+
+/// Drops what no binding depends on: others' objects are large, and their status changes all the time.
+fn keep_what_matters(object: &mut DynamicObject) {
+    object.managed_fields_mut().clear();
+    if let Some(status) = object.data.get_mut("status").and_then(Value::as_object_mut) {
+        let kept = ["binding", "certificates"].into_iter();
+        let kept: Map<_, _> = kept.filter_map(|key| status.remove_entry(key)).collect();
+        *status = kept;
+    }
+}
