@@ -17,7 +17,7 @@ proof: ## The long proofs: every pair of faults under load
 scale: ## A benchmark: one operator with a thousand ChatClusters
 	@tests/setup/scale
 
-generate: ## Write the files that are made from others: the CRD and the chart's copies
+generate: ## Write the files that are made from others: the CRD, the OpenAPI document and the chart's copies
 	@tests/setup/generate
 
 fmt: ## Format the code

@@ -18,6 +18,7 @@ pub type Seq = i64;
 /// What an event tells. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[repr(i16)]
 pub enum Kind {
     /// A message.
@@ -78,7 +79,9 @@ pub struct Event {
 
 /// The shape of the frame.
 #[derive(Serialize)]
-struct EventFrame<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Event"))]
+pub(crate) struct EventFrame<'a> {
     #[serde(rename = "type")]
     type_: &'static str,
     room: Uuid,
@@ -139,6 +142,7 @@ pub(crate) fn to_json<T: Serialize>(value: &T) -> Utf8Bytes {
 /// Sort of a room. The numbers are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 #[repr(i16)]
 pub enum RoomKind {
     /// Anyone may join; the name is unique.

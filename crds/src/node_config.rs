@@ -152,6 +152,10 @@ pub struct Limits {
     pub append_queue_max: usize,
     /// Latest results of an outbox that are kept to answer repeated sends.
     pub outbox_results_kept: i64,
+    /// REST requests of one user in a second, lasting.
+    pub requests_per_second_max: u32,
+    /// REST requests of one user at once, after a while without any.
+    pub requests_burst_max: u32,
     /// Silence after which the node sends a ping, in seconds.
     pub ping_seconds: u64,
     /// Silence after which a web client's connection is closed, in seconds.
@@ -263,6 +267,8 @@ impl Default for Limits {
             append_batch_max: 500,
             append_queue_max: 10_000,
             outbox_results_kept: 256,
+            requests_per_second_max: 20,
+            requests_burst_max: 100,
             ping_seconds: 25,
             web_idle_seconds: 60,
             mobile_idle_seconds: 120,

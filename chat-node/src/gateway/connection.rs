@@ -16,13 +16,12 @@ use futures::{
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::{Admitted, Gateway, now_ms};
+use super::{Admitted, Gateway, now_ms, requests::code};
 use crate::{
     event::User,
     hub::{ConnectionId, Drained, Outbound},
-    protocol::{ClientType, CloseReason, Code, decode},
-    session::{Effect, Input, Now, Outcome, Request, Session},
-    store::{Answer, Changed, StoreError},
+    protocol::{ClientType, CloseReason, decode},
+    session::{Effect, Input, Now, Session},
 };
 
 /// How long a write may block before the client counts as gone.
@@ -175,31 +174,12 @@ impl Connection {
             }
             Effect::Unfollow(room) => self.gateway.hub.unfollow(room, self.id),
             Effect::Append { id, append } => {
-                self.gateway.stats.send();
-                let n = append.n;
-                let arrived = Instant::now();
-                // The queue keeps the order in which sends are put in; only the answers are waited for side by side.
-                let answer = self.gateway.writer.append(crate::store::Append { event: Uuid::now_v7(), ..append });
-                let stats = self.gateway.stats.clone();
-                self.requests.push(
-                    async move {
-                        let answer = match answer {
-                            Ok(answer) => answer.await.unwrap_or(Err(Code::Unavailable)),
-                            Err(code) => Err(code),
-                        };
-                        match &answer {
-                            Ok(Answer::Committed { .. }) => stats.committed(arrived.elapsed()),
-                            Err(_) => stats.failed(),
-                            Ok(_) => {}
-                        }
-                        Input::Done(Outcome::Sent { id, n, answer })
-                    }
-                    .boxed(),
-                );
+                let sent = self.gateway.append(id, append);
+                self.requests.push(sent.boxed());
             }
             Effect::Ask(request) => {
                 let gateway = self.gateway.clone();
-                self.requests.push(async move { Input::Done(ask(&gateway, request).await) }.boxed());
+                self.requests.push(async move { gateway.ask(request).await }.boxed());
             }
         }
     }
@@ -249,43 +229,6 @@ impl Connection {
         }
         (self.heard.elapsed() >= self.idle_after()).then_some(CloseReason::Idle)
     }
-}
-
-/// Asks the store, and publishes what changed.
-async fn ask(gateway: &Gateway, request: Request) -> Outcome {
-    let store = &gateway.store;
-    let publish = |result: Result<Changed, StoreError>| match result {
-        Ok(changed) => {
-            gateway.publish(&changed);
-            Ok(changed)
-        }
-        Err(error) => Err(code(&error)),
-    };
-    match request {
-        Request::CreateRoom { id, user, name } => {
-            Outcome::Entered { id, result: publish(store.create_room(&user, &name, now_ms()).await) }
-        }
-        Request::Join { id, user, room } => {
-            Outcome::Entered { id, result: publish(store.join(&user, &room, now_ms()).await) }
-        }
-        Request::Direct { id, user, other } => {
-            Outcome::Entered { id, result: publish(store.direct(&user, &other, now_ms()).await) }
-        }
-        Request::Leave { id, user, room } => {
-            Outcome::Left { id, room, result: publish(store.leave(&user, room, now_ms()).await) }
-        }
-        Request::History { id, room, range, limit } => {
-            let result = store.page(room, range, limit).await.map_err(|error| code(&error));
-            Outcome::Read { id, room, result }
-        }
-    }
-}
-
-fn code(error: &StoreError) -> Code {
-    if !matches!(error, StoreError::Refused(_)) {
-        tracing::warn!(%error, "a request failed");
-    }
-    error.code()
 }
 
 /// Writes frames in one go.

@@ -5,6 +5,7 @@
 
 mod admission;
 mod connection;
+mod requests;
 
 use std::{
     collections::HashMap,
@@ -116,7 +117,7 @@ impl Gateway {
 
     /// The routes for clients.
     pub fn router(self: &Arc<Self>) -> Router {
-        Router::new().route("/ws", any(upgrade)).merge(rest::router()).with_state(self.clone())
+        Router::new().route("/ws", any(upgrade)).with_state(self.clone()).nest("/api/v1", rest::router(self.clone()))
     }
 
     /// Refuses new connections from now on.
@@ -139,7 +140,8 @@ impl Gateway {
         self.hub.deliver(changed.events.iter().cloned());
     }
 
-    fn session_limits(&self) -> SessionLimits {
+    /// What sessions need of the configuration.
+    pub(crate) fn session_limits(&self) -> SessionLimits {
         let limits = &self.config.limits;
         let told = LimitsFrame {
             text_bytes: limits.text_bytes_max,

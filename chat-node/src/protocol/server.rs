@@ -85,6 +85,8 @@ pub struct Failure {
 
 /// Limits that a client should know.
 #[derive(Clone, Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Limits"))]
 pub struct LimitsFrame {
     /// Bytes of a text.
     pub text_bytes: usize,
@@ -96,6 +98,8 @@ pub struct LimitsFrame {
 
 /// A room, as one of its members sees it.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Room"))]
 pub struct RoomFrame {
     id: Uuid,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -112,6 +116,7 @@ pub struct RoomFrame {
 /// What follows for a room after `welcome`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub enum ResumeOutcome {
     /// No position was given: events after the head follow.
     Live,

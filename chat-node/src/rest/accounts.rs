@@ -2,14 +2,14 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use axum::{
-    Json,
-    extract::{State, rejection::JsonRejection},
-    http::StatusCode,
-};
+use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
-use super::problem::Problem;
+use super::{
+    Rest,
+    input::Body,
+    problem::{Problem, Reason},
+};
 use crate::{
     auth::{PasswordRule, check_password, check_username},
     gateway::{Gateway, now_ms},
@@ -18,63 +18,70 @@ use crate::{
 /// What both requests carry.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Credentials {
+    /// 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, beginning with a letter or digit.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9][a-z0-9._-]{0,63}$")))]
     username: String,
+    /// 8 to 1024 bytes.
+    #[cfg_attr(test, schemars(extend("pattern" = "^[ -~]{8,1024}$")))]
     password: String,
 }
 
+/// An account that was made.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Registered {
+    /// The user's name.
     user: String,
 }
 
 /// `POST /api/v1/accounts`
 pub(super) async fn register(
-    State(gateway): State<Arc<Gateway>>,
-    body: Result<Json<Credentials>, JsonRejection>,
+    State(rest): State<Arc<Rest>>,
+    Body(Credentials { username, password }): Body<Credentials>,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
-    let Credentials { username, password } = credentials(&gateway, body)?;
-    let broken = |code| move |rule: PasswordRule| Problem::new(StatusCode::BAD_REQUEST, code, rule.0);
-    check_username(&username).map_err(broken("bad_username"))?;
-    check_password(&password).map_err(broken("bad_password"))?;
+    let gateway = with_accounts(&rest)?;
+    let broken = |reason| move |rule: PasswordRule| Problem::from(reason).because(rule.0);
+    check_username(&username).map_err(broken(Reason::BadUsername))?;
+    check_password(&password).map_err(broken(Reason::BadPassword))?;
     let hash = gateway.passwords.hash(password).await.map_err(|error| Problem::internal(&error))?;
     if !gateway.store.create_account(&username, &hash, now_ms()).await? {
-        return Err(Problem::new(StatusCode::CONFLICT, "username_taken", "choose another username"));
+        return Err(Reason::UsernameTaken.into());
     }
     Ok((StatusCode::CREATED, Json(Registered { user: username })))
 }
 
+/// Someone who logged in.
 #[derive(Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct LoggedIn {
+    /// The token.
     token: String,
+    /// How long it holds, in seconds.
     expires_in: u64,
 }
 
 /// `POST /api/v1/login`
 pub(super) async fn login(
-    State(gateway): State<Arc<Gateway>>,
-    body: Result<Json<Credentials>, JsonRejection>,
+    State(rest): State<Arc<Rest>>,
+    Body(Credentials { username, password }): Body<Credentials>,
 ) -> Result<Json<LoggedIn>, Problem> {
-    let Credentials { username, password } = credentials(&gateway, body)?;
+    let gateway = with_accounts(&rest)?;
     // A name that no account can have, such as one with a NUL, is not looked up.
     let hash = match check_username(&username) {
         Ok(()) => gateway.store.password_hash(&username).await?,
         Err(_) => None,
     };
     if !gateway.passwords.verify(password, hash).await {
-        return Err(Problem::new(StatusCode::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"));
+        return Err(Reason::BadCredentials.into());
     }
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     let (token, expires_in) = gateway.tokens.sign(&username, now).map_err(|error| Problem::internal(&error))?;
     Ok(Json(LoggedIn { token, expires_in }))
 }
 
-fn credentials(gateway: &Gateway, body: Result<Json<Credentials>, JsonRejection>) -> Result<Credentials, Problem> {
-    if !gateway.config.auth.accounts {
-        let detail = "this service has no accounts of its own: get a token from its issuer";
-        return Err(Problem::new(StatusCode::FORBIDDEN, "accounts_off", detail));
-    }
-    let Json(credentials) =
-        body.map_err(|error| Problem::new(StatusCode::BAD_REQUEST, "bad_request", error.body_text()))?;
-    Ok(credentials)
+/// The gateway of a service that has accounts of its own.
+fn with_accounts(rest: &Rest) -> Result<&Gateway, Problem> {
+    if rest.gateway.config.auth.accounts { Ok(&rest.gateway) } else { Err(Reason::AccountsOff.into()) }
 }

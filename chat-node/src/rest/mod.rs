@@ -1,24 +1,54 @@
 //! REST under `/api/v1`: everything that is not live.
 //!
-//! Owns the routes, their answers and their problem documents. It has no rules of its own: what may be asked, and what follows,
-//! is decided where it is decided for a WebSocket.
+//! Owns the routes, their answers and their problem documents, and the OpenAPI document that tells of them. It has no rules of its
+//! own: what may be asked, and what follows, is decided where it is decided for a WebSocket.
 
 mod accounts;
+mod ask;
+mod caller;
+#[cfg(test)]
+mod document;
+mod input;
+mod me;
+mod messages;
+mod operations;
+mod page;
 mod problem;
+mod rate;
+mod rooms;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, routing::post};
+use axum::{Router, extract::DefaultBodyLimit, http::header, routing::get};
+use parking_lot::Mutex;
 
+use self::{
+    operations::OPERATIONS,
+    problem::{Problem, Reason},
+    rate::Rates,
+};
 use crate::gateway::Gateway;
 
-/// Bytes of a request's body.
-const BODY_BYTES_MAX: usize = 16 * 1024;
+/// The OpenAPI document, as `make generate` has written it.
+const DOCUMENT: &str = include_str!("openapi.json");
 
-/// The routes.
-pub(crate) fn router() -> Router<Arc<Gateway>> {
-    Router::new()
-        .route("/api/v1/accounts", post(accounts::register))
-        .route("/api/v1/login", post(accounts::login))
-        .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
+/// What all requests share.
+pub(crate) struct Rest {
+    gateway: Arc<Gateway>,
+    rates: Mutex<Rates>,
+}
+
+/// The routes, below `/api/v1`.
+pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
+    let limits = &gateway.config.limits;
+    let body_bytes_max = limits.frame_bytes_max;
+    let rates = Mutex::new(Rates::new(limits.requests_per_second_max, limits.requests_burst_max));
+    let document = get(|| async { ([(header::CONTENT_TYPE, "application/json")], DOCUMENT) });
+    let routes = Router::new().route("/openapi.json", document);
+    let routes = OPERATIONS.iter().fold(routes, |routes, operation| routes.route(operation.path, (operation.route)()));
+    routes
+        .fallback(|| async { Problem::from(Reason::UnknownPath) })
+        .method_not_allowed_fallback(|| async { Problem::from(Reason::BadMethod) })
+        .layer(DefaultBodyLimit::max(body_bytes_max))
+        .with_state(Arc::new(Rest { gateway, rates }))
 }

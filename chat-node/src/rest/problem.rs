@@ -1,26 +1,121 @@
 //! Why a REST request failed: a problem document (RFC 9457) with a stable code.
 
+use std::borrow::Cow;
+
 use axum::{
     Json,
-    http::{StatusCode, header},
+    http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
 
 use crate::{protocol::Code, store::StoreError};
 
+/// The reasons: those of the protocol, and those that only a request can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// A reason that a frame can have as well.
+    Protocol(Code),
+    /// The request cannot be understood.
+    BadRequest,
+    /// The body is larger than a frame may be.
+    TooLarge,
+    /// The body is not said to be JSON.
+    NotJson,
+    /// There is no such path.
+    UnknownPath,
+    /// The path does not take that method.
+    BadMethod,
+    /// The user asks too often.
+    TooManyRequests,
+    /// A username that breaks a rule.
+    BadUsername,
+    /// A password that breaks a rule.
+    BadPassword,
+    /// A username that somebody has.
+    UsernameTaken,
+    /// The username or the password is wrong.
+    BadCredentials,
+    /// The service has no accounts of its own.
+    AccountsOff,
+}
+
+impl Reason {
+    /// The reasons that are REST's own.
+    #[cfg(test)]
+    pub(super) const OWN: [Reason; 11] = [
+        Reason::BadRequest,
+        Reason::TooLarge,
+        Reason::NotJson,
+        Reason::UnknownPath,
+        Reason::BadMethod,
+        Reason::TooManyRequests,
+        Reason::BadUsername,
+        Reason::BadPassword,
+        Reason::UsernameTaken,
+        Reason::BadCredentials,
+        Reason::AccountsOff,
+    ];
+
+    /// The HTTP status, the stable code, and a sentence for a person.
+    pub(super) fn parts(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Reason::Protocol(code) => (status(code), code.as_str(), code.message()),
+            Reason::BadRequest => (S::BAD_REQUEST, "bad_request", "a field or a parameter has a wrong value"),
+            Reason::TooLarge => (S::PAYLOAD_TOO_LARGE, "too_large", "the body is too large: send less at once"),
+            Reason::NotJson => {
+                (S::UNSUPPORTED_MEDIA_TYPE, "not_json", "send JSON, with the header content-type: application/json")
+            }
+            Reason::UnknownPath => (S::NOT_FOUND, "unknown_path", "there is nothing here: see /api/v1/openapi.json"),
+            Reason::BadMethod => (S::METHOD_NOT_ALLOWED, "bad_method", "use a method that the header allow names"),
+            Reason::TooManyRequests => {
+                (S::TOO_MANY_REQUESTS, "too_many_requests", "you ask too often: wait as long as retry-after says")
+            }
+            Reason::BadUsername => (S::BAD_REQUEST, "bad_username", "the username breaks a rule"),
+            Reason::BadPassword => (S::BAD_REQUEST, "bad_password", "the password breaks a rule"),
+            Reason::UsernameTaken => (S::CONFLICT, "username_taken", "choose another username"),
+            Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
+            Reason::AccountsOff => {
+                (S::FORBIDDEN, "accounts_off", "this service has no accounts of its own: get a token from its issuer")
+            }
+        }
+    }
+}
+
+/// The status under which a code of the protocol is told.
+fn status(code: Code) -> StatusCode {
+    match code {
+        Code::BadFrame | Code::EmptyText | Code::TextTooLong | Code::BadText | Code::BadName => StatusCode::BAD_REQUEST,
+        Code::BadToken | Code::TokenExpired | Code::NotIdentified => StatusCode::UNAUTHORIZED,
+        Code::NotAMember => StatusCode::FORBIDDEN,
+        Code::UnknownRoom | Code::UnknownUser => StatusCode::NOT_FOUND,
+        Code::RoomExists | Code::RoomFull | Code::TooManyRooms | Code::OutboxForgotten => StatusCode::CONFLICT,
+        Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        // These speak of a connection, which a request does not have.
+        Code::AlreadyIdentified | Code::OutboxMissing | Code::OutboxGap | Code::Internal => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+    }
+}
+
 /// A request that failed.
 #[derive(Debug)]
 pub(super) struct Problem {
-    status: StatusCode,
-    code: &'static str,
-    detail: String,
+    reason: Reason,
+    detail: Cow<'static, str>,
+    retry_after_seconds: Option<u64>,
 }
 
 impl Problem {
-    /// A failure of REST's own.
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Problem { status, code, detail: detail.into() }
+    /// With a sentence of its own.
+    pub(super) fn because(self, detail: impl Into<String>) -> Self {
+        Problem { detail: Cow::Owned(detail.into()), ..self }
+    }
+
+    /// Worth another try after so many seconds.
+    pub(super) fn retry_after(self, seconds: u64) -> Self {
+        Problem { retry_after_seconds: Some(seconds), ..self }
     }
 
     /// A failure that is the server's fault. The log says what it was, the answer does not.
@@ -30,9 +125,17 @@ impl Problem {
     }
 }
 
+impl From<Reason> for Problem {
+    fn from(reason: Reason) -> Self {
+        let (status, _, detail) = reason.parts();
+        let retry_after_seconds = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
+        Problem { reason, detail: Cow::Borrowed(detail), retry_after_seconds }
+    }
+}
+
 impl From<Code> for Problem {
     fn from(code: Code) -> Self {
-        Problem::new(status(code), code.as_str(), code.message())
+        Reason::Protocol(code).into()
     }
 }
 
@@ -45,54 +148,58 @@ impl From<StoreError> for Problem {
     }
 }
 
-/// The status under which a code of the protocol is told.
-fn status(code: Code) -> StatusCode {
-    match code {
-        Code::BadFrame | Code::EmptyText | Code::TextTooLong | Code::BadText | Code::BadName => StatusCode::BAD_REQUEST,
-        Code::BadToken | Code::TokenExpired | Code::NotIdentified => StatusCode::UNAUTHORIZED,
-        Code::NotAMember => StatusCode::FORBIDDEN,
-        Code::UnknownRoom | Code::UnknownUser => StatusCode::NOT_FOUND,
-        Code::RoomExists | Code::RoomFull | Code::TooManyRooms => StatusCode::CONFLICT,
-        Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
-        // These speak of a connection, which a request does not have.
-        Code::AlreadyIdentified | Code::OutboxMissing | Code::OutboxGap | Code::OutboxForgotten | Code::Internal => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
-    }
-}
-
 /// The document as it is sent.
 #[derive(Serialize)]
-struct Document<'a> {
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Problem"))]
+pub(super) struct ProblemDocument<'a> {
+    /// Always `about:blank`: the code tells what it is.
     #[serde(rename = "type")]
     type_: &'static str,
+    /// What the status means.
     title: &'a str,
+    /// The HTTP status.
     status: u16,
+    /// The stable code.
     code: &'static str,
+    /// A sentence for a person.
     detail: &'a str,
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let document = Document {
-            type_: "about:blank",
-            title: self.status.canonical_reason().unwrap_or("Error"),
-            status: self.status.as_u16(),
-            code: self.code,
-            detail: &self.detail,
-        };
-        let mut response = (self.status, Json(document)).into_response();
+        let (status, code, _) = self.reason.parts();
+        let title = status.canonical_reason().unwrap_or("Error");
+        let detail = &self.detail;
+        let document = ProblemDocument { type_: "about:blank", title, status: status.as_u16(), code, detail };
+        let mut response = (status, Json(document)).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/problem+json"));
-        match self.status {
-            StatusCode::UNAUTHORIZED => {
-                headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
-            }
-            StatusCode::SERVICE_UNAVAILABLE => {
-                headers.insert(header::RETRY_AFTER, header::HeaderValue::from_static("1"));
-            }
-            _ => {}
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_in_the_page_with_its_status() {
+        let page = include_str!("../../../docs/rest.md");
+        let told = Code::ALL.into_iter().map(Reason::Protocol).filter(|reason| {
+            let (status, ..) = reason.parts();
+            status != StatusCode::INTERNAL_SERVER_ERROR
+        });
+        for reason in told.chain(Reason::OWN) {
+            let (status, code, _) = reason.parts();
+            let row = format!("| `{code}` | {} |", status.as_u16());
+            assert!(page.lines().any(|line| line.starts_with(&row)), "docs/rest.md has no row {row}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! which duplicate, which gap) is [`plan`], pure and shared; the implementations only read what it needs, under locks, and
 //! write what it says. Nothing here knows connections or the bus.
 
+mod directory;
 mod plan;
 mod postgres;
 mod rooms;
@@ -18,6 +19,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::{
+    directory::{Directory, Listed},
     plan::{Answer, Append, Content},
     postgres::PostgresStore,
     sqlite::SqliteStore,
@@ -138,7 +140,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Directory + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

@@ -4,6 +4,7 @@
 //! wait for each other but never deadlock.
 
 mod append;
+mod directory;
 mod hints;
 mod rooms;
 

@@ -1,0 +1,69 @@
+//! Asks on behalf of a user as a connection would that lives for one request: the same [session](crate::session) decides, so a
+//! request over REST may what a frame may, no more and no less.
+
+use axum::extract::ws::Utf8Bytes;
+use serde::{Deserialize, de::DeserializeOwned};
+use uuid::Uuid;
+
+use super::problem::Problem;
+use crate::{
+    auth::Claims,
+    event::Room,
+    gateway::{Gateway, now_ms},
+    protocol::{ClientFrame, Code, Hello},
+    session::{Effect, Input, Now, Session},
+    store::Arrival,
+};
+
+/// A request needs as many turns of its session as it has effects that bring something back: one.
+const TURNS_MAX: usize = 4;
+
+/// Asks as `claims.user`, who is known to be in `rooms`, and gives the frame that answers.
+///
+/// # Errors
+/// What an error frame would have told.
+pub(super) async fn ask<T: DeserializeOwned>(
+    gateway: &Gateway,
+    claims: &Claims,
+    outbox: Option<Uuid>,
+    rooms: Vec<Room>,
+    frame: ClientFrame,
+) -> Result<T, Problem> {
+    let verify = |_: &str, _| Ok(claims.clone());
+    let mut session = Session::new(&gateway.node, gateway.session_limits(), None);
+    let now = || Now { ms: now_ms() };
+    let hello = ClientFrame::Hello(Hello { outbox, ..Hello::default() });
+    session.handle(Input::Frame(Ok(hello)), now(), &verify);
+    session.handle(Input::Arrived(Ok(Arrival { rooms, outbox_last: 0 })), now(), &verify);
+    let mut effects = session.handle(Input::Frame(Ok(frame)), now(), &verify);
+    for _ in 0..TURNS_MAX {
+        let mut next = None;
+        for effect in effects {
+            match effect {
+                Effect::Reply(frame) => return read(&frame),
+                Effect::Append { id, append } => next = Some(gateway.append(id, append).await),
+                Effect::Ask(request) => next = Some(gateway.ask(request).await),
+                // What would go on after the answer has nobody to go on for.
+                _ => {}
+            }
+        }
+        let Some(input) = next else { break };
+        effects = session.handle(input, now(), &verify);
+    }
+    Err(Problem::internal(&"a session gave no answer"))
+}
+
+/// What is looked at first in a frame.
+#[derive(Deserialize)]
+struct Envelope {
+    code: Option<String>,
+}
+
+fn read<T: DeserializeOwned>(frame: &Utf8Bytes) -> Result<T, Problem> {
+    let unexpected = |error: serde_json::Error| Problem::internal(&error);
+    let Envelope { code } = serde_json::from_str(frame).map_err(unexpected)?;
+    match code {
+        Some(code) => Err(Code::from_name(&code).unwrap_or(Code::Internal).into()),
+        None => serde_json::from_str(frame).map_err(unexpected),
+    }
+}

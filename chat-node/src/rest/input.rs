@@ -1,0 +1,63 @@
+//! What a request carries, read with a problem document for whatever cannot be.
+
+use axum::{
+    Json,
+    extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
+    http::{StatusCode, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::problem::{Problem, Reason};
+
+/// A JSON body.
+pub(super) struct Body<T>(pub(super) T);
+
+/// The parameters after `?`.
+pub(super) struct Parameters<T>(pub(super) T);
+
+/// The parameter within the path.
+pub(super) struct At<T>(pub(super) T);
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        match Json::from_request(request, state).await {
+            Ok(Json(body)) => Ok(Body(body)),
+            Err(rejection) => Err(unreadable(&rejection)),
+        }
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Parameters<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Query::from_request_parts(parts, state).await;
+        read.map(|Query(parameters)| Parameters(parameters)).map_err(|rejection| bad_request(&rejection.body_text()))
+    }
+}
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for At<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let read = Path::from_request_parts(parts, state).await;
+        read.map(|Path(parameter)| At(parameter)).map_err(|rejection| bad_request(&rejection.body_text()))
+    }
+}
+
+fn unreadable(rejection: &JsonRejection) -> Problem {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Reason::TooLarge.into(),
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => Reason::NotJson.into(),
+        _ => bad_request(&rejection.body_text()),
+    }
+}
+
+/// What the decoder says, unless it quotes the request at length: an error must not become an echo.
+fn bad_request(sentence: &str) -> Problem {
+    const SENTENCE_BYTES_MAX: usize = 200;
+    let problem = Problem::from(Reason::BadRequest);
+    if sentence.len() <= SENTENCE_BYTES_MAX { problem.because(sentence) } else { problem }
+}

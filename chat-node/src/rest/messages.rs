@@ -1,0 +1,151 @@
+//! A room's history, and sending to it.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+use super::{
+    Rest,
+    ask::ask,
+    caller::Caller,
+    input::{At, Body, Parameters},
+    page::Limit,
+    problem::{Problem, Reason},
+};
+use crate::{
+    event::Seq,
+    protocol::{ClientFrame, Code, HistoryRange},
+};
+
+/// The header that names a send (draft-ietf-httpapi-idempotency-key-header).
+pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+const KEY_BYTES_MAX: usize = 128;
+
+/// The space of names in which a key becomes the id of an outbox with one send.
+const KEYS: Uuid = Uuid::from_u128(0x5d0c_3a0e_41f2_4f5b_9c80_2f4d_8a0b_61c7);
+
+/// Which page of the history.
+#[derive(Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct HistoryPage {
+    /// The latest events before this position. With neither this nor `after`: the latest of all.
+    before: Option<Seq>,
+    /// The first events after this position. Not together with `before`.
+    after: Option<Seq>,
+    /// Events in the page, at most; no page is longer than the service's limit.
+    #[serde(default)]
+    limit: Limit,
+}
+
+/// A page of a room's history, by rising position.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct History {
+    /// The epoch of the room's log.
+    epoch: i32,
+    /// The events, as in docs/protocol.md §5.
+    #[cfg_attr(test, schemars(with = "Vec<crate::event::EventFrame<'static>>"))]
+    events: Vec<Box<RawValue>>,
+    /// Whether there are further ones in that direction: give the last `seq` as `after`, or the first as `before`.
+    more: bool,
+}
+
+/// `GET /rooms/{room}/events`
+pub(super) async fn history(
+    State(rest): State<Arc<Rest>>,
+    Caller(claims): Caller,
+    At(room): At<Uuid>,
+    Parameters(asked): Parameters<HistoryPage>,
+) -> Result<Json<History>, Problem> {
+    if asked.before.is_some() && asked.after.is_some() {
+        return Err(Problem::from(Reason::BadRequest).because("give before or after, not both"));
+    }
+    let rooms = rest.gateway.store.room_of(&claims.user, room).await?.into_iter().collect();
+    let range = HistoryRange { before: asked.before, after: asked.after };
+    let frame = ClientFrame::History { id: None, room, range, limit: Some(asked.limit.shown()) };
+    Ok(Json(ask(&rest.gateway, &claims, None, rooms, frame).await?))
+}
+
+/// A message to be sent.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct NewMessage {
+    /// Its text.
+    #[cfg_attr(test, schemars(extend("pattern" = super::document::SHOWS)))]
+    text: String,
+}
+
+/// What became of a send: its place in the room's log, or only that it is durable.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct Sent {
+    /// The room's epoch. Absent while the message has no place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<i32>,
+    /// Its position. Absent while the message has no place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seq: Option<Seq>,
+    /// The event's id. Absent while the message has no place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<Uuid>,
+    /// When it was taken, in milliseconds since 1970 UTC. Absent while the message has no place yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    time: Option<i64>,
+}
+
+/// `POST /rooms/{room}/messages`
+pub(super) async fn send(
+    State(rest): State<Arc<Rest>>,
+    Caller(claims): Caller,
+    At(room): At<Uuid>,
+    headers: HeaderMap,
+    Body(NewMessage { text }): Body<NewMessage>,
+) -> Result<(StatusCode, Json<Sent>), Problem> {
+    let outbox = outbox(&headers)?;
+    let member = rest.gateway.store.room_of(&claims.user, room).await?;
+    // Without this a refusal would be stored under the key, and hold after the user has joined.
+    let member = member.ok_or(Code::NotAMember)?;
+    let frame = ClientFrame::Send { id: None, n: 1, room, text };
+    let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;
+    Ok((if sent.seq.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(sent)))
+}
+
+/// The outbox of a request: each key has one of its own, whose only send is number 1. So a repetition finds what the first did, on
+/// any node and for as long as results are kept.
+fn outbox(headers: &HeaderMap) -> Result<Uuid, Problem> {
+    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Uuid::new_v4()) };
+    let good =
+        (1..=KEY_BYTES_MAX).contains(&key.len()) && key.as_bytes().iter().all(|byte| (0x20..0x7f).contains(byte));
+    if !good {
+        return Err(
+            Problem::from(Reason::BadRequest).because("idempotency-key has 1 to 128 printable ASCII characters")
+        );
+    }
+    Ok(Uuid::new_v5(&KEYS, key.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn a_key_names_one_outbox_and_none_names_a_new_one() {
+        let of = |key: &'static str| {
+            outbox(&HeaderMap::from_iter([(IDEMPOTENCY_KEY.parse().unwrap(), HeaderValue::from_static(key))]))
+        };
+        assert_eq!(of("a").unwrap(), of("a").unwrap());
+        assert_ne!(of("a").unwrap(), of("b").unwrap());
+        assert!(of("").is_err() && of("tab\there").is_err());
+        assert_ne!(outbox(&HeaderMap::new()).unwrap(), outbox(&HeaderMap::new()).unwrap());
+    }
+}

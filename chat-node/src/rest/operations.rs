@@ -1,0 +1,119 @@
+//! Every operation there is, in one table: what is served is what is documented.
+
+use std::sync::Arc;
+
+use axum::{
+    http::Method,
+    routing::{MethodRouter, delete, get, post, put},
+};
+
+use super::{Rest, accounts, me, messages, rooms};
+
+/// Something that can be asked over REST.
+pub(super) struct Operation {
+    /// Its name in the OpenAPI document.
+    pub(super) id: &'static str,
+    /// The method.
+    pub(super) method: Method,
+    /// The path below `/api/v1`; axum and OpenAPI write parameters alike.
+    pub(super) path: &'static str,
+    /// What it does, in a sentence.
+    pub(super) summary: &'static str,
+    /// What carries it out.
+    pub(super) route: fn() -> MethodRouter<Arc<Rest>>,
+}
+
+/// All operations.
+pub(super) const OPERATIONS: [Operation; 13] = [
+    Operation {
+        id: "register",
+        method: Method::POST,
+        path: "/accounts",
+        summary: "Make an account.",
+        route: || post(accounts::register),
+    },
+    Operation {
+        id: "login",
+        method: Method::POST,
+        path: "/login",
+        summary: "Get a token for an account.",
+        route: || post(accounts::login),
+    },
+    Operation {
+        id: "me",
+        method: Method::GET,
+        path: "/me",
+        summary: "Who the token names, and what is allowed.",
+        route: || get(me::me),
+    },
+    Operation {
+        id: "rooms",
+        method: Method::GET,
+        path: "/rooms",
+        summary: "The rooms that you are a member of.",
+        route: || get(rooms::mine),
+    },
+    Operation {
+        id: "createRoom",
+        method: Method::POST,
+        path: "/rooms",
+        summary: "Make a public room, with you as its first member.",
+        route: || post(rooms::create),
+    },
+    Operation {
+        id: "room",
+        method: Method::GET,
+        path: "/rooms/{room}",
+        summary: "One of your rooms.",
+        route: || get(rooms::one),
+    },
+    Operation {
+        id: "members",
+        method: Method::GET,
+        path: "/rooms/{room}/members",
+        summary: "Who is in one of your rooms.",
+        route: || get(rooms::members),
+    },
+    Operation {
+        id: "join",
+        method: Method::PUT,
+        path: "/rooms/{room}/members/me",
+        summary: "Become a member. A member stays one.",
+        route: || put(rooms::join),
+    },
+    Operation {
+        id: "leave",
+        method: Method::DELETE,
+        path: "/rooms/{room}/members/me",
+        summary: "Be a member no more. Not for direct rooms.",
+        route: || delete(rooms::leave),
+    },
+    Operation {
+        id: "history",
+        method: Method::GET,
+        path: "/rooms/{room}/events",
+        summary: "A page of a room's history.",
+        route: || get(messages::history),
+    },
+    Operation {
+        id: "send",
+        method: Method::POST,
+        path: "/rooms/{room}/messages",
+        summary: "Send a message. A repetition with the same idempotency-key is answered with what the first did.",
+        route: || post(messages::send),
+    },
+    Operation {
+        id: "direct",
+        method: Method::POST,
+        path: "/direct",
+        summary: "The direct room with another user, made when there is none.",
+        route: || post(rooms::direct),
+    },
+    Operation {
+        id: "directory",
+        method: Method::GET,
+        path: "/directory",
+        summary: "The public rooms, which anyone may join.",
+        route: || get(rooms::directory),
+    },
+];

@@ -1,0 +1,73 @@
+//! Pages of rooms and members.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::SqliteStore;
+use crate::{
+    event::{Room, RoomKind},
+    store::{
+        StoreError,
+        directory::{Directory, Listed},
+        rows::{self, RoomRow, room_columns},
+    },
+};
+
+#[async_trait]
+impl Directory for SqliteStore {
+    async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            .bind(user)
+            .bind(now_ms)
+            .execute(&self.pool)
+            .await?;
+        Ok(())
+    }
+
+    async fn room_of(&self, user: &str, room: Uuid) -> Result<Option<Room>, StoreError> {
+        let row: Option<RoomRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            room_columns!(),
+            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room = $2"
+        ))
+        .bind(user)
+        .bind(room)
+        .fetch_optional(&self.pool)
+        .await?;
+        Ok(row.map(|row| rows::room(row).0))
+    }
+
+    async fn rooms_of(&self, user: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Room>, StoreError> {
+        let rows: Vec<RoomRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            room_columns!(),
+            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room > $2 ORDER BY m.room LIMIT $3"
+        ))
+        .bind(user)
+        .bind(after.unwrap_or_default())
+        .bind(limit as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|row| rows::room(row).0).collect())
+    }
+
+    async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<String>, StoreError> {
+        let query = "SELECT member FROM members WHERE room = $1 AND member > $2 ORDER BY member LIMIT $3";
+        let query = sqlx::query_scalar(query).bind(room).bind(after).bind(limit as i64);
+        Ok(query.fetch_all(&self.pool).await?)
+    }
+
+    async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError> {
+        let rows: Vec<(Uuid, String, i32)> = sqlx::query_as(
+            "SELECT id, name, members FROM rooms
+             WHERE kind = $1 AND name > $2 AND substr(name, 1, length($3)) = $3 ORDER BY name LIMIT $4",
+        )
+        .bind(RoomKind::Public as i16)
+        .bind(after)
+        .bind(prefix)
+        .bind(limit as i64)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(|(id, name, members)| Listed { id, name, members }).collect())
+    }
+}
