@@ -1,8 +1,8 @@
-//! Accounts: the two REST requests that give a client its token.
+//! REST: any request, and the two that give a client its token.
 
 use std::time::Duration;
 
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
@@ -55,9 +55,8 @@ fn text(answer: &Value, field: &str) -> Result<String, RestError> {
 }
 
 async fn post(dial: &dyn Dial, path: &str, body: &Value) -> Result<Value, RestError> {
-    let exchange = tokio::time::timeout(ANSWER_WITHIN, exchange(dial, path, body)).await;
-    let exchange = exchange.map_err(|_| RestError::NoAnswer(format!("nothing within {ANSWER_WITHIN:?}")))?;
-    let (status, answer) = exchange.map_err(|error| RestError::NoAnswer(error.to_string()))?;
+    let Answer { status, body: answer, .. } =
+        call(dial, &Call { method: Method::POST, path, body: Some(body), ..Call::default() }).await?;
     if status.is_success() {
         return Ok(answer);
     }
@@ -65,21 +64,67 @@ async fn post(dial: &dyn Dial, path: &str, body: &Value) -> Result<Value, RestEr
     Err(RestError::Refused { status: status.as_u16(), code: field("code"), detail: field("detail") })
 }
 
-async fn exchange(dial: &dyn Dial, path: &str, body: &Value) -> anyhow::Result<(StatusCode, Value)> {
+/// A request.
+#[derive(Clone, Debug, Default)]
+pub struct Call<'a> {
+    /// Its method.
+    pub method: Method,
+    /// Its path, with what stands behind `?`.
+    pub path: &'a str,
+    /// The token.
+    pub token: Option<&'a str>,
+    /// The key by which it can be repeated.
+    pub idempotency_key: Option<&'a str>,
+    /// What it carries.
+    pub body: Option<&'a Value>,
+}
+
+/// An answer, of whatever status.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its body; null when there is none.
+    pub body: Value,
+}
+
+/// Asks.
+///
+/// # Errors
+/// Only [`RestError::NoAnswer`]: a refusal is an answer.
+pub async fn call(dial: &dyn Dial, call: &Call<'_>) -> Result<Answer, RestError> {
+    let exchange = tokio::time::timeout(ANSWER_WITHIN, exchange(dial, call)).await;
+    let exchange = exchange.map_err(|_| RestError::NoAnswer(format!("nothing within {ANSWER_WITHIN:?}")))?;
+    exchange.map_err(|error| RestError::NoAnswer(error.to_string()))
+}
+
+async fn exchange(dial: &dyn Dial, call: &Call<'_>) -> anyhow::Result<Answer> {
     let (mut sender, connection) = http1::handshake(TokioIo::new(dial.dial().await?)).await?;
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri(path)
-        .header(header::HOST, "chatcluster")
-        .header(header::CONTENT_TYPE, "application/json")
-        .body(Full::new(Bytes::from(body.to_string())))?;
+    let mut request = Request::builder().method(&call.method).uri(call.path).header(header::HOST, "chatcluster");
+    if let Some(token) = call.token {
+        request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+    }
+    if let Some(key) = call.idempotency_key {
+        request = request.header("idempotency-key", key);
+    }
+    let request = match call.body {
+        Some(body) => {
+            request.header(header::CONTENT_TYPE, "application/json").body(Full::new(Bytes::from(body.to_string())))?
+        }
+        None => request.body(Full::default())?,
+    };
     let answer = async {
         let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = response.into_body().collect().await?.to_bytes();
-        let answer =
-            serde_json::from_slice(&body).unwrap_or_else(|_| json!({"detail": String::from_utf8_lossy(&body)}));
-        anyhow::Ok((status, answer))
+        let (status, headers) = (response.status(), response.headers().clone());
+        let bytes = response.into_body().collect().await?.to_bytes();
+        let body = match serde_json::from_slice(&bytes) {
+            Ok(body) => body,
+            Err(_) if bytes.is_empty() => Value::Null,
+            Err(_) => json!({"detail": String::from_utf8_lossy(&bytes)}),
+        };
+        anyhow::Ok(Answer { status, headers, body })
     };
     // The connection has to be driven for the answer to come, and may be over as soon as it has.
     tokio::pin!(answer);
