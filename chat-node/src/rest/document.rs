@@ -57,9 +57,6 @@ impl Shape {
                 let kind = types.iter().find(|kind| *kind != "null").cloned();
                 property["type"] = kind.unwrap_or_default();
             }
-            if property["default"] == "" {
-                property.as_object_mut().and_then(|property| property.remove("default"));
-            }
             self.parameters.push(json!({"name": name, "in": "query", "description": description, "schema": property}));
         }
         self.reasons.push(Reason::BadRequest);
@@ -125,7 +122,7 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .at_room()
             .query::<rooms::MembersPage>(g)
             .gives::<rooms::Members>(200, "A page of members.", g)
-            .fails(&[Code::NotAMember, Code::BadText]),
+            .fails(&[Code::NotAMember]),
         "join" => shape.at_room().gives::<RoomFrame>(200, "The room.", g).fails(&[
             Code::UnknownRoom,
             Code::RoomFull,
@@ -155,10 +152,7 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .body::<rooms::Other>(g)
             .gives::<RoomFrame>(200, "The room.", g)
             .fails(&[Code::UnknownUser, Code::TooManyRooms]),
-        "directory" => shape
-            .query::<rooms::DirectoryPage>(g)
-            .gives::<rooms::Directory>(200, "A page of rooms.", g)
-            .fails(&[Code::BadText]),
+        "directory" => shape.query::<rooms::DirectoryPage>(g).gives::<rooms::Directory>(200, "A page of rooms.", g),
         other => panic!("the operation {other} has no shape"),
     }
 }
@@ -225,7 +219,7 @@ fn document() -> Value {
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "ChatCluster",
+            "title": "chatcluster",
             "version": env!("CARGO_PKG_VERSION"),
             "description": "Everything of a chat that is not live. What is live is a WebSocket: docs/protocol.md.",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},

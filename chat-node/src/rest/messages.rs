@@ -20,7 +20,7 @@ use super::{
     problem::{Problem, Reason},
 };
 use crate::{
-    event::Seq,
+    event::{Event, Seq},
     protocol::{ClientFrame, Code, HistoryRange},
 };
 
@@ -37,7 +37,7 @@ const KEYS: Uuid = Uuid::from_u128(0x5d0c_3a0e_41f2_4f5b_9c80_2f4d_8a0b_61c7);
 pub(super) struct HistoryPage {
     /// The latest events before this position. With neither this nor `after`: the latest of all.
     before: Option<Seq>,
-    /// The first events after this position. Not together with `before`.
+    /// The first events after this position. Together with `before`: those of them that are before that one.
     after: Option<Seq>,
     /// Events in the page, at most; no page is longer than the service's limit.
     #[serde(default)]
@@ -57,6 +57,18 @@ pub(super) struct History {
     more: bool,
 }
 
+impl History {
+    /// Leaves out the events from this position on.
+    fn end_before(&mut self, before: Seq) {
+        let is_before = |frame: &str| Event::from_frame(frame).is_ok_and(|event| event.seq < before);
+        let within = self.events.iter().take_while(|event| is_before(event.get())).count();
+        if within < self.events.len() {
+            self.events.truncate(within);
+            self.more = false;
+        }
+    }
+}
+
 /// `GET /rooms/{room}/events`
 pub(super) async fn history(
     State(rest): State<Arc<Rest>>,
@@ -64,13 +76,17 @@ pub(super) async fn history(
     At(room): At<Uuid>,
     Parameters(asked): Parameters<HistoryPage>,
 ) -> Result<Json<History>, Problem> {
-    if asked.before.is_some() && asked.after.is_some() {
-        return Err(Problem::from(Reason::BadRequest).because("give before or after, not both"));
-    }
     let rooms = rest.gateway.store.room_of(&claims.user, room).await?.into_iter().collect();
-    let range = HistoryRange { before: asked.before, after: asked.after };
+    let range = match asked.after {
+        Some(_) => HistoryRange { before: None, after: asked.after },
+        None => HistoryRange { before: asked.before, after: None },
+    };
     let frame = ClientFrame::History { id: None, room, range, limit: Some(asked.limit.shown()) };
-    Ok(Json(ask(&rest.gateway, &claims, None, rooms, frame).await?))
+    let mut history: History = ask(&rest.gateway, &claims, None, rooms, frame).await?;
+    if let (Some(before), Some(_)) = (asked.before, asked.after) {
+        history.end_before(before);
+    }
+    Ok(Json(history))
 }
 
 /// A message to be sent.

@@ -16,7 +16,7 @@ use super::{
     Rest,
     ask::ask,
     caller::Caller,
-    input::{At, Body, Parameters},
+    input::{At, Body, Name, Parameters},
     page::{self, Limit},
     problem::Problem,
 };
@@ -66,11 +66,10 @@ pub(super) async fn mine(
 pub(super) struct DirectoryPage {
     /// What the rooms' names begin with.
     #[serde(default)]
-    #[cfg_attr(test, schemars(extend("pattern" = super::document::NO_CONTROL, "maxLength" = 80)))]
-    prefix: String,
+    prefix: Name,
     /// `next` of the page before. Without it: the first page.
-    #[cfg_attr(test, schemars(extend("pattern" = super::document::NO_CONTROL)))]
-    cursor: Option<String>,
+    #[serde(default)]
+    cursor: Name,
     /// Rooms in the page, at most.
     #[serde(default)]
     limit: Limit,
@@ -105,8 +104,7 @@ pub(super) async fn directory(
     _: Caller,
     Parameters(asked): Parameters<DirectoryPage>,
 ) -> Result<Json<Directory>, Problem> {
-    let cursor = asked.cursor.as_deref().unwrap_or_default();
-    let read = rest.gateway.store.directory(&asked.prefix, cursor, asked.limit.rows()).await?;
+    let read = rest.gateway.store.directory(&asked.prefix, &asked.cursor, asked.limit.rows()).await?;
     let (rooms, next) = page::cut(read, asked.limit, |room| room.name.clone());
     let rooms = rooms.into_iter().map(|store::Listed { id, name, members }| Listed { id, name, members }).collect();
     Ok(Json(Directory { rooms, next }))
@@ -208,8 +206,8 @@ pub(super) async fn leave(
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct MembersPage {
     /// `next` of the page before. Without it: the first page.
-    #[cfg_attr(test, schemars(extend("pattern" = super::document::NO_CONTROL)))]
-    cursor: Option<String>,
+    #[serde(default)]
+    cursor: Name,
     /// Members in the page, at most.
     #[serde(default)]
     limit: Limit,
@@ -243,7 +241,7 @@ pub(super) async fn members(
 ) -> Result<Json<Members>, Problem> {
     let store = &rest.gateway.store;
     store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
-    let read = store.members(room, asked.cursor.as_deref().unwrap_or_default(), asked.limit.rows()).await?;
+    let read = store.members(room, &asked.cursor, asked.limit.rows()).await?;
     let (members, next) = page::cut(read, asked.limit, String::clone);
     Ok(Json(Members { members: members.into_iter().map(|user| Member { user }).collect(), next }))
 }
