@@ -1,4 +1,4 @@
-//! The state of what the node depends on, as it was last seen.
+//! The state of what the node depends on, as it was last seen. Whoever finds the store away says so, and all others need not try.
 
 use std::{
     sync::{
@@ -8,21 +8,38 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::{
+    sync::watch,
+    time::{sleep, timeout},
+};
 
 use crate::{bus::Bus, hub::Hub, store::SharedStore};
 
-/// Time between looks.
+/// Time between looks at a store that answers, and at one that is away.
 const EVERY: Duration = Duration::from_secs(5);
+const EVERY_AWAY: Duration = Duration::from_millis(250);
+
+/// How long a store may take to say that it is there.
+const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(1);
 
 /// What was last seen.
-#[derive(Default)]
 pub struct Health {
     migrated: AtomicBool,
-    store_up: AtomicBool,
+    store_up: watch::Sender<bool>,
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Health { migrated: AtomicBool::new(false), store_up: watch::Sender::new(false) }
+    }
 }
 
 impl Health {
+    /// Of a store that is known to be there.
+    pub fn of_ready_store() -> Self {
+        Health { migrated: AtomicBool::new(true), store_up: watch::Sender::new(true) }
+    }
+
     /// Whether the schema was brought up to date; the node can take connections from then on.
     pub fn is_migrated(&self) -> bool {
         self.migrated.load(Relaxed)
@@ -30,7 +47,23 @@ impl Health {
 
     /// Whether the store answered when it was last asked.
     pub fn is_store_up(&self) -> bool {
-        self.store_up.load(Relaxed)
+        *self.store_up.borrow()
+    }
+
+    /// The store did not answer. It counts as away until it says otherwise.
+    pub fn lost_store(&self) {
+        self.see(false);
+    }
+
+    /// Waits until the store is there.
+    pub async fn store_is_up(&self) {
+        // It cannot fail: the sender lives as long as `self`.
+        let _ = self.store_up.subscribe().wait_for(|up| *up).await;
+    }
+
+    /// Waits until the store is away.
+    pub async fn store_is_down(&self) {
+        let _ = self.store_up.subscribe().wait_for(|up| !up).await;
     }
 
     /// Brings the schema up to date, for as long as it takes.
@@ -38,24 +71,37 @@ impl Health {
         const RETRY: Duration = Duration::from_secs(1);
         while let Err(error) = store.migrate().await {
             tracing::warn!(%error, "the database is not ready");
-            tokio::time::sleep(RETRY).await;
+            sleep(RETRY).await;
         }
-        self.store_up.store(true, Relaxed);
+        self.see(true);
         self.migrated.store(true, Relaxed);
     }
 
-    /// Looks again and again.
+    /// Looks again and again, and more often while the store is away.
     pub async fn watch(self: Arc<Self>, store: SharedStore, bus: Bus, hub: Arc<Hub>) {
-        let mut ticks = interval(EVERY);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let store_up = store.ping().await.is_ok();
-            self.store_up.store(store_up, Relaxed);
-            metrics::gauge!("chat_store_up").set(f64::from(u8::from(store_up)));
+            let up = matches!(timeout(ANSWER_SECONDS_MAX, store.ping()).await, Ok(Ok(())));
+            self.see(up);
+            metrics::gauge!("chat_store_up").set(f64::from(u8::from(up)));
             metrics::gauge!("chat_bus_up").set(f64::from(u8::from(bus.is_up())));
             metrics::gauge!("chat_rooms_resident").set(hub.rooms_resident() as f64);
             metrics::counter!("chat_deliveries_total").absolute(hub.deliveries());
+            match up {
+                true => tokio::select! {
+                    () = sleep(EVERY) => {}
+                    () = self.store_is_down() => {}
+                },
+                false => sleep(EVERY_AWAY).await,
+            }
+        }
+    }
+
+    fn see(&self, up: bool) {
+        let changed = self.store_up.send_if_modified(|was| std::mem::replace(was, up) != up);
+        match (changed, up) {
+            (true, true) => tracing::info!("the database is there"),
+            (true, false) => tracing::warn!("the database is away"),
+            (false, _) => {}
         }
     }
 }

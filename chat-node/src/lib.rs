@@ -9,6 +9,7 @@
 //! | [`protocol`] | frames, error codes, close codes | know a socket or a store |
 //! | [`auth`] | tokens and passwords | know a connection |
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
+//! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
 //! | [`hub`] | delivery in order, once | write to a socket |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
@@ -24,6 +25,7 @@ pub mod event;
 pub mod gateway;
 pub mod health;
 pub mod hub;
+pub mod intake;
 pub mod node;
 pub mod protocol;
 pub mod rest;

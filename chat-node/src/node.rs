@@ -10,7 +10,7 @@ use std::{
 
 use crds::{
     NodeConfig, binding,
-    node_config::{self, Endpoint},
+    node_config::{self, Endpoint, Persistence},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{
@@ -24,13 +24,14 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     admin::{self, Admin},
     auth::Tokens,
-    bus::{Bus, Incoming, Scope, Server},
+    bus::{Bus, Incoming, Scope, Server, queue::Queue},
     drain::{self, Drain},
     gateway::{Gateway, Parts},
     health::Health,
     hub::Hub,
+    intake::{self, First, Intake, IntakeLimits},
     stats::Stats,
-    store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits, Writer},
+    store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
 };
 
 /// Why a node does not start.
@@ -73,7 +74,7 @@ pub struct Identity {
 pub struct Node {
     gateway: Arc<Gateway>,
     admin: Arc<Admin>,
-    writer: JoinHandle<()>,
+    intake: JoinHandle<()>,
     clients: TcpListener,
     admins: TcpListener,
     /// Tasks that live as long as the node.
@@ -88,7 +89,7 @@ impl Node {
     pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
         let store = open_store(&config)?;
         let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|why| refuse("auth.keyFile", why))?;
-        let (bus, incoming) = open_bus(&config, &identity.node)?;
+        let (bus, queue, incoming) = open_bus(&config, &identity.node)?;
         let clients = listen("listen.client", config.listen.client).await?;
         let admins = listen("listen.admin", config.listen.admin).await?;
         let hub = Hub::new(store.clone(), bus.clone(), config.limits.ring_events);
@@ -99,16 +100,29 @@ impl Node {
                 hub.deliver(events);
             })
         };
-        let limits = &config.limits;
-        let (writer, writing) = Writer::spawn(store.clone(), limits.append_batch_max, limits.append_queue_max, publish);
         let health = Arc::new(Health::default());
+        let (intake, taking) = Intake::spawn(intake::Parts {
+            store: store.clone(),
+            queue,
+            health: health.clone(),
+            publish,
+            first: match config.persistence {
+                Persistence::Direct => First::Log,
+                Persistence::Queued => First::Queue,
+            },
+            limits: IntakeLimits {
+                batch_max: config.limits.append_batch_max,
+                queue_max: config.limits.append_queue_max,
+                accepted_max: config.limits.accepted_sends_max,
+            },
+        });
         let stats = Arc::new(Stats::default());
         let node = identity.node;
         let gateway = Gateway::new(Parts {
             node,
             config,
             store: store.clone(),
-            writer,
+            intake: intake.clone(),
             hub: hub.clone(),
             bus: bus.clone(),
             tokens,
@@ -124,8 +138,9 @@ impl Node {
         });
         let mut background = JoinSet::new();
         if let Some(incoming) = incoming {
-            background.spawn(hear_bus(hub.clone(), incoming));
+            background.spawn(hear_bus(hub.clone(), intake.clone(), incoming));
         }
+        background.spawn(intake.background());
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {
@@ -133,7 +148,7 @@ impl Node {
             }
             health.watch(store, bus, hub).await;
         });
-        Ok(Node { gateway, admin, writer: writing, clients, admins, background })
+        Ok(Node { gateway, admin, intake: taking, clients, admins, background })
     }
 
     /// Where clients connect.
@@ -157,7 +172,7 @@ impl Node {
     /// # Errors
     /// When a listening socket fails.
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
-        let Node { gateway, admin, writer, clients, admins, mut background } = self;
+        let Node { gateway, admin, intake, clients, admins, mut background } = self;
         let stop = CancellationToken::new();
         let router = gateway.router().into_make_service_with_connect_info::<std::net::SocketAddr>();
         let mut servers = JoinSet::new();
@@ -182,11 +197,11 @@ impl Node {
         stop.cancel();
         background.abort_all();
         let store = gateway.store.clone();
-        // The writer ends once nobody can give it sends any more and all that it has are answered.
+        // The intake ends once nobody can give it sends any more and all that it has are answered.
         drop((gateway, admin, servers));
         probes.abort();
         let _ = probes.await;
-        if timeout(flush, writer).await.is_err() {
+        if timeout(flush, intake).await.is_err() {
             tracing::warn!("some sends were not answered in time; their clients send them again");
         }
         store.close().await;
@@ -216,13 +231,17 @@ fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
     })
 }
 
-fn open_bus(config: &NodeConfig, node: &str) -> Result<(Bus, Option<mpsc::Receiver<Incoming>>), StartError> {
+/// How a node speaks with others: the bus, the durable queue, and what comes in.
+type Connected = (Bus, Option<Queue>, Option<mpsc::Receiver<Incoming>>);
+
+fn open_bus(config: &NodeConfig, node: &str) -> Result<Connected, StartError> {
     match &config.bus {
-        node_config::Bus::InProcess {} => Ok((Bus::InProcess, None)),
+        node_config::Bus::InProcess {} => Ok((Bus::InProcess, None, None)),
         node_config::Bus::Rabbitmq { endpoint } => {
             let (url, ca) = connection("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
-            let (bus, incoming) = Bus::rabbitmq(Server::new(url, ca), node);
-            Ok((bus, Some(incoming)))
+            let server = Server::new(url, ca);
+            let (bus, incoming) = Bus::rabbitmq(server.clone(), node);
+            Ok((bus, Some(Queue::rabbitmq(server, node)), Some(incoming)))
         }
     }
 }
@@ -281,10 +300,13 @@ fn make_key(path: &Path) -> io::Result<()> {
 }
 
 /// Passes on what other nodes tell.
-async fn hear_bus(hub: Arc<Hub>, mut incoming: mpsc::Receiver<Incoming>) {
+async fn hear_bus(hub: Arc<Hub>, intake: Intake, mut incoming: mpsc::Receiver<Incoming>) {
     while let Some(incoming) = incoming.recv().await {
         match incoming {
-            Incoming::Events(events) => hub.deliver(events),
+            Incoming::Events(events) => {
+                hub.deliver(events);
+                intake.stir();
+            }
             Incoming::Memberships(changes) => changes.iter().for_each(|change| hub.change(change)),
             Incoming::Missed(scope) => recheck(&hub, scope).await,
         }

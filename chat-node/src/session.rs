@@ -182,7 +182,12 @@ impl Session {
     fn done(&mut self, outcome: Outcome, now: Now) -> Vec<Effect> {
         let State::Here(here) = &mut self.state else { return Vec::new() };
         match outcome {
-            Outcome::Sent { id, n, answer } => vec![Effect::Reply(sent(id, n, answer).encode())],
+            Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
+                vec![Effect::Reply(sent(id, n, answer).encode())]
+            }
+            Outcome::Accepted { id, n, fate } => {
+                vec![Effect::Reply(ServerFrame::Accepted { id, n }.encode()), Effect::Await { id, n, fate }]
+            }
             Outcome::Entered { id, result } => {
                 here.entering -= 1;
                 let mut effects = match result {

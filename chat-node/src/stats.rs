@@ -25,6 +25,8 @@ pub struct Stats {
     pub sends: AtomicU64,
     /// Sends that were acknowledged as committed.
     pub committed: AtomicU64,
+    /// Sends that were acknowledged as accepted.
+    pub accepted: AtomicU64,
     /// Sends that failed for no fault of the client.
     pub failed: AtomicU64,
     /// Connections closed because they read too slowly.
@@ -40,6 +42,7 @@ impl Default for Stats {
             connections: AtomicU64::new(0),
             sends: AtomicU64::new(0),
             committed: AtomicU64::new(0),
+            accepted: AtomicU64::new(0),
             failed: AtomicU64::new(0),
             slow_consumers: AtomicU64::new(0),
             resumes: Default::default(),
@@ -75,8 +78,23 @@ impl Stats {
 
     /// A send was acknowledged as committed, so long after it arrived.
     pub fn committed(&self, latency: Duration) {
+        self.settled();
+        self.acknowledged(latency);
+    }
+
+    /// A send was acknowledged as accepted, so long after it arrived.
+    pub fn accepted(&self, latency: Duration) {
+        self.accepted.fetch_add(1, Relaxed);
+        self.acknowledged(latency);
+    }
+
+    /// An accepted send was acknowledged as committed.
+    pub fn settled(&self) {
         self.committed.fetch_add(1, Relaxed);
         metrics::counter!("chat_sends_committed_total").increment(1);
+    }
+
+    fn acknowledged(&self, latency: Duration) {
         metrics::histogram!("chat_ack_latency_seconds").record(latency.as_secs_f64());
         let us = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX);
         self.ack_latency.lock().saturating_record(us);

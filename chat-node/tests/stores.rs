@@ -6,8 +6,10 @@ use std::{path::Path, sync::Arc};
 
 use chat_node::{
     event::{RoomKind, User},
+    health::Health,
+    intake::{First, Intake, IntakeLimits, Parts, Taken},
     protocol::{Code, HistoryRange, RoomReference},
-    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits, Writer},
+    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits},
 };
 use services::Services;
 use uuid::Uuid;
@@ -131,17 +133,20 @@ async fn a_row_that_poisons_its_batch_is_refused_alone() {
     let store = postgres(&services.postgres.fresh_database().unwrap());
     store.migrate().await.unwrap();
     let room = room(&store, "lobby").await;
-    let (writer, _task) = Writer::spawn(store.clone(), 100, 100, Arc::new(|_| {}));
+    let limits = IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100 };
+    let (health, publish) = (Arc::new(Health::of_ready_store()), Arc::new(|_| {}));
+    let parts = Parts { store: store.clone(), queue: None, health, publish, first: First::Log, limits };
+    let (intake, _task) = Intake::spawn(parts);
     // PostgreSQL takes no NUL in a text.
     let texts = ["a", "b", "poi\0son", "d", "e"];
     let waiting: Vec<_> =
-        (1..).zip(texts).map(|(n, text)| writer.append(send("alice", 1, n, room, text)).unwrap()).collect();
+        (1..).zip(texts).map(|(n, text)| intake.append(send("alice", 1, n, room, text)).unwrap()).collect();
     let mut seqs = Vec::new();
     for answer in waiting {
         seqs.push(match answer.await.unwrap() {
-            Ok(Answer::Refused(code)) => Err(code),
-            Ok(answer) => Ok(seq(&answer)),
-            Err(code) => panic!("{code:?}"),
+            Taken::Done(Ok(Answer::Refused(code))) => Err(code),
+            Taken::Done(Ok(answer)) => Ok(seq(&answer)),
+            other => panic!("{other:?}"),
         });
     }
     assert_eq!(seqs, [Ok(3), Ok(4), Err(Code::BadText), Ok(5), Ok(6)]);

@@ -21,6 +21,8 @@ pub struct NodeConfig {
     /// How nodes tell each other what was committed.
     #[serde(with = "singleton_map_recursive")]
     pub bus: Bus,
+    /// Which way a message takes to the database.
+    pub persistence: Persistence,
     /// Who may connect.
     pub auth: Auth,
     /// Bounds on what a client may ask and a node may hold.
@@ -73,6 +75,16 @@ pub enum Bus {
         /// How to reach it.
         endpoint: Endpoint,
     },
+}
+
+/// Which way a message takes to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Persistence {
+    /// At once. Only while the database is away, through the durable queue.
+    #[default]
+    Direct,
+    /// Through the durable queue first. Only while the queue is away, at once. Every message is acknowledged twice.
+    Queued,
 }
 
 /// How to reach a service: exactly one of the two forms.
@@ -150,6 +162,9 @@ pub struct Limits {
     pub append_batch_max: usize,
     /// Sends of the node that wait for a commit; beyond, a send is refused as retryable.
     pub append_queue_max: usize,
+    /// Sends of the node's clients that are accepted and not yet in the database; beyond, a send is refused as retryable while the
+    /// database is away.
+    pub accepted_sends_max: usize,
     /// Latest results of an outbox that are kept to answer repeated sends.
     pub outbox_results_kept: i64,
     /// REST requests of one user in a second, lasting.
@@ -266,6 +281,7 @@ impl Default for Limits {
             ring_events: 128,
             append_batch_max: 500,
             append_queue_max: 10_000,
+            accepted_sends_max: 100_000,
             outbox_results_kept: 256,
             requests_per_second_max: 20,
             requests_burst_max: 100,
@@ -358,6 +374,7 @@ impl NodeConfig {
             ("limits.ringEvents", self.limits.ring_events),
             ("limits.appendBatchMax", self.limits.append_batch_max),
             ("limits.appendQueueMax", self.limits.append_queue_max),
+            ("limits.acceptedSendsMax", self.limits.accepted_sends_max),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be at least 1");
@@ -380,6 +397,9 @@ impl NodeConfig {
             }
             (Store::Postgres { .. }, _) if self.auth.key_file.is_none() => {
                 refuse("auth.keyFile", "is needed with store.postgres, because all nodes must verify the same tokens")
+            }
+            (_, Bus::InProcess {}) if self.persistence == Persistence::Queued => {
+                refuse("persistence", "Queued needs bus.rabbitmq: set it, or write Direct")
             }
             _ => Ok(()),
         }
@@ -454,5 +474,6 @@ mod tests {
         refused("limits: {pingSeconds: 60}", "limits.pingSeconds");
         refused("bus: {rabbitmq: {endpoint: {url: 'amqp://h'}}}", "bus.rabbitmq: needs a store that nodes share");
         refused("store: {postgres: {endpoint: {url: 'postgres://h/d'}}}", "auth.keyFile: is needed");
+        refused("persistence: Queued", "persistence: Queued needs bus.rabbitmq");
     }
 }

@@ -25,10 +25,17 @@ pub struct NodeStatus {
     pub store: Dependency,
     /// State of the bus between nodes.
     pub bus: Dependency,
+    /// State of the durable queue, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub queue: Option<Dependency>,
     /// Messages that clients asked to send.
     pub sends: u64,
     /// Sends that were acknowledged as committed.
     pub sends_committed: u64,
+    /// Sends that were acknowledged as accepted: durable, their place to come.
+    pub sends_accepted: u64,
+    /// Accepted sends of this node's clients that have no place yet.
+    pub sends_waiting: u64,
     /// Sends that ended with an error that was not the client's fault.
     pub sends_failed: u64,
     /// Events written to connections.

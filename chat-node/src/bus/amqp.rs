@@ -17,7 +17,7 @@ const BACKOFF_MAX: Duration = Duration::from_secs(5);
 /// Why a connection broke, in words.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Broken(pub(super) String);
+pub struct Broken(pub(super) String);
 
 impl From<lapin::Error> for Broken {
     fn from(error: lapin::Error) -> Self {

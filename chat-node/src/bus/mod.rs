@@ -1,10 +1,11 @@
 //! The bus: tells other nodes at once what this one committed. The only room that knows RabbitMQ.
 //!
 //! It may lose things and may be away: what it carries is in the store already, and whoever listens is told when something may have
-//! been missed. So it needs no confirms, no persistence and no acknowledgements.
+//! been missed. So it needs no confirms, no persistence and no acknowledgements. The durable [`queue`] beside it is another matter.
 
 mod amqp;
 mod following;
+pub mod queue;
 mod rabbitmq;
 mod tracker;
 mod wire;

@@ -16,12 +16,16 @@ use futures::{
 use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
-use super::{Admitted, Gateway, now_ms, requests::code};
+use super::{
+    Admitted, Gateway, now_ms,
+    requests::{code, within},
+};
 use crate::{
     event::User,
     hub::{ConnectionId, Drained, Outbound},
+    intake::OpenOutbox,
     protocol::{ClientType, CloseReason, decode},
-    session::{Effect, Input, Now, Session},
+    session::{Effect, Input, Now, Outcome, Session},
 };
 
 /// How long a write may block before the client counts as gone.
@@ -39,8 +43,12 @@ pub(super) struct Connection {
     /// Whose connection the hub knows it as.
     entered: Option<User>,
     client: ClientType,
-    /// Requests under way; each brings an input.
+    /// Requests under way, and accepted sends whose fate is waited for; each brings an input.
     requests: FuturesUnordered<BoxFuture<'static, Input>>,
+    /// How many of these are accepted sends: nobody waits for their answer.
+    accepted: usize,
+    /// The client's outbox.
+    outbox: Option<Arc<OpenOutbox>>,
     /// Rooms that are being caught up with.
     following: FuturesUnordered<BoxFuture<'static, ()>>,
     began: Instant,
@@ -67,6 +75,8 @@ impl Connection {
             entered: None,
             client: ClientType::default(),
             requests: FuturesUnordered::new(),
+            accepted: 0,
+            outbox: None,
             following: FuturesUnordered::new(),
             began: now,
             heard: now,
@@ -92,7 +102,7 @@ impl Connection {
     async fn serve(&mut self, sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitStream<WebSocket>) -> Ended {
         let outstanding_max = self.gateway.config.limits.requests_outstanding_max;
         loop {
-            let reads = self.requests.len() < outstanding_max;
+            let reads = self.requests.len() - self.accepted < outstanding_max;
             let deadline = self.next_deadline();
             tokio::select! {
                 message = stream.next(), if reads => match message {
@@ -105,7 +115,12 @@ impl Connection {
                     Some(Err(error)) => return is_too_large(&error).then_some(CloseReason::TooLarge),
                     None => return None,
                 },
-                Some(input) = self.requests.next() => self.handle(input),
+                Some(input) = self.requests.next() => {
+                    if let Input::Done(Outcome::Settled { .. }) = input {
+                        self.accepted -= 1;
+                    }
+                    self.handle(input);
+                }
                 Some(()) = self.following.next() => {}
                 () = self.outbound.filled() => {
                     let Drained { frames, notices, close } = self.outbound.drain();
@@ -177,6 +192,11 @@ impl Connection {
                 let sent = self.gateway.append(id, append);
                 self.requests.push(sent.boxed());
             }
+            Effect::Await { id, n, fate } => {
+                self.accepted += 1;
+                let settled = self.gateway.settled(id, n, fate);
+                self.requests.push(settled.boxed());
+            }
             Effect::Ask(request) => {
                 let gateway = self.gateway.clone();
                 self.requests.push(async move { gateway.ask(request).await }.boxed());
@@ -195,8 +215,15 @@ impl Connection {
         self.gateway.hub.enter(&user, self.id, &self.outbound);
         self.entered = Some(user.clone());
         let store = self.gateway.store.clone();
-        let arrive =
-            async move { Input::Arrived(store.arrive(&user, outbox, now_ms()).await.map_err(|error| code(&error))) };
+        let opened = outbox.map(|outbox| Arc::new(self.gateway.intake.open(&user, outbox)));
+        self.outbox.clone_from(&opened);
+        let arrive = async move {
+            let arrival = within(store.arrive(&user, outbox, now_ms())).await;
+            if let (Some(opened), Ok(arrival)) = (opened, &arrival) {
+                opened.found(arrival.outbox_last);
+            }
+            Input::Arrived(arrival.map_err(|error| code(&error)))
+        };
         self.requests.push(arrive.boxed());
     }
 

@@ -32,11 +32,12 @@ use crate::{
     auth::{Passwords, Tokens},
     bus::Bus,
     hub::{ConnectionId, Hub, Outbound},
+    intake::Intake,
     protocol::{LimitsFrame, SUBPROTOCOL},
     rest,
     session::SessionLimits,
     stats::Stats,
-    store::{Changed, SharedStore, Writer},
+    store::{Changed, SharedStore},
 };
 
 /// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
@@ -55,8 +56,8 @@ pub struct Gateway {
     pub config: NodeConfig,
     /// Room logs.
     pub store: SharedStore,
-    /// Group commit.
-    pub writer: Writer,
+    /// Takes sends.
+    pub intake: Intake,
     /// Delivery.
     pub hub: Arc<Hub>,
     /// Other nodes.
@@ -81,8 +82,8 @@ pub struct Parts {
     pub config: NodeConfig,
     /// See [`Gateway::store`].
     pub store: SharedStore,
-    /// See [`Gateway::writer`].
-    pub writer: Writer,
+    /// See [`Gateway::intake`].
+    pub intake: Intake,
     /// See [`Gateway::hub`].
     pub hub: Arc<Hub>,
     /// See [`Gateway::bus`].
@@ -96,13 +97,13 @@ pub struct Parts {
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, writer, hub, bus, tokens, stats } = parts;
+        let Parts { node, config, store, intake, hub, bus, tokens, stats } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         Arc::new(Gateway {
             node,
             config,
             store,
-            writer,
+            intake,
             hub,
             bus,
             tokens,

@@ -1,16 +1,20 @@
 //! Carries out what a session asks of the store, for connections and for REST alike.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{Gateway, now_ms};
 use crate::{
+    intake::{Awaited, Taken},
     protocol::Code,
     session::{Input, Outcome, Request},
     store::{Answer, Append, Changed, StoreError},
 };
+
+/// How long the store may take for a request.
+const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(10);
 
 impl Gateway {
     /// Puts a send into the log, and brings back what became of it. It is in the queue, in the order of the calls, when this returns.
@@ -18,12 +22,19 @@ impl Gateway {
         self.stats.send();
         let n = append.n;
         let arrived = Instant::now();
-        let answer = self.writer.append(Append { event: Uuid::now_v7(), ..append });
+        let taken = self.intake.append(Append { event: Uuid::now_v7(), ..append });
         let stats = self.stats.clone();
         async move {
-            let answer = match answer {
-                Ok(answer) => answer.await.unwrap_or(Err(Code::Unavailable)),
-                Err(code) => Err(code),
+            let taken = match taken {
+                Ok(taken) => taken.await.unwrap_or(Taken::Done(Err(Code::Unavailable))),
+                Err(code) => Taken::Done(Err(code)),
+            };
+            let answer = match taken {
+                Taken::Done(answer) => answer,
+                Taken::Accepted(fate) => {
+                    stats.accepted(arrived.elapsed());
+                    return Input::Done(Outcome::Accepted { id, n, fate });
+                }
             };
             match &answer {
                 Ok(Answer::Committed { .. }) => stats.committed(arrived.elapsed()),
@@ -31,6 +42,18 @@ impl Gateway {
                 Ok(_) => {}
             }
             Input::Done(Outcome::Sent { id, n, answer })
+        }
+    }
+
+    /// Brings back the fate of an accepted send; never, when this node ends before it is known.
+    pub(super) fn settled(&self, id: Option<u64>, n: i64, fate: Awaited) -> impl Future<Output = Input> + Send + use<> {
+        let stats = self.stats.clone();
+        async move {
+            let Some(answer) = fate.fate().await else { return std::future::pending().await };
+            if let Ok(Answer::Committed { .. }) = &answer {
+                stats.settled();
+            }
+            Input::Done(Outcome::Settled { id, n, answer })
         }
     }
 
@@ -46,23 +69,28 @@ impl Gateway {
         };
         Input::Done(match request {
             Request::CreateRoom { id, user, name } => {
-                Outcome::Entered { id, result: publish(store.create_room(&user, &name, now_ms()).await) }
+                Outcome::Entered { id, result: publish(within(store.create_room(&user, &name, now_ms())).await) }
             }
             Request::Join { id, user, room } => {
-                Outcome::Entered { id, result: publish(store.join(&user, &room, now_ms()).await) }
+                Outcome::Entered { id, result: publish(within(store.join(&user, &room, now_ms())).await) }
             }
             Request::Direct { id, user, other } => {
-                Outcome::Entered { id, result: publish(store.direct(&user, &other, now_ms()).await) }
+                Outcome::Entered { id, result: publish(within(store.direct(&user, &other, now_ms())).await) }
             }
             Request::Leave { id, user, room } => {
-                Outcome::Left { id, room, result: publish(store.leave(&user, room, now_ms()).await) }
+                Outcome::Left { id, room, result: publish(within(store.leave(&user, room, now_ms())).await) }
             }
             Request::History { id, room, range, limit } => {
-                let result = store.page(room, range, limit).await.map_err(|error| code(&error));
+                let result = within(store.page(room, range, limit)).await.map_err(|error| code(&error));
                 Outcome::Read { id, room, result }
             }
         })
     }
+}
+
+/// Bounds a request: a database that was cut off does not even say no.
+pub(super) async fn within<T>(request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(REQUEST_SECONDS_MAX, request).await.unwrap_or(Err(StoreError::Silent))
 }
 
 /// What the client is told, after the log was told the rest.

@@ -1,9 +1,9 @@
 //! Error codes and close codes: the closed sets that clients and metrics rely on.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Why a request was refused. See `docs/protocol.md` §7.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Code {
     /// Not a frame of the protocol.

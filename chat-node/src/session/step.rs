@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::{
     event::{Seq, User},
     hub::Notice,
+    intake::Awaited,
     protocol::{BadFrame, ClientFrame, ClientType, CloseReason, Code, HistoryRange, ResumeOutcome, RoomReference},
     store::{Answer, Append, Arrival, Changed, Page},
 };
@@ -33,6 +34,10 @@ pub enum Input {
 pub enum Outcome {
     /// A send.
     Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
+    /// A send that is durable; its fate comes later, as [`Outcome::Settled`].
+    Accepted { id: Option<u64>, n: i64, fate: Awaited },
+    /// The fate of an accepted send.
+    Settled { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
     /// `create_room`, `join` or `direct`.
     Entered { id: Option<u64>, result: Result<Changed, Code> },
     /// `leave`.
@@ -55,6 +60,8 @@ pub enum Effect {
     Unfollow(Uuid),
     /// Put a send into the log; comes back as [`Outcome::Sent`].
     Append { id: Option<u64>, append: Append },
+    /// Wait for the fate of an accepted send; comes back as [`Outcome::Settled`].
+    Await { id: Option<u64>, n: i64, fate: Awaited },
     /// Ask the store; comes back as an [`Outcome`].
     Ask(Request),
     /// Close the connection after what was written.

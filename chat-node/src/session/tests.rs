@@ -42,6 +42,7 @@ fn told(effect: &Effect) -> String {
             Content::Text(_) => format!("append {}", append.n),
             Content::Refused(code) => format!("append {} as {}", append.n, code.as_str()),
         },
+        Effect::Await { n, .. } => format!("await {n}"),
         Effect::Ask(_) => "ask".into(),
         Effect::Close(reason) => format!("close {}", reason.status()),
         Effect::Resumed(outcome) => format!("{outcome:?}"),

@@ -4,13 +4,14 @@
 //! which duplicate, which gap) is [`plan`], pure and shared; the implementations only read what it needs, under locks, and
 //! write what it says. Nothing here knows connections or the bus.
 
+mod commit;
+mod dead_letter;
 mod directory;
 mod plan;
 mod postgres;
 mod rooms;
 mod rows;
 mod sqlite;
-mod writer;
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -19,11 +20,12 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::{
+    commit::commit,
+    dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
-    plan::{Answer, Append, Content},
+    plan::{Answer, Append, Content, SendKey},
     postgres::PostgresStore,
     sqlite::SqliteStore,
-    writer::{Committed, Writer},
 };
 use crate::{
     event::{Event, Membership, Room, Seq, User},
@@ -36,6 +38,9 @@ pub enum StoreError {
     /// It cannot be reached, or did not answer; what was asked may have happened.
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// It did not answer in time; what was asked may have happened.
+    #[error("the database did not answer in time")]
+    Silent,
     /// It refused what it was given: one of the values cannot be stored.
     #[error("the database refused a value: {0}")]
     Poisoned(#[source] sqlx::Error),
@@ -48,7 +53,7 @@ impl StoreError {
     /// What the client is told.
     pub fn code(&self) -> Code {
         match self {
-            StoreError::Unavailable(_) => Code::Unavailable,
+            StoreError::Unavailable(_) | StoreError::Silent => Code::Unavailable,
             StoreError::Poisoned(_) => Code::BadText,
             StoreError::Refused(code) => *code,
         }
@@ -147,7 +152,7 @@ pub trait Store: Directory + Send + Sync {
     /// Brings the schema up to date. Safe from several nodes at once.
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError>;
 
-    /// Whether it answers.
+    /// Whether it answers and can be written to.
     async fn ping(&self) -> Result<(), StoreError>;
 
     /// Makes an account. `false` when the name is taken.
@@ -174,6 +179,12 @@ pub trait Store: Directory + Send + Sync {
     /// Commits sends together: each is answered in its place. See [`plan`] for the rules.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError>;
 
+    /// What became of sends: `None` for one that was not taken yet.
+    async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError>;
+
+    /// Keeps dead letters, each once.
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError>;
+
     /// Reads a page of a room's log; `limit` is at least 1.
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError>;
 
@@ -194,7 +205,7 @@ pub trait Store: Directory + Send + Sync {
 pub type SharedStore = Arc<dyn Store>;
 
 /// The key of an outbox: its id within its owner, so that nobody can send by another's outbox.
-fn outbox_key(owner: &str, outbox: Uuid) -> Uuid {
+pub(crate) fn outbox_key(owner: &str, outbox: Uuid) -> Uuid {
     Uuid::new_v5(&outbox, owner.as_bytes())
 }
 

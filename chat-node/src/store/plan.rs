@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
@@ -13,8 +14,8 @@ use crate::{
     protocol::Code,
 };
 
-/// A send on its way to the log.
-#[derive(Clone, Debug)]
+/// A send on its way to the log. Its JSON is what the durable queue holds.
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Append {
     /// Who sends.
     pub sender: User,
@@ -32,8 +33,27 @@ pub struct Append {
     pub time: i64,
 }
 
-/// What a send puts into the log.
+/// The key of a send: by it a send is known for as long as results are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SendKey {
+    /// Who sends.
+    pub sender: User,
+    /// The outbox, as the client names it.
+    pub outbox: Uuid,
+    /// The number in the outbox.
+    pub n: i64,
+}
+
+impl Append {
+    /// The send's key.
+    pub fn key(&self) -> SendKey {
+        SendKey { sender: self.sender.clone(), outbox: self.outbox, n: self.n }
+    }
+}
+
+/// What a send puts into the log.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Content {
     /// A message.
     Text(String),
@@ -129,7 +149,7 @@ pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan 
         }
         if append.n <= last {
             let stored = outcomes.get(&(outbox, append.n));
-            plan.answers.push(stored.map_or(Answer::Forgotten, |outcome| repeated(outcome, append)));
+            plan.answers.push(stored.map_or(Answer::Forgotten, |outcome| repeated(outcome, &append.sender)));
             continue;
         }
         let outcome = match (&append.content, rooms.get_mut(&append.room)) {
@@ -148,11 +168,12 @@ pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan 
         };
         plan.answers.push(match (&outcome, &append.content) {
             (Outcome::Event { epoch, seq, .. }, Content::Text(text)) => {
-                let event = body(append, append.room, *epoch, *seq, append.event, append.time, Some(text.clone()));
+                let event =
+                    body(&append.sender, append.room, *epoch, *seq, append.event, append.time, Some(text.clone()));
                 plan.events.push(event.clone());
                 Answer::Committed { event, new: true }
             }
-            (outcome, _) => repeated(outcome, append),
+            (outcome, _) => repeated(outcome, &append.sender),
         });
         outboxes.insert(outbox, append.n);
         outcomes.insert((outbox, append.n), outcome.clone());
@@ -163,18 +184,28 @@ pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan 
     plan
 }
 
+/// What the log says of sends that it took; `None` for those that it did not take yet.
+pub(super) fn recall(sends: &[SendKey], keys: &[Uuid], observed: &Observed) -> Vec<Option<Answer>> {
+    let recall = |(send, outbox): (&SendKey, &Uuid)| {
+        let taken = observed.outboxes.get(outbox).is_some_and(|last| send.n <= *last);
+        let stored = || observed.outcomes.get(&(*outbox, send.n));
+        taken.then(|| stored().map_or(Answer::Forgotten, |outcome| repeated(outcome, &send.sender)))
+    };
+    sends.iter().zip(keys).map(recall).collect()
+}
+
 /// The answer that a stored result gives.
-fn repeated(outcome: &Outcome, append: &Append) -> Answer {
+fn repeated(outcome: &Outcome, sender: &User) -> Answer {
     match *outcome {
         Outcome::Refused(code) => Answer::Refused(code),
         Outcome::Event { room, epoch, seq, id, time } => {
-            Answer::Committed { event: body(append, room, epoch, seq, id, time, None), new: false }
+            Answer::Committed { event: body(sender, room, epoch, seq, id, time, None), new: false }
         }
     }
 }
 
-fn body(append: &Append, room: Uuid, epoch: i32, seq: Seq, id: Uuid, time: i64, text: Option<String>) -> EventBody {
-    EventBody { room, epoch, seq, id, kind: Kind::Message, sender: append.sender.clone(), time, text }
+fn body(sender: &User, room: Uuid, epoch: i32, seq: Seq, id: Uuid, time: i64, text: Option<String>) -> EventBody {
+    EventBody { room, epoch, seq, id, kind: Kind::Message, sender: sender.clone(), time, text }
 }
 
 /// The last value of each key, in key order: the order in which every node takes its locks.
@@ -278,6 +309,30 @@ mod tests {
         let plan = check(&batch, observed(&[]), &["11", "not_a_member", "unknown_room", "12", "not_a_member"]);
         assert_eq!(plan.lasts, [(Uuid::from_u128(7), 4)]);
         assert_eq!(plan.heads, [(ROOM, 12)]);
+    }
+
+    #[test]
+    fn a_send_is_recalled_as_it_was_answered_or_not_at_all() {
+        let batch = [send(7, 1, ROOM), send(7, 2, Uuid::from_u128(404)), send(8, 1, OTHER)];
+        let done = plan(&batch, &keys(&batch), observed(&[]));
+        let mut after = Observed { outboxes: done.lasts.into_iter().collect(), ..Observed::default() };
+        after.outcomes = done.outcomes.into_iter().map(|(outbox, n, outcome)| ((outbox, n), outcome)).collect();
+        after.outcomes.remove(&(Uuid::from_u128(8), 1));
+        let asked = [&batch[..], &[send(7, 3, ROOM), send(9, 1, ROOM)]].concat();
+        let sends: Vec<SendKey> = asked.iter().map(Append::key).collect();
+        let told = recall(&sends, &keys(&asked), &after);
+        assert!(matches!(&told[0], Some(Answer::Committed { event, new: false }) if event.seq == 11));
+        let others = [Some(Answer::Refused(Code::UnknownRoom)), Some(Answer::Forgotten), None, None];
+        assert_eq!(told[1..], others);
+    }
+
+    #[test]
+    fn a_send_survives_the_queue() {
+        let refused = Append { content: Content::Refused(Code::EmptyText), ..send(7, 2, ROOM) };
+        for append in [send(7, 1, ROOM), refused] {
+            let read: Append = serde_json::from_str(&serde_json::to_string(&append).unwrap()).unwrap();
+            assert_eq!((read.key(), read.content, read.event), (append.key(), append.content, append.event));
+        }
     }
 
     /// Every way to cut a sequence of sends, with repetitions, into two batches gives the same log.

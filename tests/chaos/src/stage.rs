@@ -35,6 +35,7 @@ pub struct Stage {
     /// Each node's links, to PostgreSQL and to RabbitMQ.
     links: Vec<[Arc<Proxy>; 2]>,
     flapping: Vec<(Arc<Proxy>, JoinHandle<()>)>,
+    database: String,
     // The last field: servers end after those that use them.
     services: Apart,
 }
@@ -60,12 +61,18 @@ impl Stage {
             };
             links.iter().map(start).collect()
         });
-        Stage { nodes, links, flapping: Vec::new(), services }
+        let database = postgres.rsplit('/').next().unwrap().to_owned();
+        Stage { nodes, links, flapping: Vec::new(), database, services }
     }
 
     /// Where clients connect.
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(Node::url).collect()
+    }
+
+    /// Runs a statement in the nodes' database, as its superuser; tells the rows.
+    pub fn sql(&self, statement: &str) -> String {
+        block_in_place(|| self.services.postgres.sql(&self.database, statement)).unwrap()
     }
 
     /// Makes a fault happen.

@@ -87,6 +87,7 @@ fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
         "operator/src/template.rs",
         "operator/src/same.rs",
         "chat-node/src/session.rs",
+        "chat-node/src/intake/outboxes.rs",
         "chat-node/src/store/plan.rs",
         "tests/chat-load/src/client/core.rs",
         "tests/chat-load/src/client/outbox.rs",

@@ -6,6 +6,7 @@
 mod append;
 mod directory;
 mod hints;
+mod outcomes;
 mod rooms;
 
 use std::{str::FromStr, time::Duration};
@@ -20,8 +21,8 @@ use uuid::Uuid;
 
 use self::rooms::PostgresTransaction;
 use super::{
-    Answer, Append, Arrival, Changed, Head, Hint, Page, STATEMENT_SECONDS_MAX, Store, StoreError, StoreLimits,
-    outbox_key, rooms as logic,
+    Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
+    StoreLimits, outbox_key, rooms as logic,
     rows::{self, EventRow, RoomRow, event_columns, room_columns},
 };
 use crate::{
@@ -79,8 +80,9 @@ impl Store for PostgresStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
-        Ok(())
+        // A standby answers too, and refuses every write.
+        let query = sqlx::query_scalar("SELECT current_setting('transaction_read_only') = 'off'");
+        if query.fetch_one(&self.pool).await? { Ok(()) } else { Err(StoreError::Silent) }
     }
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
@@ -154,6 +156,14 @@ impl Store for PostgresStore {
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
         append::append(&self.pool, batch).await
+    }
+
+    async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
+        outcomes::outcomes(&self.pool, sends).await
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.pool, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {

@@ -5,6 +5,7 @@
 
 mod append;
 mod directory;
+mod outcomes;
 mod rooms;
 
 use std::path::Path;
@@ -19,8 +20,8 @@ use uuid::Uuid;
 
 use self::rooms::SqliteTransaction;
 use super::{
-    Answer, Append, Arrival, Changed, Head, Hint, Page, STATEMENT_SECONDS_MAX, Store, StoreError, StoreLimits,
-    outbox_key, rooms as logic,
+    Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
+    StoreLimits, outbox_key, rooms as logic,
     rows::{self, EventRow, RoomRow, event_columns, room_columns},
 };
 use crate::{
@@ -137,6 +138,14 @@ impl Store for SqliteStore {
         let answers = append::append(&mut tx, batch).await?;
         tx.commit().await?;
         Ok(answers)
+    }
+
+    async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
+        outcomes::outcomes(&self.pool, sends).await
+    }
+
+    async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.pool, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {

@@ -1,0 +1,100 @@
+//! Takes messages out of the queue, in order, and lets go of them only when told that they are safe elsewhere.
+
+use futures::{
+    FutureExt, StreamExt,
+    stream::{BoxStream, SelectAll, select_all},
+};
+use lapin::{
+    Channel, Connection,
+    options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions},
+    types::FieldTable,
+};
+
+use super::topology;
+use crate::bus::amqp::{Broken, Server, within};
+
+/// Messages of a partition that are under way to this node.
+const PREFETCH: u16 = 500;
+
+/// A message that was taken out.
+#[derive(Debug)]
+pub struct Delivery {
+    /// What was put in.
+    pub payload: Vec<u8>,
+    /// By which it is let go of.
+    pub receipt: Receipt,
+}
+
+/// Names a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Receipt {
+    channel: usize,
+    tag: u64,
+}
+
+/// Messages as they come. Dropping it puts back what was not let go of.
+pub struct Deliveries {
+    connection: Connection,
+    /// One a queue: letting go of a message also lets go of all before it on its channel.
+    channels: Vec<Channel>,
+    streams: SelectAll<BoxStream<'static, (usize, Result<lapin::message::Delivery, lapin::Error>)>>,
+}
+
+impl Deliveries {
+    pub(super) async fn begin(server: &Server, name: &str) -> Result<Self, Broken> {
+        let connection = server.connect(name).await?;
+        topology::declare(&within(connection.create_channel()).await?).await?;
+        let (mut channels, mut streams) = (Vec::new(), Vec::new());
+        for (index, queue) in topology::names().enumerate() {
+            let channel = within(connection.create_channel()).await?;
+            within(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
+            let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+            let consumer = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await?;
+            streams.push(consumer.map(move |delivery| (index, delivery)).boxed());
+            channels.push(channel);
+        }
+        Ok(Deliveries { connection, channels, streams: select_all(streams) })
+    }
+
+    /// Waits for a message, and takes what else is here, up to `max`. Nothing is lost when the future is dropped.
+    ///
+    /// # Errors
+    /// When the connection broke.
+    pub async fn next(&mut self, max: usize) -> Result<Vec<Delivery>, Broken> {
+        let mut next = self.streams.next().await;
+        let mut deliveries = Vec::new();
+        loop {
+            let (channel, delivery) = next.ok_or_else(|| Broken("the consumers were cancelled".into()))?;
+            let delivery = delivery?;
+            let receipt = Receipt { channel, tag: delivery.delivery_tag };
+            deliveries.push(Delivery { payload: delivery.data, receipt });
+            if deliveries.len() >= max {
+                return Ok(deliveries);
+            }
+            match self.streams.next().now_or_never() {
+                Some(more) => next = more,
+                None => return Ok(deliveries),
+            }
+        }
+    }
+
+    /// Lets go of messages: they are safe elsewhere. All that [`Deliveries::next`] gave earlier must be among them or let go of.
+    ///
+    /// # Errors
+    /// When the connection broke; the messages come again.
+    pub async fn let_go(&mut self, receipts: &[Receipt]) -> Result<(), Broken> {
+        for (index, channel) in self.channels.iter().enumerate() {
+            let last = receipts.iter().filter(|receipt| receipt.channel == index).map(|receipt| receipt.tag).max();
+            if let Some(tag) = last {
+                within(channel.basic_ack(tag, BasicAckOptions { multiple: true })).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts back what was not let go of, for another consumer.
+    pub async fn close(self) {
+        // A connection that cannot be closed in order is closed by its end.
+        let _ = within(self.connection.close(200, "done".into())).await;
+    }
+}
