@@ -13,7 +13,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{bus::Bus, hub::Hub, store::SharedStore};
+use crate::{bus::Bus, hub::Hub, metric::Metric, store::SharedStore};
 
 /// Time between looks at a store that answers, and at one that is away.
 const EVERY: Duration = Duration::from_secs(5);
@@ -82,10 +82,10 @@ impl Health {
         loop {
             let up = matches!(timeout(ANSWER_SECONDS_MAX, store.ping()).await, Ok(Ok(())));
             self.see(up);
-            metrics::gauge!("chat_store_up").set(f64::from(u8::from(up)));
-            metrics::gauge!("chat_bus_up").set(f64::from(u8::from(bus.is_up())));
-            metrics::gauge!("chat_rooms_resident").set(hub.rooms_resident() as f64);
-            metrics::counter!("chat_deliveries_total").absolute(hub.deliveries());
+            Metric::StoreUp.set(f64::from(u8::from(up)));
+            Metric::BusUp.set(f64::from(u8::from(bus.is_up())));
+            Metric::RoomsResident.set(hub.rooms_resident() as f64);
+            Metric::Deliveries.count_is(hub.deliveries());
             match up {
                 true => tokio::select! {
                     () = sleep(EVERY) => {}

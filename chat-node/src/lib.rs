@@ -15,7 +15,7 @@
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`drain`] | leaving without a stampede | |
 //!
-//! [`node`] puts them together, [`admin`] and [`stats`] tell how it goes.
+//! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes.
 
 pub mod admin;
 pub mod auth;
@@ -26,6 +26,7 @@ pub mod gateway;
 pub mod health;
 pub mod hub;
 pub mod intake;
+pub mod metric;
 pub mod node;
 pub mod protocol;
 pub mod rest;

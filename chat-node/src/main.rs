@@ -2,10 +2,9 @@
 
 use std::{io::IsTerminal, path::PathBuf, process::ExitCode};
 
-use chat_node::{Identity, Node};
+use chat_node::{Identity, Node, metric};
 use clap::Parser;
 use crds::{NodeConfig, node_config::LogFormat};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -39,7 +38,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<(), String> {
     let (config, origin) = load(arguments.config)?;
     start_logging(&config).map_err(|error| format!("{origin}: log.filter: {error}"))?;
-    let metrics = start_metrics().map_err(|error| error.to_string())?;
+    let metrics = metric::install().map_err(|error| error.to_string())?;
     // SIGTERM is heard from the first moment on.
     let shutdown = on_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let identity = Identity { node: arguments.name, revision: arguments.revision };
@@ -70,15 +69,6 @@ fn start_logging(config: &NodeConfig) -> Result<(), tracing_subscriber::filter::
         LogFormat::Json => lines.json().flatten_event(true).init(),
     }
     Ok(())
-}
-
-fn start_metrics() -> Result<PrometheusHandle, metrics_exporter_prometheus::BuildError> {
-    const LATENCY_SECONDS: [f64; 10] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
-    const SENDS: [f64; 8] = [1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0];
-    PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &LATENCY_SECONDS)?
-        .set_buckets_for_metric(Matcher::Suffix("_sends".into()), &SENDS)?
-        .install_recorder()
 }
 
 fn on_signal() -> std::io::Result<CancellationToken> {

@@ -30,6 +30,7 @@ use crate::{
     health::Health,
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
+    metric::Metric,
     stats::Stats,
     store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
 };
@@ -97,7 +98,7 @@ impl Node {
             let (hub, bus) = (hub.clone(), bus.clone());
             Arc::new(move |events: Vec<crate::event::Event>| {
                 bus.publish_events(&events);
-                hub.deliver(events);
+                deliver(&hub, events);
             })
         };
         let health = Arc::new(Health::default());
@@ -299,12 +300,22 @@ fn make_key(path: &Path) -> io::Result<()> {
     file.write_all(key.as_bytes())
 }
 
+/// Delivers events as they come, and notes how old they are by then. An event's id has the time of its arrival (UUIDv7).
+fn deliver(hub: &Arc<Hub>, events: Vec<crate::event::Event>) {
+    let now_ms = u64::try_from(crate::gateway::now_ms()).unwrap_or(0);
+    for (seconds, nanoseconds) in events.iter().filter_map(|event| Some(event.id.get_timestamp()?.to_unix())) {
+        let arrived_ms = seconds * 1000 + u64::from(nanoseconds / 1_000_000);
+        Metric::DeliveryLatency.observe(Duration::from_millis(now_ms.saturating_sub(arrived_ms)).as_secs_f64());
+    }
+    hub.deliver(events);
+}
+
 /// Passes on what other nodes tell.
 async fn hear_bus(hub: Arc<Hub>, intake: Intake, mut incoming: mpsc::Receiver<Incoming>) {
     while let Some(incoming) = incoming.recv().await {
         match incoming {
             Incoming::Events(events) => {
-                hub.deliver(events);
+                deliver(&hub, events);
                 intake.stir();
             }
             Incoming::Memberships(changes) => changes.iter().for_each(|change| hub.change(change)),

@@ -296,6 +296,6 @@ fn frame_id(frame: &ClientFrame) -> Option<u64> {
 }
 
 fn is_room_name(name: &str) -> bool {
-    const BYTES_MAX: usize = 80;
-    (1..=BYTES_MAX).contains(&name.len()) && !name.trim().is_empty() && !name.chars().any(char::is_control)
+    const CHARACTERS_MAX: usize = 80;
+    name.chars().count() <= CHARACTERS_MAX && !name.trim().is_empty() && !name.chars().any(char::is_control)
 }

@@ -11,7 +11,13 @@ use crds::node_status::{Quantiles, Resumes};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 
-use crate::protocol::{CloseReason, ResumeOutcome};
+use crate::{
+    metric::Metric,
+    protocol::{ClientType, CloseReason, ResumeOutcome},
+};
+
+/// Connections whose client has not named its type.
+const UNNAMED: &str = "unnamed";
 
 /// Bounds and precision of latencies: a microsecond to a minute, two digits.
 const LATENCY_US_MAX: u64 = 60_000_000;
@@ -54,17 +60,23 @@ impl Default for Stats {
 impl Stats {
     /// A connection is open.
     pub fn opened(&self) {
-        let open = self.connections.fetch_add(1, Relaxed) + 1;
-        metrics::gauge!("chat_connections").set(open as f64);
-        metrics::counter!("chat_connections_opened_total").increment(1);
+        self.connections.fetch_add(1, Relaxed);
+        Metric::Connections.change_for(UNNAMED, 1.0);
+        Metric::ConnectionsOpened.count();
     }
 
-    /// A connection has ended.
-    pub fn closed(&self, reason: Option<CloseReason>) {
-        let open = self.connections.fetch_sub(1, Relaxed) - 1;
-        metrics::gauge!("chat_connections").set(open as f64);
+    /// A connection's client has named its type.
+    pub fn identified(&self, client: ClientType) {
+        Metric::Connections.change_for(UNNAMED, -1.0);
+        Metric::Connections.change_for(client.as_str(), 1.0);
+    }
+
+    /// A connection has ended, whose client had named this type, if any.
+    pub fn closed(&self, reason: Option<CloseReason>, client: Option<ClientType>) {
+        self.connections.fetch_sub(1, Relaxed);
+        Metric::Connections.change_for(client.map_or(UNNAMED, ClientType::as_str), -1.0);
         let reason = reason.map_or("client", CloseReason::as_str);
-        metrics::counter!("chat_connections_closed_total", "reason" => reason).increment(1);
+        Metric::ConnectionsClosed.count_for(reason);
         if reason == CloseReason::SlowConsumer.as_str() {
             self.slow_consumers.fetch_add(1, Relaxed);
         }
@@ -73,7 +85,7 @@ impl Stats {
     /// A send arrived.
     pub fn send(&self) {
         self.sends.fetch_add(1, Relaxed);
-        metrics::counter!("chat_sends_total").increment(1);
+        Metric::Sends.count();
     }
 
     /// A send was acknowledged as committed, so long after it arrived.
@@ -91,11 +103,11 @@ impl Stats {
     /// An accepted send was acknowledged as committed.
     pub fn settled(&self) {
         self.committed.fetch_add(1, Relaxed);
-        metrics::counter!("chat_sends_committed_total").increment(1);
+        Metric::SendsCommitted.count();
     }
 
     fn acknowledged(&self, latency: Duration) {
-        metrics::histogram!("chat_ack_latency_seconds").record(latency.as_secs_f64());
+        Metric::AckLatency.observe(latency.as_secs_f64());
         let us = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX);
         self.ack_latency.lock().saturating_record(us);
     }
@@ -103,7 +115,7 @@ impl Stats {
     /// A send failed for no fault of the client.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
-        metrics::counter!("chat_sends_failed_total").increment(1);
+        Metric::SendsFailed.count();
     }
 
     /// A room's resume ended so.
@@ -115,7 +127,7 @@ impl Stats {
             ResumeOutcome::Reset => (2, "reset"),
         };
         self.resumes[index].fetch_add(1, Relaxed);
-        metrics::counter!("chat_resumes_total", "outcome" => label).increment(1);
+        Metric::Resumes.count_for(label);
     }
 
     /// Outcomes of resumes.

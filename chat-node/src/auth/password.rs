@@ -12,8 +12,8 @@ use tokio::sync::Semaphore;
 const AT_ONCE_MAX: usize = 2;
 
 const USERNAME_BYTES_MAX: usize = 64;
-const PASSWORD_BYTES_MIN: usize = 8;
-const PASSWORD_BYTES_MAX: usize = 1024;
+const PASSWORD_CHARACTERS_MIN: usize = 8;
+const PASSWORD_CHARACTERS_MAX: usize = 1024;
 
 /// A rule that a new account breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +37,8 @@ pub fn check_username(name: &str) -> Result<(), PasswordRule> {
 /// # Errors
 /// The rule that it breaks.
 pub fn check_password(password: &str) -> Result<(), PasswordRule> {
-    let good = (PASSWORD_BYTES_MIN..=PASSWORD_BYTES_MAX).contains(&password.len());
-    good.then_some(()).ok_or(PasswordRule("a password has 8 to 1024 bytes"))
+    let good = (PASSWORD_CHARACTERS_MIN..=PASSWORD_CHARACTERS_MAX).contains(&password.chars().count());
+    good.then_some(()).ok_or(PasswordRule("a password has 8 to 1024 characters"))
 }
 
 /// Hashes and verifies passwords.

@@ -31,7 +31,10 @@ use super::{
     tracker::Tracker,
     wire::{Body, Message, Sender, Topic, frames},
 };
-use crate::event::{Event, Membership};
+use crate::{
+    event::{Event, Membership},
+    metric::Metric,
+};
 
 /// The exchange. Its name carries the version of the messages.
 const EXCHANGE: &str = "chatcluster.v1";
@@ -86,7 +89,7 @@ impl Handle {
     fn publish(&self, topic: Topic, payload: Payload) {
         if self.publications.try_send(Publication(topic, payload)).is_err() {
             // The commit's own notification in the database tells other nodes.
-            metrics::counter!("chat_bus_dropped_total").increment(1);
+            Metric::BusDropped.count();
         }
     }
 
@@ -296,7 +299,7 @@ impl Task {
 
     async fn tell_missed(&self, missed: impl IntoIterator<Item = Scope>) {
         for scope in missed {
-            metrics::counter!("chat_bus_missed_total").increment(1);
+            Metric::BusMissed.count();
             self.tell(Incoming::Missed(scope)).await;
         }
     }

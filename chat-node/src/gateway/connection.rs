@@ -24,6 +24,7 @@ use crate::{
     event::User,
     hub::{ConnectionId, Drained, Outbound},
     intake::OpenOutbox,
+    metric::Metric,
     protocol::{ClientType, CloseReason, decode},
     session::{Effect, Input, Now, Outcome, Session},
 };
@@ -93,7 +94,7 @@ impl Connection {
             self.gateway.hub.exit(user, self.id, self.session.rooms());
         }
         self.following.clear();
-        self.gateway.stats.closed(ended);
+        self.gateway.stats.closed(ended, self.entered.as_ref().map(|_| self.client));
         if let Some(reason) = ended {
             let _ = timeout(CLOSE_SECONDS_MAX, goodbye(reason, &mut sink, &mut stream)).await;
         }
@@ -206,11 +207,12 @@ impl Connection {
 
     fn arrive(&mut self, user: User, client: ClientType, outbox: Option<Uuid>) {
         if let Err(refusal) = self.admitted.identify(client) {
-            metrics::counter!("chat_refusals_total", "reason" => refusal.as_str()).increment(1);
+            Metric::Refusals.count_for(refusal.as_str());
             self.outbound.close(CloseReason::TooMany, None);
             return;
         }
         self.client = client;
+        self.gateway.stats.identified(client);
         // First the hub, then the store: a membership that changes in between is told by one of them.
         self.gateway.hub.enter(&user, self.id, &self.outbound);
         self.entered = Some(user.clone());

@@ -33,6 +33,7 @@ use crate::{
     bus::Bus,
     hub::{ConnectionId, Hub, Outbound},
     intake::Intake,
+    metric::Metric,
     protocol::{LimitsFrame, SUBPROTOCOL},
     rest,
     session::SessionLimits,
@@ -164,12 +165,12 @@ async fn upgrade(
         return refuse("the node is leaving");
     }
     if gateway.open.lock().len() >= gateway.config.limits.connections_max {
-        metrics::counter!("chat_refusals_total", "reason" => "node_connections").increment(1);
+        Metric::Refusals.count_for("node_connections");
         return refuse("the node has as many connections as it may");
     }
     let ip = peer.ip().to_canonical();
     if let Err(refusal) = gateway.admission.lock().admit(ip, Instant::now()) {
-        metrics::counter!("chat_refusals_total", "reason" => refusal.as_str()).increment(1);
+        Metric::Refusals.count_for(refusal.as_str());
         return (
             StatusCode::TOO_MANY_REQUESTS,
             [(header::RETRY_AFTER, "10")],

@@ -16,6 +16,7 @@ use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow};
 use crate::{
     bus::shard,
     event::{Event, Seq},
+    metric::Metric,
     protocol::HistoryRange,
 };
 
@@ -158,7 +159,7 @@ pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiv
             else {
                 continue;
             };
-            metrics::counter!("chat_gap_reads_total").increment(1);
+            Metric::GapReads.count();
             match hub.store.page(room, HistoryRange { before: None, after: Some(head) }, PAGE_EVENTS).await {
                 Ok(page) => hub.deliver(page.events),
                 Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),

@@ -11,6 +11,7 @@ use uuid::Uuid;
 use super::{Fate, Shared, lanes::publish};
 use crate::{
     bus::queue::{Broken, Delivery, Queue, Receipt},
+    metric::Metric,
     store::{Answer, Append, Content, DeadLetter, StoreError, commit, outbox_key},
 };
 
@@ -84,7 +85,7 @@ async fn write(shared: &Shared, batch: Vec<Delivery>) -> Result<(), StoreError> 
     letters.extend(sends.iter().zip(&fates).filter_map(|(send, fate)| dead(send, fate)));
     shared.parts.store.bury(&letters).await?;
     for letter in &letters {
-        metrics::counter!("chat_dead_letters_total", "reason" => letter.reason.as_str()).increment(1);
+        Metric::DeadLetters.count_for(letter.reason.as_str());
         tracing::error!(reason = letter.reason.as_str(), "a queued send cannot be written: see the table dead_letters");
     }
     for (send, fate) in sends.iter().zip(&fates) {

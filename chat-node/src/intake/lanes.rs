@@ -19,6 +19,7 @@ use super::{
 use crate::{
     bus::queue::{Message, partition},
     event::Event,
+    metric::Metric,
     protocol::Code,
     store::{Answer, Append, Content, commit, outbox_key},
 };
@@ -87,7 +88,7 @@ async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
     if sends.is_empty() || !shared.parts.health.is_store_up() {
         return sends;
     }
-    metrics::histogram!("chat_commit_batch_sends").record(sends.len() as f64);
+    Metric::CommitBatch.observe(sends.len() as f64);
     let mut batch: Vec<Append> = sends.iter().map(|send| send.append.clone()).collect();
     let (answers, failure) = commit(&*shared.parts.store, &mut batch).await;
     if let Some(error) = failure {
@@ -194,7 +195,7 @@ fn accept(shared: &Shared, send: Send) {
         _ => oneshot::channel(),
     };
     shared.outboxes.lock().wait(send.key, &key, Some(whoever.0));
-    metrics::counter!("chat_sends_accepted_total").increment(1);
+    Metric::SendsAccepted.count();
     send.answer(Taken::Accepted(Awaited(whoever.1)));
     shared.stirred.notify_one();
 }

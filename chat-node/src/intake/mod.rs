@@ -25,6 +25,7 @@ use crate::{
     bus::queue::Queue,
     event::Event,
     health::Health,
+    metric::Metric,
     protocol::Code,
     store::{Answer, Append, SharedStore, outbox_key},
 };
@@ -183,6 +184,6 @@ impl Shared {
         for whoever in outboxes.settle(key, n).into_iter().flatten() {
             let _ = whoever.send(fate.clone());
         }
-        metrics::gauge!("chat_sends_waiting").set(outboxes.count() as f64);
+        Metric::SendsWaiting.set(outboxes.count() as f64);
     }
 }

@@ -73,6 +73,16 @@ pub enum ClientType {
     Mobile,
 }
 
+impl ClientType {
+    /// The type as it stands in `hello` and in metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            ClientType::Web => "web",
+            ClientType::Mobile => "mobile",
+        }
+    }
+}
+
 /// The last event of a room that a client has seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 pub struct Position {

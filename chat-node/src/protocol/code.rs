@@ -106,7 +106,9 @@ impl Code {
             Code::EmptyText => ("empty_text", "the message has no text: write at least one character that shows"),
             Code::TextTooLong => ("text_too_long", "the text is too long: see limits.text_bytes in welcome"),
             Code::BadText => ("bad_text", "the text has a NUL character: leave it out"),
-            Code::BadName => ("bad_name", "a room's name has 1 to 80 bytes and no control characters"),
+            Code::BadName => {
+                ("bad_name", "a room's name has 1 to 80 characters, one that shows, and no control characters")
+            }
             Code::RoomExists => ("room_exists", "a room of that name exists: join it, or choose another name"),
             Code::UnknownRoom => ("unknown_room", "there is no such room"),
             Code::UnknownUser => ("unknown_user", "nobody of that name has ever logged in here"),

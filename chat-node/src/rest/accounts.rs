@@ -23,8 +23,8 @@ pub(super) struct Credentials {
     /// 1 to 64 of `a-z`, `0-9`, `.`, `_`, `-`, beginning with a letter or digit.
     #[cfg_attr(test, schemars(extend("pattern" = "^[a-z0-9][a-z0-9._-]{0,63}$")))]
     username: String,
-    /// 8 to 1024 bytes.
-    #[cfg_attr(test, schemars(extend("pattern" = "^[ -~]{8,1024}$")))]
+    /// 8 to 1024 characters.
+    #[cfg_attr(test, schemars(length(min = 8, max = 1024)))]
     password: String,
 }
 

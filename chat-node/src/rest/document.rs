@@ -16,8 +16,18 @@ use crate::protocol::{Code, RoomFrame};
 
 /// A text without control characters.
 pub(super) const NO_CONTROL: &str = r"^[^\u0000-\u001f\u007f-\u009f]*$";
-/// Likewise, with at least one character that shows.
-pub(super) const SHOWS: &str = r"^[^\u0000-\u001f\u007f-\u009f]*[!-~][^\u0000-\u001f\u007f-\u009f]*$";
+/// Likewise, with at least one character that shows: one that is not white space (Unicode's `White_Space`).
+pub(super) const LINE: &str = concat!(
+    r"^[^\u0000-\u001f\u007f-\u009f]*",
+    r"[^\u0000-\u0020\u007f-\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+    r"[^\u0000-\u001f\u007f-\u009f]*$",
+);
+/// A text without NUL, with at least one character that shows.
+pub(super) const TEXT: &str = concat!(
+    r"^[^\u0000]*",
+    r"[^\u0000\u0009-\u000d\u0020\u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]",
+    r"[^\u0000]*$",
+);
 
 /// What an operation takes and gives.
 #[derive(Default)]

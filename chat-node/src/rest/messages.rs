@@ -95,7 +95,7 @@ pub(super) async fn history(
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NewMessage {
     /// Its text.
-    #[cfg_attr(test, schemars(extend("pattern" = super::document::SHOWS)))]
+    #[cfg_attr(test, schemars(extend("pattern" = super::document::TEXT)))]
     text: String,
 }
 

@@ -19,7 +19,9 @@ mod rooms;
 
 use std::sync::Arc;
 
-use axum::{Router, extract::DefaultBodyLimit, http::header, routing::get};
+use axum::{
+    Router, extract::DefaultBodyLimit, http::header, middleware::map_response, response::Response, routing::get,
+};
 use parking_lot::Mutex;
 
 use self::{
@@ -27,7 +29,7 @@ use self::{
     problem::{Problem, Reason},
     rate::Rates,
 };
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, metric::Metric};
 
 /// The OpenAPI document, as `make generate` has written it.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -50,5 +52,17 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(|| async { Problem::from(Reason::UnknownPath) })
         .method_not_allowed_fallback(|| async { Problem::from(Reason::BadMethod) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(map_response(counted))
         .with_state(Arc::new(Rest { gateway, rates }))
+}
+
+/// Counts an answer by the class of its status.
+async fn counted(response: Response) -> Response {
+    let class = match response.status().as_u16() {
+        ..400 => "2xx",
+        400..500 => "4xx",
+        500.. => "5xx",
+    };
+    Metric::RestRequests.count_for(class);
+    response
 }

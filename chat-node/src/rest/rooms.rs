@@ -115,8 +115,8 @@ pub(super) async fn directory(
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct NewRoom {
-    /// Its name, which no other public room has: 1 to 80 bytes, no control characters.
-    #[cfg_attr(test, schemars(extend("pattern" = super::document::SHOWS, "maxLength" = 80)))]
+    /// Its name, which no other public room has: 1 to 80 characters, one that shows, and no control characters.
+    #[cfg_attr(test, schemars(extend("pattern" = super::document::LINE, "maxLength" = 80)))]
     name: String,
 }
 

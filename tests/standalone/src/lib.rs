@@ -143,7 +143,8 @@ impl Node {
         answer().is_ok_and(|answer: String| answer.split(' ').nth(1) == Some("200"))
     }
 
-    fn log(&self) -> String {
+    /// What it has logged.
+    pub fn log(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 }

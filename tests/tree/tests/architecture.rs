@@ -60,6 +60,12 @@ fn in_the_node_only_the_store_knows_sql_and_only_the_bus_knows_rabbitmq() {
 }
 
 #[test]
+fn in_the_node_only_the_table_of_metrics_knows_how_they_are_kept() {
+    let words = ["metrics::counter", "metrics::gauge", "metrics::histogram"];
+    nobody(who_names("chat-node/src", &words, &["chat-node/src/metric.rs"]));
+}
+
+#[test]
 fn in_the_operator_only_what_observes_applies_and_drives_holds_a_client() {
     let allowed =
         ["apply", "caches", "controller", "events", "kinds", "lease", "main", "nodes", "observe", "reconcile", "run"];

@@ -18,7 +18,10 @@ use tokio::{
 };
 
 use super::{Message, topology};
-use crate::bus::amqp::{Backoff, Broken, Server, within};
+use crate::{
+    bus::amqp::{Backoff, Broken, Server, within},
+    metric::Metric,
+};
 
 /// How long a batch may take to become durable. Then it counts as not taken, and the connection as broken.
 const CONFIRM_SECONDS_MAX: Duration = Duration::from_secs(3);
@@ -150,7 +153,7 @@ async fn publish(channel: &Channel, messages: Vec<Message>, confirmed: &mut [boo
         *confirmed = match confirm.await? {
             Confirmation::Ack(None) => true,
             Confirmation::Ack(Some(_)) | Confirmation::Nack(_) | Confirmation::NotRequested => {
-                metrics::counter!("chat_queue_refusals_total").increment(1);
+                Metric::QueueRefusals.count();
                 false
             }
         };

@@ -155,6 +155,37 @@ async fn a_send_that_is_repeated_under_its_key_is_there_once() {
 }
 
 #[tokio::test]
+async fn what_is_counted_is_there_from_the_start_and_no_text_is_logged() {
+    const SECRET: &str = "nobody may read this in a log";
+    let node = Node::start(json!({"log": {"format": "json", "filter": "trace,tungstenite=info"}}));
+    let admin = Tcp::new(&[&format!("http://{}", node.admin())], 0).unwrap();
+    let metrics = call(&admin, &Call { path: "/metrics", ..Call::default() }).await.unwrap();
+    let metrics = metrics.body["detail"].as_str().unwrap().to_owned();
+    for series in [
+        r#"chat_connections{client="web"} 0"#,
+        r#"chat_refusals_total{reason="address_rate"} 0"#,
+        "# HELP chat_sends_total",
+    ] {
+        assert!(metrics.contains(series), "{series} is not in {metrics}");
+    }
+    let alice = Caller::new(&node, "alice");
+    let room = alice.create("lobby").await;
+    alice.send(&room, SECRET, None).await;
+    alice.send(&room, &format!("{SECRET}\0"), None).await;
+    alice.send(&room, &SECRET.repeat(1000), None).await;
+    let (mut bob, _) = Wire::hello(node.address(), &token("bob", 3_600), json!({"outbox": Uuid::new_v4()})).await;
+    bob.ask(json!({"type": "join", "room": room})).await;
+    bob.ask(json!({"type": "send", "n": 1, "room": room, "text": SECRET})).await;
+    bob.ask(json!({"type": "send", "n": "one", "room": room, "text": SECRET})).await;
+    assert_eq!(bob.ask(json!({"type": "ping"})).await["type"], "pong");
+    let log = node.log();
+    let lines =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap_or_else(|_| panic!("no JSON: {line}")));
+    assert!(lines.count() > 1, "{log}");
+    assert!(!log.contains(SECRET) && !log.contains(&alice.token), "{log}");
+}
+
+#[tokio::test]
 async fn mistakes_are_told_as_problems() {
     let node = Node::start(json!({"limits": {"requestsPerSecondMax": 1, "requestsBurstMax": 20}}));
     let alice = Caller::new(&node, "alice");

@@ -1,0 +1,212 @@
+//! The session: any sequence of frames, answers, notices and time keeps its invariants.
+
+use std::collections::{HashSet, VecDeque};
+
+use chat_node::{
+    auth::{Claims, TokenError},
+    event::{Membership, Room, RoomKind, Seq},
+    hub::Notice,
+    protocol::{Code, LimitsFrame, decode},
+    session::{Effect, Input, Now, Outcome, Request, Session, SessionLimits},
+    store::{Answer, Append, Arrival, Changed, Content, Page},
+};
+use proptest::prelude::*;
+use serde_json::Value;
+use uuid::Uuid;
+
+use crate::{damage::damaged_text, frames::corpus};
+
+const TEXT_BYTES_MAX: usize = 20;
+const START_MS: i64 = 1_767_225_600_000;
+
+/// Something that happens to a session.
+#[derive(Clone, Debug)]
+enum Step {
+    Frame(String),
+    NotText,
+    /// What waits is answered: the oldest, or the newest; well, or not.
+    Answer {
+        oldest: bool,
+        well: bool,
+    },
+    Gained(u8, Seq),
+    Lost(u8),
+    All(Vec<u8>),
+    Tick(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        4 => proptest::sample::select(corpus()).prop_map(|text| Step::Frame(text.to_owned())),
+        2 => damaged_text(corpus()).prop_map(Step::Frame),
+        1 => Just(Step::NotText),
+        5 => (any::<bool>(), proptest::bool::weighted(0.8)).prop_map(|(oldest, well)| Step::Answer { oldest, well }),
+        1 => (5_u8..10, 0..50_i64).prop_map(|(room, head)| Step::Gained(room, head)),
+        1 => (5_u8..10).prop_map(Step::Lost),
+        1 => proptest::collection::vec(5_u8..10, 0..4).prop_map(Step::All),
+        1 => (0..5_000_000_i64).prop_map(Step::Tick),
+    ]
+}
+
+fn room(number: u8, head: Seq) -> Room {
+    let id = Uuid::from_u128(number.into());
+    Room { id, kind: RoomKind::Public, name: Some(format!("room {number}")), pair: None, epoch: 1, head }
+}
+
+fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
+    match token {
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3_600 }),
+        "old" => Err(TokenError::Expired),
+        _ => Err(TokenError::Bad),
+    }
+}
+
+/// What a session waits for.
+enum Waiting {
+    Arrival,
+    Sent { id: Option<u64>, append: Box<Append> },
+    Asked(Request),
+}
+
+impl Waiting {
+    fn answer(self, well: bool) -> Option<Input> {
+        let entered = |id, room: Room| {
+            let changed = Changed { room, events: Vec::new(), memberships: Vec::new() };
+            Outcome::Entered { id, result: if well { Ok(changed) } else { Err(Code::Unavailable) } }
+        };
+        Some(match self {
+            Waiting::Arrival if well => {
+                Input::Arrived(Ok(Arrival { rooms: vec![room(7, 9), room(9, 0)], outbox_last: 0 }))
+            }
+            Waiting::Arrival => Input::Arrived(Err(Code::Unavailable)),
+            Waiting::Sent { id, append } => {
+                let answer = if well { Ok(Answer::Gap { expected: 1 }) } else { Err(Code::Overloaded) };
+                Input::Done(Outcome::Sent { id, n: append.n, answer })
+            }
+            Waiting::Asked(Request::CreateRoom { id, .. }) => Input::Done(entered(id, room(5, 2))),
+            Waiting::Asked(Request::Join { id, .. }) => Input::Done(entered(id, room(7, 12))),
+            Waiting::Asked(Request::Direct { id, .. }) => Input::Done(entered(id, room(6, 1))),
+            Waiting::Asked(Request::Leave { id, room: left, .. }) => {
+                let changed = Changed { room: room(7, 9), events: Vec::new(), memberships: Vec::new() };
+                let result = if well { Ok(changed) } else { Err(Code::NotAMember) };
+                Input::Done(Outcome::Left { id, room: left, result })
+            }
+            Waiting::Asked(Request::History { id, room, .. }) => {
+                let page = Page { epoch: 1, events: Vec::new(), more: false };
+                Input::Done(Outcome::Read { id, room, result: if well { Ok(page) } else { Err(Code::Unavailable) } })
+            }
+        })
+    }
+}
+
+/// A session, and what is known of it from its effects alone.
+struct Watched {
+    session: Session,
+    now: Now,
+    followed: HashSet<Uuid>,
+    waiting: VecDeque<Waiting>,
+    arrivals: usize,
+    closed: bool,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let told = LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50 };
+        let session = Session::new("node", SessionLimits { told, replay_events_max: 5 }, None);
+        let (followed, waiting) = (HashSet::new(), VecDeque::new());
+        Watched { session, now: Now { ms: START_MS }, followed, waiting, arrivals: 0, closed: false }
+    }
+
+    fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        let input = match step {
+            Step::Frame(text) => Input::Frame(decode(&text)),
+            Step::NotText => Input::NotText,
+            Step::Answer { oldest, well } => {
+                let next = if oldest { self.waiting.pop_front() } else { self.waiting.pop_back() };
+                let Some(input) = next.and_then(|waiting| waiting.answer(well)) else { return Ok(()) };
+                input
+            }
+            Step::Gained(number, head) => changed(room(number, head), true),
+            Step::Lost(number) => changed(room(number, 0), false),
+            Step::All(numbers) => {
+                let rooms: HashSet<u8> = numbers.into_iter().collect();
+                Input::Notice(Notice::All(rooms.into_iter().map(|number| room(number, 3)).collect()))
+            }
+            Step::Tick(ms) => {
+                self.now.ms += ms;
+                Input::Tick
+            }
+        };
+        let is_request = matches!(input, Input::Frame(_) | Input::NotText);
+        let effects = self.session.handle(input, self.now, &verify);
+        if is_request && !self.closed {
+            prop_assert!(!effects.is_empty(), "whoever asks is answered");
+        }
+        for effect in effects {
+            self.look_at(effect)?;
+        }
+        let rooms: HashSet<Uuid> = self.session.rooms().collect();
+        prop_assert_eq!(&rooms, &self.followed, "the rooms of a session are those that are followed");
+        Ok(())
+    }
+
+    fn look_at(&mut self, effect: Effect) -> Result<(), TestCaseError> {
+        match effect {
+            Effect::Reply(frame) => {
+                let frame: Value = serde_json::from_str(&frame).unwrap();
+                prop_assert!(frame["type"].is_string());
+                if frame["type"] == "error" {
+                    prop_assert!(frame["code"].as_str().and_then(Code::from_name).is_some(), "{}", frame);
+                }
+            }
+            Effect::Arrive { .. } => {
+                self.arrivals += 1;
+                prop_assert_eq!(self.arrivals, 1, "a connection arrives once");
+                self.waiting.push_back(Waiting::Arrival);
+            }
+            Effect::Follow(positions) => {
+                for (room, from) in positions {
+                    prop_assert!(self.followed.insert(room), "a room is followed once");
+                    prop_assert!(from >= 0);
+                }
+            }
+            Effect::Unfollow(room) => prop_assert!(self.followed.remove(&room), "what is unfollowed was followed"),
+            Effect::Append { id, append } => {
+                prop_assert!(self.session.user().is_some_and(|user| *user == append.sender));
+                prop_assert!(append.n >= 1);
+                if let Content::Text(text) = &append.content {
+                    prop_assert!(self.followed.contains(&append.room), "only a member's text enters a log");
+                    prop_assert!(!text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0'));
+                }
+                self.waiting.push_back(Waiting::Sent { id, append: Box::new(append) });
+            }
+            Effect::Ask(request) => {
+                prop_assert!(self.session.user().is_some(), "only who is known may ask");
+                self.waiting.push_back(Waiting::Asked(request));
+            }
+            Effect::Close(_) => self.closed = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn changed(room: Room, member: bool) -> Input {
+    Input::Notice(Notice::Changed(Membership { user: "alice".into(), room, member }))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn any_sequence_keeps_the_invariants(arrives in proptest::bool::weighted(0.8), steps in proptest::collection::vec(step(), 0..60)) {
+        let mut watched = Watched::new();
+        if arrives {
+            watched.step(Step::Frame(corpus()[0].to_owned()))?;
+            watched.step(Step::Answer { oldest: true, well: true })?;
+        }
+        for step in steps {
+            watched.step(step)?;
+        }
+    }
+}
