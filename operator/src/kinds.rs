@@ -189,24 +189,33 @@ async fn look(shared: &Shared, kind: &GroupVersionKind, tell: &watch::Sender<Sta
     let stream = watcher(api, watcher::Config::default()).default_backoff().modify(keep_what_matters);
     let stream = stream.reflect(writer).touched_objects();
     futures::pin_mut!(stream);
-    while let Some(event) = stream.next().await {
-        match event {
-            Ok(object) => {
-                if !matches!(*tell.borrow(), State::Served(..)) {
-                    tell.send_replace(State::Served(reader.clone(), resource.clone()));
+    let mut is_listed = false;
+    loop {
+        // A kind without any object has no event, and is served all the same.
+        let event = tokio::select! {
+            listed = reader.wait_until_ready(), if !is_listed => {
+                if listed.is_err() {
+                    return State::Unknown;
                 }
-                shared.wake(kind, Some(&object)).await;
+                is_listed = true;
+                tell.send_replace(State::Served(reader.clone(), resource.clone()));
+                shared.wake(kind, None).await;
+                continue;
             }
-            Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error)) => {
+            event = stream.next() => event,
+        };
+        match event {
+            Some(Ok(object)) => shared.wake(kind, Some(&object)).await,
+            Some(Err(watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error))) => {
                 match refused(&error) {
                     State::Unknown => {}
                     state => return state,
                 }
             }
-            Err(_) => {}
+            Some(Err(_)) => {}
+            None => return State::Unknown,
         }
     }
-    State::Unknown
 }
 
 /// What an error of the API server says of a kind.

@@ -11,6 +11,9 @@ pub const FIELD_MANAGER: &str = "chatcluster-operator";
 /// Selects everything that the operator made.
 pub const MANAGED_SELECTOR: &str = "app.kubernetes.io/managed-by=chatcluster-operator";
 
+/// The label that tells what an object is.
+pub const NAME: &str = "app.kubernetes.io/name";
+
 /// The label of everything that the operator made.
 pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 
@@ -42,7 +45,7 @@ pub fn labels(cluster: &str) -> BTreeMap<String, String> {
 
 /// Labels that select a cluster's pods. They can never change: a StatefulSet's selector is immutable.
 pub fn selector(cluster: &str) -> BTreeMap<String, String> {
-    [("app.kubernetes.io/name", "chat-node"), (INSTANCE, cluster)]
+    [(NAME, "chat-node"), (INSTANCE, cluster)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()

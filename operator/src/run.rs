@@ -79,6 +79,8 @@ async fn lead(
         controllers.spawn(controller::run(client.clone(), options, health.clone(), shutdown.clone()));
     }
     tokio::select! {
+        // First: controllers that end because they were told to are no failure, and the Lease is given back.
+        biased;
         () = shutdown.cancelled() => {}
         () = claim.hold() => return Err("the lease is lost: another operator may lead".into()),
         Some(ended) = controllers.join_next() => {

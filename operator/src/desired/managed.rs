@@ -38,6 +38,10 @@ fn object(
     spec: Value,
 ) -> (Foreign, DynamicObject) {
     let mut metadata = metadata(cluster, owner, reference.name.clone());
+    if let Some(labels) = &mut metadata.labels {
+        // It is no chat node, and nothing that selects chat nodes may ever find what is made of it.
+        labels.remove(names::NAME);
+    }
     if on_delete == OnDelete::Retain {
         // Kubernetes deletes what has an owner with it.
         metadata.owner_references = None;

@@ -25,6 +25,8 @@ pub const RELEASE: &str = "chatcluster-e2e";
 pub const OPERATOR_NAMESPACE: &str = "chatcluster-e2e-system";
 /// Where the clusters are made.
 pub const NAMESPACE: &str = "chatcluster-e2e";
+/// Where a cluster of the same name is made.
+pub const OTHER_NAMESPACE: &str = "chatcluster-e2e-other";
 
 /// The bound cluster that several claims share.
 pub const BOUND: &str = "demo";
@@ -65,14 +67,15 @@ impl Stage {
         })
     }
 
-    /// Installs the operator with its chart, or upgrades it.
+    /// Installs the operator with its chart, or upgrades it; `values` are set beside the usual ones.
     ///
     /// # Errors
     /// Helm's.
-    pub fn install(&self) -> Result<()> {
-        let namespace =
-            format!("{{\"apiVersion\":\"v1\",\"kind\":\"Namespace\",\"metadata\":{{\"name\":\"{NAMESPACE}\"}}}}");
-        kubectl_with(&["apply", "-f", "-"], &namespace)?;
+    pub fn install(&self, values: &[&str]) -> Result<()> {
+        for name in [NAMESPACE, OTHER_NAMESPACE] {
+            let namespace = serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+            apply(&namespace)?;
+        }
         let image = |value: &str, image: &str| {
             let (repository, tag) = image.rsplit_once(':').unwrap_or((image, "latest"));
             format!("{value}.repository={repository},{value}.tag={tag}")
@@ -81,7 +84,8 @@ impl Stage {
             .args(["upgrade", "--install", RELEASE, "helm/chatcluster-operator", "--namespace", OPERATOR_NAMESPACE])
             .args(["--create-namespace", "--take-ownership", "--wait", "--timeout", "3m"])
             .args(["--set", &image("image", &self.operator_image), "--set", &image("nodeImage", &self.node_image)])
-            .args(["--set", &format!("watchNamespaces={{{NAMESPACE}}}")])
+            .args(["--set", &format!("watchNamespaces={{{NAMESPACE},{OTHER_NAMESPACE}}},rbac.serviceBindings=true")])
+            .args(values.iter().flat_map(|value| ["--set", value]))
             .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")))
         .map(drop)
     }

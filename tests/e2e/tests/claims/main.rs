@@ -3,7 +3,9 @@
 //! Without `CHATCLUSTER_E2E` they are skipped: they need a cluster, which `make e2e` brings.
 
 mod admission;
+mod bindings;
 mod life;
+mod lifecycle;
 mod rollout;
 mod steady;
 
@@ -18,11 +20,23 @@ use tokio::runtime::Runtime;
 type Claim = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<String>>;
 
 /// In this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(&str, Claim); 12] = [
+const CLAIMS: [(&str, Claim); 20] = [
     ("a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     ("a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     ("a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
     ("a_missing_secret_or_key_is_named_and_waited_for", |stage| Box::pin(life::missing_secret(stage))),
+    ("a_cluster_of_another_operator_is_waited_for_kind_object_and_secret", |stage| {
+        Box::pin(bindings::clusters_of_other_operators(stage))
+    }),
+    ("a_managed_binding_is_made_owned_and_goes_with_its_cluster", |stage| Box::pin(bindings::managed(stage))),
+    ("a_provisioned_service_of_any_kind_gives_its_secret", |stage| Box::pin(bindings::provisioned_service(stage))),
+    ("an_operator_of_another_shape_restarts_no_pod", |stage| Box::pin(lifecycle::another_shape(stage))),
+    ("a_paused_cluster_is_left_alone_and_a_sleeping_one_keeps_its_history", |stage| {
+        Box::pin(lifecycle::paused_and_asleep(stage))
+    }),
+    ("orphans_are_taken_up_again", |stage| Box::pin(lifecycle::orphans(stage))),
+    ("a_taken_name_is_left_alone_and_twins_live_apart", |stage| Box::pin(lifecycle::names(stage))),
+    ("a_field_of_the_future_survives", |stage| Box::pin(lifecycle::future_fields(stage))),
     ("three_bound_nodes_talk_across_pods_and_the_rows_are_in_postgres", |stage| Box::pin(life::across_pods(stage))),
     ("a_deleted_child_comes_back", |stage| Box::pin(steady::deleted_children(stage))),
     ("kubectl_scale_reaches_five_and_two", |stage| Box::pin(life::scale(stage))),
@@ -42,7 +56,7 @@ fn main() -> ExitCode {
         return libtest_mimic::run(&arguments, skipped.into()).exit_code();
     }
     let runtime = Arc::new(Runtime::new().expect("a runtime starts"));
-    let stage = match runtime.block_on(Stage::new()).and_then(|stage| stage.install().map(|()| stage)) {
+    let stage = match runtime.block_on(Stage::new()).and_then(|stage| stage.install(&[]).map(|()| stage)) {
         Ok(stage) => Arc::new(stage),
         Err(error) => {
             eprintln!("e2e: {error:#}");

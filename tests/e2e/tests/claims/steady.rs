@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use anyhow::{Result, ensure};
-use e2e::stage::{BOUND, NAMESPACE, OPERATOR_NAMESPACE, RELEASE, Stage, kubectl, run};
+use e2e::stage::{BOUND, NAMESPACE, OPERATOR_NAMESPACE, OTHER_NAMESPACE, RELEASE, Stage, kubectl, run};
 use serde_json::Value;
 
 /// The kinds of a cluster's children.
@@ -113,7 +113,7 @@ pub(crate) async fn uninstall(stage: &Stage) -> Result<String> {
     let left = kubectl(&["get", everything, "--all-namespaces", "-l", &selector, "-o", "name"])?;
     ensure!(left.trim().is_empty(), "left behind: {left}");
     kubectl(&["get", "customresourcedefinition", "chatclusters.chatcluster.dev"])?;
-    for namespace in [NAMESPACE, OPERATOR_NAMESPACE] {
+    for namespace in [NAMESPACE, OTHER_NAMESPACE, OPERATOR_NAMESPACE] {
         kubectl(&["delete", "namespace", namespace, "--wait=false"])?;
     }
     Ok("only the CRD is left".into())
