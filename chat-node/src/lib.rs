@@ -8,6 +8,7 @@
 //! | [`rest`] | everything that is not live | have rules of its own |
 //! | [`protocol`] | frames, error codes, close codes | know a socket or a store |
 //! | [`auth`] | tokens and passwords | know a connection |
+//! | [`rights`] | who may do what in a room; pure | know a user or a room |
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
 //! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
@@ -30,6 +31,7 @@ pub mod metric;
 pub mod node;
 pub mod protocol;
 pub mod rest;
+pub mod rights;
 pub mod session;
 pub mod stats;
 pub mod store;

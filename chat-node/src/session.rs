@@ -12,14 +12,17 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use self::here::Here;
+use self::here::{Here, Place};
 pub use self::step::{Effect, Input, Now, Outcome, Request};
 use crate::{
     auth::{Claims, TokenError},
-    event::{Room, Seq, User},
+    event::{Room, Seat, Seq, User},
     hub::Notice,
-    protocol::{ClientFrame, CloseReason, Code, Hello, LimitsFrame, Position, ResumeOutcome, RoomFrame, ServerFrame},
-    store::{Answer, Arrival, Page},
+    protocol::{
+        ClientFrame, CloseReason, Code, Hello, LimitsFrame, MemberFrame, Position, ResumeOutcome, RoomFrame,
+        ServerFrame,
+    },
+    store::{Answer, Arrival, Message},
 };
 
 /// What a session needs of the configuration.
@@ -30,6 +33,9 @@ pub struct SessionLimits {
     /// Events that a resume replays for one room.
     pub replay_events_max: usize,
 }
+
+/// Members in one page.
+const MEMBERS_MAX: usize = 500;
 
 /// Checks a token at a time in seconds.
 pub type Verify<'a> = &'a dyn Fn(&str, u64) -> Result<Claims, TokenError>;
@@ -69,7 +75,7 @@ impl Session {
     /// The rooms that are followed.
     pub fn rooms(&self) -> impl Iterator<Item = Uuid> {
         let rooms = if let State::Here(here) = &self.state { Some(&here.rooms) } else { None };
-        rooms.into_iter().flatten().copied()
+        rooms.into_iter().flat_map(HashMap::keys).copied()
     }
 
     /// Whether `hello` was said and not refused.
@@ -128,12 +134,12 @@ impl Session {
         let mut effects = Vec::new();
         let mut positions = Vec::with_capacity(rooms.len());
         let mut frames = Vec::with_capacity(rooms.len());
-        for room in &rooms {
+        for Seat { room, standing, .. } in &rooms {
             let given = resume.iter().find(|position| position.room == room.id);
             let (outcome, from) = resumption(room, given, self.limits.replay_events_max);
             effects.push(Effect::Resumed(outcome));
             positions.push((room.id, from));
-            frames.push(RoomFrame::new(room, &user, Some(outcome)));
+            frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)));
         }
         let welcome = ServerFrame::Welcome {
             user: user.to_string(),
@@ -143,7 +149,8 @@ impl Session {
             rooms: frames,
         };
         effects.extend([Effect::Reply(welcome.encode()), Effect::Follow(positions)]);
-        let rooms = rooms.iter().map(|room| room.id).collect();
+        let place = |Seat { room, standing, .. }: &Seat| (room.id, Place { standing: *standing, at: room.head });
+        let rooms = rooms.iter().map(place).collect();
         let mut here =
             Here { user, expires, outbox, rooms, entering: 0, deferred: Vec::new(), changed: HashMap::new() };
         deferred.into_iter().for_each(|notice| effects.extend(here.notice(notice, now)));
@@ -163,18 +170,40 @@ impl Session {
         match frame {
             ClientFrame::Hello(_) => Vec::new(),
             ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id }.encode())],
-            ClientFrame::Send { id, n, room, text } => here.send(id, n, room, text, now, &self.limits),
-            ClientFrame::CreateRoom { id, name } if !is_room_name(&name) => refuse(id, Code::BadName),
-            ClientFrame::CreateRoom { id, name } => here.enter(Request::CreateRoom { id, user, name }),
+            ClientFrame::Send { id, n, room, text, reply, mut mentions } => {
+                mentions.sort_unstable();
+                mentions.dedup();
+                let message = Message { text, reply, mentions: mentions.into_iter().map(User::from).collect() };
+                here.send(id, n, room, message, now, &self.limits)
+            }
+            ClientFrame::Command { id, command } => {
+                let known = here.rooms.contains_key(&command.room());
+                let checked = if known { command.check(self.limits.told.text_bytes) } else { Err(Code::NotAMember) };
+                match checked {
+                    Ok(()) => vec![Effect::Ask(Request::CarryOut { id, user, command })],
+                    Err(code) => refuse(id, code),
+                }
+            }
+            ClientFrame::CreateRoom { id, name, .. } if !is_room_name(&name) => refuse(id, Code::BadName),
+            ClientFrame::CreateRoom { id, name, kind } => here.enter(Request::CreateRoom { id, user, name, kind }),
             ClientFrame::Join { id, room } => here.enter(Request::Join { id, user, room }),
             ClientFrame::Direct { id, user: other } if other.contains('\0') => refuse(id, Code::UnknownUser),
             ClientFrame::Direct { id, user: other } => here.enter(Request::Direct { id, user, other: other.into() }),
             ClientFrame::Leave { id, room } => vec![Effect::Ask(Request::Leave { id, user, room })],
-            ClientFrame::History { id, room, .. } if !here.rooms.contains(&room) => refuse(id, Code::NotAMember),
+            ClientFrame::History { id, room, .. } | ClientFrame::Members { id, room, .. }
+                if !here.rooms.contains_key(&room) =>
+            {
+                refuse(id, Code::NotAMember)
+            }
             ClientFrame::History { id, room, range, limit } => {
                 let most = self.limits.told.history_events;
                 let limit = limit.unwrap_or(most).clamp(1, most);
-                vec![Effect::Ask(Request::History { id, room, range, limit })]
+                vec![Effect::Ask(Request::History { id, user, room, range, limit })]
+            }
+            ClientFrame::Members { id, after, .. } if after.contains('\0') => refuse(id, Code::UnknownMember),
+            ClientFrame::Members { id, room, after, limit } => {
+                let limit = limit.unwrap_or(MEMBERS_MAX).clamp(1, MEMBERS_MAX);
+                vec![Effect::Ask(Request::Members { id, room, after, limit })]
             }
         }
     }
@@ -191,7 +220,7 @@ impl Session {
             Outcome::Entered { id, result } => {
                 here.entering -= 1;
                 let mut effects = match result {
-                    Ok(changed) => here.gain(&changed.room, id, true, now),
+                    Ok(changed) => here.entered(&changed, id, now),
                     Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
                 };
                 if here.entering == 0 {
@@ -202,12 +231,29 @@ impl Session {
                 effects
             }
             Outcome::Left { id, room, result } => match result {
-                Ok(_) => here.lose(room, id, true, now),
+                Ok(_) => here.left(room, id, now),
                 Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
             },
+            Outcome::CarriedOut { id, room, result } => {
+                let frame = match result {
+                    Ok(changed) => ServerFrame::Done { id, room, seq: changed.events.last().map(|event| event.seq) },
+                    Err(code) => ServerFrame::error(id, None, code),
+                };
+                vec![Effect::Reply(frame.encode())]
+            }
+            Outcome::Listed { id, room, result } => {
+                let frame = match result {
+                    Ok((members, more)) => {
+                        let members = members.iter().map(|member| MemberFrame::new(member, now.ms)).collect();
+                        ServerFrame::Members { id, room, members, more }
+                    }
+                    Err(code) => ServerFrame::error(id, None, code),
+                };
+                vec![Effect::Reply(frame.encode())]
+            }
             Outcome::Read { id, room, result } => {
                 let frame = match result {
-                    Ok(Page { epoch, events, more }) => ServerFrame::history(id, room, epoch, &events, more),
+                    Ok((page, tallies)) => ServerFrame::history(id, room, &page, tallies),
                     Err(code) => ServerFrame::error(id, None, code),
                 };
                 vec![Effect::Reply(frame.encode())]
@@ -291,6 +337,8 @@ fn frame_id(frame: &ClientFrame) -> Option<u64> {
         | ClientFrame::Direct { id, .. }
         | ClientFrame::Send { id, .. }
         | ClientFrame::History { id, .. }
+        | ClientFrame::Members { id, .. }
+        | ClientFrame::Command { id, .. }
         | ClientFrame::Ping { id } => *id,
     }
 }

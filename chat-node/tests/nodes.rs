@@ -14,7 +14,7 @@ use chat_load::{
 };
 use chat_node::{
     Identity as NodeIdentity, Node,
-    event::User,
+    event::{RoomKind, User},
     protocol::RoomReference,
     store::{Append, Content, PostgresStore, Store, StoreLimits},
 };
@@ -189,14 +189,14 @@ async fn a_rooms_last_message_arrives_although_its_node_died_before_it_told() {
         outbox: Uuid::new_v4(),
         n: 1,
         room,
-        content: Content::Text("last words".into()),
+        content: Content::text("last words"),
         event: Uuid::now_v7(),
         time: 0,
     };
     dead.append(&[append]).await.unwrap();
     assert!(alice.hears("last words", TAIL).await);
     // The same for a membership: a room that was joined elsewhere.
-    let other = dead.create_room(&User::from("ghost"), "elsewhere", 0).await.unwrap().room.id;
+    let other = dead.create_room(&User::from("ghost"), "elsewhere", RoomKind::Public, 0).await.unwrap().room.id;
     dead.join(&User::from(alice.name.as_str()), &RoomReference::Id(other), 0).await.unwrap();
     let told = |record: &Record| record.rooms.iter().any(|room| room.id == other).then_some(());
     assert!(alice.recorder.until(TAIL, told).await.is_some());

@@ -34,7 +34,7 @@ use crate::{
     hub::{ConnectionId, Hub, Outbound},
     intake::Intake,
     metric::Metric,
-    protocol::{LimitsFrame, SUBPROTOCOL},
+    protocol::{LimitsFrame, MENTIONS_MAX, SUBPROTOCOL},
     rest,
     session::SessionLimits,
     stats::Stats,
@@ -149,6 +149,7 @@ impl Gateway {
             text_bytes: limits.text_bytes_max,
             outstanding: limits.requests_outstanding_max,
             history_events: limits.history_events_max,
+            mentions: MENTIONS_MAX,
         };
         SessionLimits { told, replay_events_max: limits.replay_events_max }
     }

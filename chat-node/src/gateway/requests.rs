@@ -10,7 +10,7 @@ use crate::{
     intake::{Awaited, Taken},
     protocol::Code,
     session::{Input, Outcome, Request},
-    store::{Answer, Append, Changed, StoreError},
+    store::{Answer, Append, Changed, Member, StoreError},
 };
 
 /// How long the store may take for a request.
@@ -68,8 +68,21 @@ impl Gateway {
             Err(error) => Err(code(&error)),
         };
         Input::Done(match request {
-            Request::CreateRoom { id, user, name } => {
-                Outcome::Entered { id, result: publish(within(store.create_room(&user, &name, now_ms())).await) }
+            Request::CreateRoom { id, user, name, kind } => {
+                Outcome::Entered { id, result: publish(within(store.create_room(&user, &name, kind, now_ms())).await) }
+            }
+            Request::CarryOut { id, user, command } => {
+                let result = publish(within(store.carry_out(&user, &command, now_ms())).await);
+                Outcome::CarriedOut { id, room: command.room(), result }
+            }
+            Request::Members { id, room, after, limit } => {
+                let result = within(store.members(room, &after, limit + 1)).await.map_err(|error| code(&error));
+                let page = |mut members: Vec<Member>| {
+                    let more = members.len() > limit;
+                    members.truncate(limit);
+                    (members, more)
+                };
+                Outcome::Listed { id, room, result: result.map(page) }
             }
             Request::Join { id, user, room } => {
                 Outcome::Entered { id, result: publish(within(store.join(&user, &room, now_ms())).await) }
@@ -80,9 +93,16 @@ impl Gateway {
             Request::Leave { id, user, room } => {
                 Outcome::Left { id, room, result: publish(within(store.leave(&user, room, now_ms())).await) }
             }
-            Request::History { id, room, range, limit } => {
-                let result = within(store.page(room, range, limit)).await.map_err(|error| code(&error));
-                Outcome::Read { id, room, result }
+            Request::History { id, user, room, range, limit } => {
+                let read = async {
+                    let page = store.page(room, range, limit).await?;
+                    let tallies = match (page.events.first(), page.events.last()) {
+                        (Some(first), Some(last)) => store.tallies(room, &user, first.seq, last.seq).await?,
+                        _ => Vec::new(),
+                    };
+                    Ok((page, tallies))
+                };
+                Outcome::Read { id, room, result: within(read).await.map_err(|error| code(&error)) }
             }
         })
     }

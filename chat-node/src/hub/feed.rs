@@ -177,7 +177,10 @@ impl Feed {
         for outbound in self.followers.values() {
             outbound.push(event.frame.clone());
         }
-        if self.ring.len() == self.ring_max {
+        if event.rewrites {
+            // What is replaced or deleted is not told again from memory: the store knows what earlier events say now.
+            self.ring.clear();
+        } else if self.ring.len() == self.ring_max {
             self.ring.pop_front();
         }
         self.ring.push_back(event);
@@ -192,7 +195,14 @@ mod tests {
     use super::*;
 
     fn event(seq: Seq) -> Event {
-        Event { room: Uuid::nil(), epoch: 1, seq, id: Uuid::from_u128(seq as u128), frame: seq.to_string().into() }
+        Event {
+            room: Uuid::nil(),
+            epoch: 1,
+            seq,
+            id: Uuid::from_u128(seq as u128),
+            rewrites: false,
+            frame: seq.to_string().into(),
+        }
     }
 
     fn outbound() -> Arc<Outbound> {
@@ -290,5 +300,19 @@ mod tests {
         assert_eq!(seen(&me), [8, 9, 10]);
         feed.remember(&[event(3), event(4)]);
         assert_eq!(feed.follow(ME, &me, 4), Follow::Behind { head: 10 }, "what does not join is not kept");
+    }
+
+    #[test]
+    fn a_text_that_was_taken_back_is_not_told_again_from_memory() {
+        let mut feed = Feed::new(5);
+        feed.load(0);
+        for seq in 1..=3 {
+            feed.place(event(seq));
+        }
+        feed.place(Event { rewrites: true, ..event(4) });
+        let me = outbound();
+        assert_eq!(feed.follow(ME, &me, 2), Follow::Behind { head: 4 }, "3 may be what 4 deletes");
+        assert_eq!(feed.follow(ME, &me, 3), Follow::Joined(1));
+        assert_eq!(seen(&me), [4]);
     }
 }

@@ -24,7 +24,7 @@ use self::feed::{Feed, Place};
 pub use self::outbound::{Drained, Notice, Outbound};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
-    event::{Event, Membership, Room, User},
+    event::{Event, Membership, Seat, User},
     store::{Head, SharedStore},
 };
 
@@ -162,7 +162,7 @@ impl Hub {
             users.iter().filter(|user| connected.contains_key(*user)).cloned().collect()
         };
         for users in here.chunks(USERS_AT_ONCE) {
-            let mut rooms: HashMap<User, Vec<Room>> = users.iter().map(|user| (user.clone(), Vec::new())).collect();
+            let mut rooms: HashMap<User, Vec<Seat>> = users.iter().map(|user| (user.clone(), Vec::new())).collect();
             for (user, room) in self.store.memberships(users).await? {
                 rooms.entry(user).or_default().push(room);
             }

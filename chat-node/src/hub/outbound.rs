@@ -10,17 +10,17 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use crate::{
-    event::{Membership, Room},
+    event::{Membership, Seat},
     protocol::CloseReason,
 };
 
 /// Something that the hub tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
-    /// The user became a member of a room or ceased to be one.
+    /// The user became a member of a room, ceased to be one, or stands otherwise there.
     Changed(Membership),
     /// These are all rooms of the user.
-    All(Vec<Room>),
+    All(Vec<Seat>),
 }
 
 /// What was taken out.

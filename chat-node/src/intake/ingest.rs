@@ -127,7 +127,7 @@ mod tests {
             event: Uuid::from_u128(4),
             time: 5,
         };
-        let (text, refusal) = (send(Content::Text("hi".into())), send(Content::Refused(Code::EmptyText)));
+        let (text, refusal) = (send(Content::text("hi")), send(Content::Refused(Code::EmptyText)));
         let event = EventBody {
             room: text.room,
             epoch: 1,
@@ -137,6 +137,7 @@ mod tests {
             sender: "alice".into(),
             time: 5,
             text: None,
+            details: None,
         };
         let fates = [
             (Ok(Answer::Committed { event, new: true }), None, None),

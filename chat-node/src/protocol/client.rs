@@ -3,7 +3,8 @@
 use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::event::Seq;
+use super::Command;
+use crate::event::{Reference, RoomKind, Seq};
 
 /// A frame from a client.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -14,6 +15,8 @@ pub enum ClientFrame {
     CreateRoom {
         id: Option<u64>,
         name: String,
+        #[serde(default)]
+        kind: RoomKind,
     },
     Join {
         id: Option<u64>,
@@ -33,6 +36,15 @@ pub enum ClientFrame {
         n: i64,
         room: Uuid,
         text: String,
+        reply: Option<Reference>,
+        #[serde(default)]
+        mentions: Vec<String>,
+    },
+    /// Any of the commands, each a `type` of its own.
+    #[serde(skip)]
+    Command {
+        id: Option<u64>,
+        command: Command,
     },
     History {
         id: Option<u64>,
@@ -41,10 +53,20 @@ pub enum ClientFrame {
         range: HistoryRange,
         limit: Option<usize>,
     },
+    Members {
+        id: Option<u64>,
+        room: Uuid,
+        #[serde(default)]
+        after: String,
+        limit: Option<usize>,
+    },
     Ping {
         id: Option<u64>,
     },
 }
+
+/// People whom one message may name.
+pub const MENTIONS_MAX: usize = 50;
 
 /// The first frame.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -133,23 +155,38 @@ pub struct BadFrame {
 /// # Errors
 /// Says what is wrong; the connection can go on.
 pub fn decode(text: &str) -> Result<ClientFrame, BadFrame> {
-    let refuse = |reason: String| {
-        #[derive(Deserialize, Default)]
-        #[serde(default)]
-        struct Envelope {
-            id: Option<u64>,
-            n: Option<i64>,
-        }
-        let Envelope { id, n } = serde_json::from_str(text).unwrap_or_default();
-        Err(BadFrame { id, n, reason })
-    };
     match serde_json::from_str(text) {
-        Ok(ClientFrame::Send { n, .. }) if n < 1 => refuse("n is numbered from 1".into()),
-        Ok(ClientFrame::History { range: HistoryRange { before: Some(_), after: Some(_) }, .. }) => {
-            refuse("give before or after, not both".into())
+        Ok(ClientFrame::Send { id, n, .. }) if n < 1 => {
+            Err(BadFrame { id, n: Some(n), reason: "n is numbered from 1".into() })
+        }
+        Ok(ClientFrame::History { id, range: HistoryRange { before: Some(_), after: Some(_) }, .. }) => {
+            Err(BadFrame { id, n: None, reason: "give before or after, not both".into() })
+        }
+        Ok(ClientFrame::CreateRoom { id, kind: RoomKind::Direct, .. }) => {
+            Err(BadFrame { id, n: None, reason: "kind is public or private: for two people there is direct".into() })
         }
         Ok(frame) => Ok(frame),
-        Err(error) => refuse(reason(&error)),
+        Err(error) => decode_command(text, &error),
+    }
+}
+
+/// Decodes what is none of the other frames: a command, or nonsense.
+fn decode_command(text: &str, error: &serde_json::Error) -> Result<ClientFrame, BadFrame> {
+    #[derive(Deserialize, Default)]
+    #[serde(default)]
+    struct Envelope {
+        #[serde(rename = "type")]
+        type_: serde_json::Value,
+        id: Option<u64>,
+        n: Option<i64>,
+    }
+    let Envelope { type_, id, n } = serde_json::from_str(text).unwrap_or_default();
+    if !type_.as_str().is_some_and(|name| Command::NAMES.contains(&name)) {
+        return Err(BadFrame { id, n, reason: reason(error) });
+    }
+    match serde_json::from_str(text) {
+        Ok(command) => Ok(ClientFrame::Command { id, command }),
+        Err(error) => Err(BadFrame { id, n, reason: reason(&error) }),
     }
 }
 
@@ -183,7 +220,7 @@ mod tests {
         check(r#"{"type":"hello"}"#, ClientFrame::Hello(Hello::default()));
         check(
             &format!(r#"{{"type":"send","id":5,"n":8,"room":"{room}","text":"hi","future":true}}"#),
-            ClientFrame::Send { id: Some(5), n: 8, room, text: "hi".into() },
+            ClientFrame::Send { id: Some(5), n: 8, room, text: "hi".into(), reply: None, mentions: Vec::new() },
         );
         check(
             &format!(r#"{{"type":"join","room":"{room}"}}"#),
@@ -197,6 +234,10 @@ mod tests {
             &format!(r#"{{"type":"history","room":"{room}","after":10}}"#),
             ClientFrame::History { id: None, room, range: HistoryRange { before: None, after: Some(10) }, limit: None },
         );
+        check(
+            &format!(r#"{{"type":"set_topic","id":4,"room":"{room}","topic":"t"}}"#),
+            ClientFrame::Command { id: Some(4), command: Command::SetTopic { room, topic: "t".into() } },
+        );
     }
 
     #[test]
@@ -204,6 +245,9 @@ mod tests {
         refused("{", None, None, "EOF");
         refused("[]", None, None, "missing field");
         refused(r#"{"type":"dance","id":3}"#, Some(3), None, "unknown variant");
+        refused(r#"{"type":"create_room","id":3,"name":"x","kind":"direct"}"#, Some(3), None, "public or private");
+        refused(r#"{"type":5,"id":3}"#, Some(3), None, "");
+        refused(r#"{"type":"kick","id":3,"user":"bob"}"#, Some(3), None, "missing field `room`");
         refused(r#"{"type":"send","id":3,"n":4}"#, Some(3), Some(4), "missing field");
         refused(&format!(r#"{{"type":"send","n":0,"room":"{ROOM}","text":""}}"#), None, Some(0), "numbered from 1");
         refused(&format!(r#"{{"type":"history","room":"{ROOM}","before":1,"after":1}}"#), None, None, "not both");

@@ -32,6 +32,24 @@ pub enum Code {
     UnknownUser,
     /// The user is not a member of the room.
     NotAMember,
+    /// The user's role in the room does not allow it.
+    NotAllowed,
+    /// The user may not write in the room.
+    Muted,
+    /// The user may not be in the room.
+    Banned,
+    /// No such message in the room, or it was deleted.
+    UnknownEvent,
+    /// A reaction that is empty, too long or would not show.
+    BadReaction,
+    /// A message has as many different reactions as it may.
+    TooManyReactions,
+    /// A message that names too many people.
+    TooManyMentions,
+    /// A ban or mute for no time, or for too long.
+    BadDuration,
+    /// Nobody of that name is a member of the room.
+    UnknownMember,
     /// The room has as many members as it may.
     RoomFull,
     /// The user is in as many rooms as it may.
@@ -52,7 +70,7 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 21] = [
+    pub const ALL: [Code; 30] = [
         Code::BadFrame,
         Code::NotIdentified,
         Code::AlreadyIdentified,
@@ -66,6 +84,15 @@ impl Code {
         Code::UnknownRoom,
         Code::UnknownUser,
         Code::NotAMember,
+        Code::NotAllowed,
+        Code::Muted,
+        Code::Banned,
+        Code::UnknownEvent,
+        Code::BadReaction,
+        Code::TooManyReactions,
+        Code::TooManyMentions,
+        Code::BadDuration,
+        Code::UnknownMember,
         Code::RoomFull,
         Code::TooManyRooms,
         Code::OutboxMissing,
@@ -113,8 +140,23 @@ impl Code {
             Code::UnknownRoom => ("unknown_room", "there is no such room"),
             Code::UnknownUser => ("unknown_user", "nobody of that name has ever logged in here"),
             Code::NotAMember => ("not_a_member", "you are not a member of this room: join it first"),
+            Code::NotAllowed => {
+                ("not_allowed", "your role in this room does not allow that: ask a moderator or the owner")
+            }
+            Code::Muted => ("muted", "you may not write in this room now: see muted_until of the room"),
+            Code::Banned => ("banned", "this user is banned from the room: a moderator can lift that"),
+            Code::UnknownEvent => ("unknown_event", "the room has no such message, or it was deleted"),
+            Code::BadReaction => ("bad_reaction", "a reaction has 1 to 64 bytes and no spaces or control characters"),
+            Code::TooManyReactions => {
+                ("too_many_reactions", "the message has as many reactions as it may: use one of them")
+            }
+            Code::TooManyMentions => {
+                ("too_many_mentions", "the message names too many people: see limits.mentions in welcome")
+            }
+            Code::BadDuration => ("bad_duration", "seconds is at least 1: leave it out for no end"),
+            Code::UnknownMember => ("unknown_member", "nobody of that name is a member of this room"),
             Code::RoomFull => ("room_full", "the room has as many members as it may have"),
-            Code::TooManyRooms => ("too_many_rooms", "you are in as many rooms as you may be: leave one first"),
+            Code::TooManyRooms => ("too_many_rooms", "this user is in as many rooms as allowed: leave one first"),
             Code::OutboxMissing => ("outbox_missing", "sending needs an outbox: give its id in hello"),
             Code::OutboxGap => ("outbox_gap", "the number is not the next of this outbox: go on from expected"),
             Code::OutboxForgotten => ("outbox_forgotten", "so old a send was taken, its result is not kept any more"),
@@ -190,7 +232,7 @@ mod tests {
 
     #[test]
     fn every_code_is_in_the_protocol_page() {
-        let page = include_str!("../../../docs/protocol.md");
+        let page = include_str!("../../../docs/protocol.md").split_once("\n## 7. Errors").unwrap().1;
         for code in Code::ALL {
             let row =
                 page.lines().find(|line| line.starts_with("| `") && line.contains(&format!("`{}`", code.as_str())));

@@ -4,11 +4,15 @@
 
 mod client;
 mod code;
+mod command;
 mod server;
 
-pub use client::{BadFrame, ClientFrame, ClientType, Hello, HistoryRange, Position, RoomReference, decode};
+pub use client::{
+    BadFrame, ClientFrame, ClientType, Hello, HistoryRange, MENTIONS_MAX, Position, RoomReference, decode,
+};
 pub use code::{CloseReason, Code};
-pub use server::{Failure, LimitsFrame, ResumeOutcome, RoomFrame, ServerFrame};
+pub use command::{Command, check_text, check_user};
+pub use server::{Failure, LimitsFrame, MemberFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame};
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "chatcluster.v1";

@@ -6,7 +6,10 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use super::Code;
-use crate::event::{Event, Room, RoomKind, Seq, to_json};
+use crate::{
+    event::{Event, Kind, Role, Room, RoomKind, Seq, Standing, to_json},
+    store::{Member, Page, Tally},
+};
 
 /// A frame to a client.
 #[derive(Debug, Serialize)]
@@ -29,6 +32,22 @@ pub enum ServerFrame {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
         room: Uuid,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        cause: Option<Kind>,
+    },
+    Done {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        seq: Option<Seq>,
+    },
+    Members {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+        members: Vec<MemberFrame>,
+        more: bool,
     },
     Accepted {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -52,6 +71,8 @@ pub enum ServerFrame {
         epoch: i32,
         events: Vec<Box<RawValue>>,
         more: bool,
+        #[serde(skip_serializing_if = "Vec::is_empty")]
+        reactions: Vec<TallyFrame>,
     },
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -94,6 +115,49 @@ pub struct LimitsFrame {
     pub outstanding: usize,
     /// Events in a page of history.
     pub history_events: usize,
+    /// People whom one message may name.
+    pub mentions: usize,
+}
+
+/// How often a message of a page has a reaction.
+#[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub struct TallyFrame {
+    /// The message.
+    seq: Seq,
+    /// The reaction.
+    reaction: String,
+    /// By how many people.
+    count: i64,
+    /// Whether the caller is among them.
+    mine: bool,
+}
+
+impl From<Tally> for TallyFrame {
+    fn from(Tally { seq, reaction, count, mine }: Tally) -> Self {
+        TallyFrame { seq, reaction, count, mine }
+    }
+}
+
+/// A member of a room.
+#[derive(Debug, Serialize)]
+pub struct MemberFrame {
+    user: String,
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    muted_until: Option<i64>,
+}
+
+impl MemberFrame {
+    /// The member as it is now.
+    pub fn new(member: &Member, now_ms: i64) -> Self {
+        let standing = Standing { role: member.role, muted_until: member.muted_until };
+        MemberFrame {
+            user: member.user.to_string(),
+            role: member.role,
+            muted_until: standing.is_muted(now_ms).then_some(member.muted_until),
+        }
+    }
 }
 
 /// A room, as one of its members sees it.
@@ -107,6 +171,11 @@ pub struct RoomFrame {
     kind: RoomKind,
     #[serde(skip_serializing_if = "Option::is_none")]
     with: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    topic: Option<String>,
+    role: Role,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    muted_until: Option<i64>,
     epoch: i32,
     head: Seq,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -129,13 +198,16 @@ pub enum ResumeOutcome {
 }
 
 impl RoomFrame {
-    /// The room as `user` sees it.
-    pub fn new(room: &Room, user: &str, resume: Option<ResumeOutcome>) -> Self {
+    /// The room as `user` sees it, who stands there so.
+    pub fn new(room: &Room, user: &str, standing: Standing, resume: Option<ResumeOutcome>) -> Self {
         RoomFrame {
             id: room.id,
             name: room.name.clone(),
             kind: room.kind,
             with: room.with(user).map(|user| user.to_string()),
+            topic: room.topic.clone(),
+            role: standing.role,
+            muted_until: (standing.muted_until > 0).then_some(standing.muted_until),
             epoch: room.epoch,
             head: room.head,
             resume,
@@ -155,9 +227,11 @@ impl ServerFrame {
     }
 
     /// A page of history. The events' frames go in as they are.
-    pub fn history(id: Option<u64>, room: Uuid, epoch: i32, events: &[Event], more: bool) -> Self {
+    pub fn history(id: Option<u64>, room: Uuid, page: &Page, tallies: Vec<Tally>) -> Self {
         let raw = |event: &Event| RawValue::from_string(event.frame.to_string()).expect("an event's frame is JSON");
-        ServerFrame::History { id, room, epoch, events: events.iter().map(raw).collect(), more }
+        let events = page.events.iter().map(raw).collect();
+        let reactions = tallies.into_iter().map(TallyFrame::from).collect();
+        ServerFrame::History { id, room, epoch: page.epoch, events, more: page.more, reactions }
     }
 
     /// Encodes the frame.
@@ -190,12 +264,13 @@ mod tests {
             kind: RoomKind::Direct,
             name: None,
             pair: Some(("alice".into(), "bob".into())),
+            topic: None,
             epoch: 1,
             head: 3,
         };
         check(
-            ServerFrame::Room { id: None, room: RoomFrame::new(&direct, "alice", None) },
-            json!({"type": "room", "room": {"id": Uuid::nil(), "kind": "direct", "with": "bob", "epoch": 1, "head": 3}}),
+            ServerFrame::Room { id: None, room: RoomFrame::new(&direct, "alice", Standing::default(), None) },
+            json!({"type": "room", "room": {"id": Uuid::nil(), "kind": "direct", "with": "bob", "role": "member", "epoch": 1, "head": 3}}),
         );
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::problem::Problem;
 use crate::{
     auth::Claims,
-    event::Room,
+    event::Seat,
     gateway::{Gateway, now_ms},
     protocol::{ClientFrame, Code, Hello},
     session::{Effect, Input, Now, Session},
@@ -26,7 +26,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     gateway: &Gateway,
     claims: &Claims,
     outbox: Option<Uuid>,
-    rooms: Vec<Room>,
+    rooms: Vec<Seat>,
     frame: ClientFrame,
 ) -> Result<T, Problem> {
     let verify = |_: &str, _| Ok(claims.clone());

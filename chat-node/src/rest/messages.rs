@@ -53,6 +53,10 @@ pub(super) struct History {
     /// The events, as in docs/protocol.md §5.
     #[cfg_attr(test, schemars(with = "Vec<crate::event::EventFrame<'static>>"))]
     events: Vec<Box<RawValue>>,
+    /// How often the page's messages have which reactions; absent when they have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(test, schemars(with = "Vec<crate::protocol::TallyFrame>"))]
+    reactions: Vec<Box<RawValue>>,
     /// Whether there are further ones in that direction: give the last `seq` as `after`, or the first as `before`.
     more: bool,
 }
@@ -129,7 +133,7 @@ pub(super) async fn send(
     let member = rest.gateway.store.room_of(&claims.user, room).await?;
     // Without this a refusal would be stored under the key, and hold after the user has joined.
     let member = member.ok_or(Code::NotAMember)?;
-    let frame = ClientFrame::Send { id: None, n: 1, room, text };
+    let frame = ClientFrame::Send { id: None, n: 1, room, text, reply: None, mentions: Vec::new() };
     let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;
     Ok((if sent.seq.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(sent)))
 }

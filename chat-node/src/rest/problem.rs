@@ -86,11 +86,20 @@ impl Reason {
 /// The status under which a code of the protocol is told.
 fn status(code: Code) -> StatusCode {
     match code {
-        Code::BadFrame | Code::EmptyText | Code::TextTooLong | Code::BadText | Code::BadName => StatusCode::BAD_REQUEST,
+        Code::BadFrame
+        | Code::EmptyText
+        | Code::TextTooLong
+        | Code::BadText
+        | Code::BadName
+        | Code::BadReaction
+        | Code::BadDuration
+        | Code::TooManyMentions => StatusCode::BAD_REQUEST,
         Code::BadToken | Code::TokenExpired | Code::NotIdentified => StatusCode::UNAUTHORIZED,
-        Code::NotAMember => StatusCode::FORBIDDEN,
-        Code::UnknownRoom | Code::UnknownUser => StatusCode::NOT_FOUND,
-        Code::RoomExists | Code::RoomFull | Code::TooManyRooms | Code::OutboxForgotten => StatusCode::CONFLICT,
+        Code::NotAMember | Code::NotAllowed | Code::Muted | Code::Banned => StatusCode::FORBIDDEN,
+        Code::UnknownRoom | Code::UnknownUser | Code::UnknownMember | Code::UnknownEvent => StatusCode::NOT_FOUND,
+        Code::RoomExists | Code::RoomFull | Code::TooManyRooms | Code::TooManyReactions | Code::OutboxForgotten => {
+            StatusCode::CONFLICT
+        }
         Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         // These speak of a connection, which a request does not have.
         Code::AlreadyIdentified | Code::OutboxMissing | Code::OutboxGap | Code::Internal => {

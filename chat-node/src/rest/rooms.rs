@@ -21,6 +21,7 @@ use super::{
     problem::Problem,
 };
 use crate::{
+    event::{Role, RoomKind, Seat},
     gateway::Gateway,
     protocol::{ClientFrame, Code, RoomFrame, RoomReference},
     store,
@@ -55,8 +56,8 @@ pub(super) async fn mine(
     Parameters(asked): Parameters<RoomsPage>,
 ) -> Result<Json<Rooms>, Problem> {
     let read = rest.gateway.store.rooms_of(&claims.user, asked.cursor, asked.limit.rows()).await?;
-    let (rooms, next) = page::cut(read, asked.limit, |room| room.id);
-    let rooms = rooms.iter().map(|room| RoomFrame::new(room, &claims.user, None)).collect();
+    let (rooms, next) = page::cut(read, asked.limit, |seat| seat.room.id);
+    let rooms = rooms.iter().map(|seat| RoomFrame::new(&seat.room, &claims.user, seat.standing, None)).collect();
     Ok(Json(Rooms { rooms, next }))
 }
 
@@ -137,8 +138,14 @@ pub(super) async fn create(
         id: Uuid,
     }
     arrive(&rest.gateway, &claims.user).await?;
-    let RoomAnswer { room } =
-        ask(&rest.gateway, &claims, None, Vec::new(), ClientFrame::CreateRoom { id: None, name }).await?;
+    let RoomAnswer { room } = ask(
+        &rest.gateway,
+        &claims,
+        None,
+        Vec::new(),
+        ClientFrame::CreateRoom { id: None, name, kind: RoomKind::Public },
+    )
+    .await?;
     let Id { id } = serde_json::from_str(room.get()).map_err(|error| Problem::internal(&error))?;
     let location = HeaderValue::from_str(&format!("/api/v1/rooms/{id}")).map_err(|error| Problem::internal(&error))?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(room)).into_response())
@@ -172,8 +179,8 @@ pub(super) async fn one(
     Caller(claims): Caller,
     At(room): At<Uuid>,
 ) -> Result<Json<RoomFrame>, Problem> {
-    let room = rest.gateway.store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
-    Ok(Json(RoomFrame::new(&room, &claims.user, None)))
+    let Seat { room, standing, .. } = rest.gateway.store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
+    Ok(Json(RoomFrame::new(&room, &claims.user, standing, None)))
 }
 
 /// `PUT /rooms/{room}/members/me`
@@ -230,6 +237,8 @@ pub(super) struct Members {
 struct Member {
     /// Who.
     user: String,
+    /// As what.
+    role: Role,
 }
 
 /// `GET /rooms/{room}/members`
@@ -242,8 +251,11 @@ pub(super) async fn members(
     let store = &rest.gateway.store;
     store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
     let read = store.members(room, &asked.cursor, asked.limit.rows()).await?;
-    let (members, next) = page::cut(read, asked.limit, String::clone);
-    Ok(Json(Members { members: members.into_iter().map(|user| Member { user }).collect(), next }))
+    let (members, next) = page::cut(read, asked.limit, |member| member.user.to_string());
+    Ok(Json(Members {
+        members: members.iter().map(|member| Member { user: member.user.to_string(), role: member.role }).collect(),
+        next,
+    }))
 }
 
 /// Notes that the user was here, so that others can find whoever only ever used REST.

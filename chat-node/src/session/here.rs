@@ -9,23 +9,31 @@ use super::{
     step::{Effect, Now, Request},
 };
 use crate::{
-    event::{Membership, Room, User},
+    event::{Kind, Membership, Room, Seat, Seq, Standing, User},
     hub::Notice,
-    protocol::{Code, RoomFrame, ServerFrame},
-    store::{Append, Content},
+    protocol::{Code, RoomFrame, ServerFrame, check_text, check_user},
+    store::{Append, Changed, Content, Message},
 };
 
 pub(super) struct Here {
     pub(super) user: User,
     pub(super) expires: u64,
     pub(super) outbox: Option<Uuid>,
-    pub(super) rooms: HashSet<Uuid>,
+    pub(super) rooms: HashMap<Uuid, Place>,
     /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
     /// before the room's events.
     pub(super) entering: usize,
     pub(super) deferred: Vec<Notice>,
     /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
     pub(super) changed: HashMap<Uuid, i64>,
+}
+
+/// The user's place in a room, as far as it is known here.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) standing: Standing,
+    /// The position in the room's log up to which changes of it are known: what comes from before it is old.
+    pub(super) at: Seq,
 }
 
 /// How old a list of all rooms can be when it arrives: longer than any statement may take.
@@ -38,26 +46,32 @@ impl Here {
         id: Option<u64>,
         n: i64,
         room: Uuid,
-        text: String,
+        message: Message,
         now: Now,
         limits: &SessionLimits,
     ) -> Vec<Effect> {
         let Some(outbox) = self.outbox else {
             return vec![Effect::Reply(ServerFrame::error(id, Some(n), Code::OutboxMissing).encode())];
         };
-        let content = if !self.rooms.contains(&room) {
-            Content::Refused(Code::NotAMember)
-        } else if text.len() > limits.told.text_bytes {
-            Content::Refused(Code::TextTooLong)
-        } else if text.contains('\0') {
-            Content::Refused(Code::BadText)
-        } else if text.trim().is_empty() {
-            Content::Refused(Code::EmptyText)
-        } else {
-            Content::Text(text)
+        let content = match self.check(room, &message, now, limits) {
+            Ok(()) => Content::Message(message),
+            Err(code) => Content::Refused(code),
         };
         let (sender, event) = (self.user.clone(), Uuid::nil());
         vec![Effect::Append { id, append: Append { sender, outbox, n, room, content, event, time: now.ms } }]
+    }
+
+    /// Whether the user may send this message to this room, by what is known here: so it is decided even while the database is away.
+    fn check(&self, room: Uuid, message: &Message, now: Now, limits: &SessionLimits) -> Result<(), Code> {
+        let place = self.rooms.get(&room).ok_or(Code::NotAMember)?;
+        if place.standing.is_muted(now.ms) {
+            return Err(Code::Muted);
+        }
+        if message.mentions.len() > limits.told.mentions {
+            return Err(Code::TooManyMentions);
+        }
+        check_text(&message.text, limits.told.text_bytes)?;
+        message.mentions.iter().try_for_each(|user| check_user(user))
     }
 
     pub(super) fn enter(&mut self, request: Request) -> Vec<Effect> {
@@ -67,47 +81,82 @@ impl Here {
 
     pub(super) fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
         match notice {
-            Notice::Changed(Membership { room, member: true, .. }) => self.gain(&room, None, false, now),
-            Notice::Changed(Membership { room, member: false, .. }) => self.lose(room.id, None, false, now),
-            Notice::All(rooms) => {
+            Notice::Changed(Membership { room, member: true, standing, .. }) => {
+                self.stand(&room, standing, room.head + 1, now)
+            }
+            Notice::Changed(Membership { room, cause, .. }) => {
+                let is_old = self.rooms.get(&room.id).is_some_and(|place| room.head < place.at);
+                if is_old { Vec::new() } else { self.lose(room.id, None, cause, now) }
+            }
+            Notice::All(seats) => {
                 self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
-                let listed: HashSet<Uuid> = rooms.iter().map(|room| room.id).collect();
-                let lost: Vec<Uuid> =
-                    self.rooms.difference(&listed).filter(|room| !self.changed.contains_key(*room)).copied().collect();
-                let gained = rooms.iter().filter(|room| !self.changed.contains_key(&room.id)).collect::<Vec<_>>();
+                let listed: HashSet<Uuid> = seats.iter().map(|seat| seat.room.id).collect();
+                let unlisted = |room: &&Uuid| !listed.contains(*room) && !self.changed.contains_key(*room);
+                let lost: Vec<Uuid> = self.rooms.keys().filter(unlisted).copied().collect();
+                let is_known =
+                    |seat: &Seat| self.rooms.contains_key(&seat.room.id) || !self.changed.contains_key(&seat.room.id);
+                let found: Vec<Seat> = seats.into_iter().filter(is_known).collect();
                 let mut effects = Vec::new();
-                lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, false, now)));
-                gained.into_iter().for_each(|room| effects.extend(self.gain(room, None, false, now)));
+                lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, None, now)));
+                for Seat { room, standing, .. } in found {
+                    effects.extend(self.stand(&room, standing, room.head, now));
+                }
                 effects
             }
         }
     }
 
-    /// The user is in a room now. Told when it is new or when it was asked for.
-    pub(super) fn gain(&mut self, room: &Room, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
-        let new = self.rooms.insert(room.id);
-        let mut effects = Vec::new();
-        if new || asked {
-            let frame = ServerFrame::Room { id, room: RoomFrame::new(room, &self.user, None) };
-            effects.push(Effect::Reply(frame.encode()));
+    /// The hub tells that the user stands so in a room, as of a position in its log.
+    fn stand(&mut self, room: &Room, standing: Standing, at: Seq, now: Now) -> Vec<Effect> {
+        match self.rooms.get_mut(&room.id) {
+            Some(place) if at <= place.at => Vec::new(),
+            Some(place) => {
+                let differs = place.standing != standing;
+                *place = Place { standing, at };
+                if differs { vec![self.told(room, None, standing)] } else { Vec::new() }
+            }
+            None => self.gain(room, Place { standing, at }, None, now),
         }
-        if new {
-            self.changed.insert(room.id, now.ms);
-            effects.push(Effect::Follow(vec![(room.id, room.head)]));
-        }
-        effects
     }
 
-    pub(super) fn lose(&mut self, room: Uuid, id: Option<u64>, asked: bool, now: Now) -> Vec<Effect> {
-        let had = self.rooms.remove(&room);
-        let mut effects = Vec::new();
-        if had {
-            self.changed.insert(room, now.ms);
-            effects.push(Effect::Unfollow(room));
+    /// The user asked for a room and is in it now. What the answer does not tell is known already.
+    pub(super) fn entered(&mut self, changed: &Changed, id: Option<u64>, now: Now) -> Vec<Effect> {
+        let room = &changed.room;
+        let own = changed.memberships.iter().find(|membership| membership.user == self.user);
+        let place = match own {
+            Some(membership) => Place { standing: membership.standing, at: room.head + 1 },
+            None => self.rooms.get(&room.id).copied().unwrap_or(Place { standing: Standing::default(), at: 0 }),
+        };
+        if self.rooms.contains_key(&room.id) {
+            return vec![self.told(room, id, place.standing)];
         }
-        if had || asked {
-            effects.push(Effect::Reply(ServerFrame::Left { id, room }.encode()));
+        self.gain(room, place, id, now)
+    }
+
+    fn told(&self, room: &Room, id: Option<u64>, standing: Standing) -> Effect {
+        let room = RoomFrame::new(room, &self.user, standing, None);
+        Effect::Reply(ServerFrame::Room { id, room }.encode())
+    }
+
+    fn gain(&mut self, room: &Room, place: Place, id: Option<u64>, now: Now) -> Vec<Effect> {
+        self.rooms.insert(room.id, place);
+        self.changed.insert(room.id, now.ms);
+        vec![self.told(room, id, place.standing), Effect::Follow(vec![(room.id, room.head)])]
+    }
+
+    /// The user left a room.
+    pub(super) fn left(&mut self, room: Uuid, id: Option<u64>, now: Now) -> Vec<Effect> {
+        if self.rooms.contains_key(&room) {
+            return self.lose(room, id, None, now);
         }
-        effects
+        vec![Effect::Reply(ServerFrame::Left { id, room, cause: None }.encode())]
+    }
+
+    fn lose(&mut self, room: Uuid, id: Option<u64>, cause: Option<Kind>, now: Now) -> Vec<Effect> {
+        if self.rooms.remove(&room).is_none() {
+            return Vec::new();
+        }
+        self.changed.insert(room, now.ms);
+        vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause }.encode())]
     }
 }

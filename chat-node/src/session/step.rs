@@ -4,11 +4,13 @@ use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use crate::{
-    event::{Seq, User},
+    event::{RoomKind, Seq, User},
     hub::Notice,
     intake::Awaited,
-    protocol::{BadFrame, ClientFrame, ClientType, CloseReason, Code, HistoryRange, ResumeOutcome, RoomReference},
-    store::{Answer, Append, Arrival, Changed, Page},
+    protocol::{
+        BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, ResumeOutcome, RoomReference,
+    },
+    store::{Answer, Append, Arrival, Changed, Member, Page, Tally},
 };
 
 /// Something that happened.
@@ -40,10 +42,14 @@ pub enum Outcome {
     Settled { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
     /// `create_room`, `join` or `direct`.
     Entered { id: Option<u64>, result: Result<Changed, Code> },
+    /// A command.
+    CarriedOut { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
+    /// `members`.
+    Listed { id: Option<u64>, room: Uuid, result: Result<(Vec<Member>, bool), Code> },
     /// `leave`.
     Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `history`.
-    Read { id: Option<u64>, room: Uuid, result: Result<Page, Code> },
+    Read { id: Option<u64>, room: Uuid, result: Result<(Page, Vec<Tally>), Code> },
 }
 
 /// Something to be done.
@@ -74,11 +80,13 @@ pub enum Effect {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the requests of docs/protocol.md §3")]
 pub enum Request {
-    CreateRoom { id: Option<u64>, user: User, name: String },
+    CreateRoom { id: Option<u64>, user: User, name: String, kind: RoomKind },
     Join { id: Option<u64>, user: User, room: RoomReference },
     Leave { id: Option<u64>, user: User, room: Uuid },
     Direct { id: Option<u64>, user: User, other: User },
-    History { id: Option<u64>, room: Uuid, range: HistoryRange, limit: usize },
+    History { id: Option<u64>, user: User, room: Uuid, range: HistoryRange, limit: usize },
+    CarryOut { id: Option<u64>, user: User, command: Command },
+    Members { id: Option<u64>, room: Uuid, after: String, limit: usize },
 }
 
 /// A moment, as the gateway sees it.

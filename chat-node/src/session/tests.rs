@@ -2,7 +2,7 @@
 
 use super::{here::LIST_AGE_MS_MAX, *};
 use crate::{
-    event::{EventBody, Kind, Membership, RoomKind},
+    event::{EventBody, Kind, Membership, Role, RoomKind, Standing},
     store::{Changed, Content},
 };
 
@@ -10,7 +10,7 @@ const NOW: Now = Now { ms: 1_767_225_600_000 };
 const ROOM: Uuid = Uuid::from_u128(7);
 
 fn session(token: Option<&str>) -> Session {
-    let told = LimitsFrame { text_bytes: 10, outstanding: 4, history_events: 50 };
+    let told = LimitsFrame { text_bytes: 10, outstanding: 4, history_events: 50, mentions: 2 };
     Session::new("node", SessionLimits { told, replay_events_max: 5 }, token.map(str::to_owned))
 }
 
@@ -39,7 +39,7 @@ fn told(effect: &Effect) -> String {
         Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
         Effect::Unfollow(_) => "unfollow".into(),
         Effect::Append { append, .. } => match &append.content {
-            Content::Text(_) => format!("append {}", append.n),
+            Content::Message(_) => format!("append {}", append.n),
             Content::Refused(code) => format!("append {} as {}", append.n, code.as_str()),
         },
         Effect::Await { n, .. } => format!("await {n}"),
@@ -54,14 +54,22 @@ fn frame(text: &str) -> Input {
 }
 
 fn room(head: Seq) -> Room {
-    Room { id: ROOM, kind: RoomKind::Public, name: Some("lobby".into()), pair: None, epoch: 1, head }
+    Room { id: ROOM, kind: RoomKind::Public, name: Some("lobby".into()), pair: None, topic: None, epoch: 1, head }
+}
+
+fn seat(room: Room, standing: Standing) -> Seat {
+    Seat { read: room.head, room, standing }
+}
+
+fn membership(room: &Room, member: bool) -> Membership {
+    Membership { user: "alice".into(), room: room.clone(), member, standing: Standing::default(), cause: None }
 }
 
 /// A session of alice, who is in one room at position 9.
 fn here(hello: &str) -> (Session, Vec<String>) {
     let mut session = session(None);
     assert_eq!(step(&mut session, frame(hello), NOW), ["arrive alice"]);
-    let arrival = Arrival { rooms: vec![room(9)], outbox_last: 0 };
+    let arrival = Arrival { rooms: vec![seat(room(9), Standing::default())], outbox_last: 0 };
     let effects = step(&mut session, Input::Arrived(Ok(arrival)), NOW);
     (session, effects)
 }
@@ -130,6 +138,7 @@ fn answers_to_sends_are_told_as_documented() {
         sender: "alice".into(),
         time: 0,
         text: None,
+        details: None,
     };
     let mut done = |answer| step(&mut session, Input::Done(Outcome::Sent { id: None, n: 1, answer }), NOW);
     assert_eq!(done(Ok(Answer::Committed { event, new: true })), ["committed"]);
@@ -156,14 +165,14 @@ fn a_resume_begins_where_the_client_was() {
 fn a_room_is_told_once_whether_asked_for_or_not() {
     let (mut session, _) = here(HELLO);
     let other = Room { id: Uuid::from_u128(8), ..room(3) };
-    let gained = || Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: true });
+    let gained = || Notice::Changed(membership(&other, true));
     assert_eq!(step(&mut session, frame(r#"{"type":"join","name":"x"}"#), NOW), ["ask"]);
     assert_eq!(step(&mut session, Input::Notice(gained()), NOW), [""; 0], "the answer comes first");
-    let changed = Changed { room: other.clone(), events: Vec::new(), memberships: Vec::new() };
+    let changed = Changed { room: other.clone(), events: Vec::new(), memberships: vec![membership(&other, true)] };
     let entered = Input::Done(Outcome::Entered { id: Some(1), result: Ok(changed) });
     assert_eq!(step(&mut session, entered, NOW), ["room", "follow [3]"]);
     assert_eq!(step(&mut session, Input::Notice(gained()), NOW), [""; 0]);
-    let lost = Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: false });
+    let lost = Notice::Changed(membership(&Room { head: 5, ..other.clone() }, false));
     assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left"]);
 }
 
@@ -171,10 +180,52 @@ fn a_room_is_told_once_whether_asked_for_or_not() {
 fn an_old_list_of_rooms_undoes_no_newer_change() {
     let (mut session, _) = here(HELLO);
     let other = Room { id: Uuid::from_u128(8), ..room(3) };
-    let gained = Notice::Changed(Membership { user: "alice".into(), room: other.clone(), member: true });
+    let gained = Notice::Changed(membership(&other, true));
     assert_eq!(step(&mut session, Input::Notice(gained), NOW), ["room", "follow [3]"]);
-    let list = || Input::Notice(Notice::All(vec![room(9)]));
+    let list = || Input::Notice(Notice::All(vec![seat(room(9), Standing::default())]));
     assert_eq!(step(&mut session, list(), NOW), [""; 0], "it may have been read before");
     let later = Now { ms: NOW.ms + LIST_AGE_MS_MAX };
     assert_eq!(step(&mut session, list(), later), ["unfollow", "left"]);
+}
+
+#[test]
+fn a_mute_holds_from_the_moment_that_it_is_heard_of_until_its_end() {
+    let (mut session, _) = here(HELLO);
+    let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
+    let stands = |head, muted_until| {
+        let standing = Standing { role: Role::Member, muted_until };
+        Input::Notice(Notice::Changed(Membership { standing, ..membership(&room(head), true) }))
+    };
+    assert_eq!(step(&mut session, stands(10, NOW.ms + 1_000), NOW), ["room"]);
+    assert_eq!(step(&mut session, send(1), NOW), ["append 1 as muted"]);
+    assert_eq!(step(&mut session, stands(9, 0), NOW), [""; 0], "an older change that comes late");
+    assert_eq!(step(&mut session, send(2), NOW), ["append 2 as muted"]);
+    assert_eq!(step(&mut session, send(3), Now { ms: NOW.ms + 1_000 }), ["append 3"]);
+    let list = Input::Notice(Notice::All(vec![seat(room(12), Standing::default())]));
+    assert_eq!(step(&mut session, list, NOW), ["room"], "a newer list lifts it");
+    assert_eq!(step(&mut session, send(4), NOW), ["append 4"]);
+    let old = Input::Notice(Notice::Changed(membership(&room(9), false)));
+    assert_eq!(step(&mut session, old, NOW), [""; 0], "a removal from before");
+    let kicked = Notice::Changed(Membership { cause: Some(Kind::Kicked), ..membership(&room(12), false) });
+    assert_eq!(step(&mut session, Input::Notice(kicked), NOW), ["unfollow", "left"]);
+    assert_eq!(step(&mut session, send(5), NOW), ["append 5 as not_a_member"]);
+}
+
+#[test]
+fn commands_are_checked_before_the_store_is_asked() {
+    let (mut session, _) = here(HELLO);
+    let target = r#""target":{"seq":3,"event":"00000000-0000-0000-0000-000000000003"}"#;
+    let command = |rest: &str| frame(&format!(r#"{{"room":"{ROOM}",{target},{rest}}}"#));
+    assert_eq!(step(&mut session, command(r#""type":"edit","text":"new""#), NOW), ["ask"]);
+    assert_eq!(step(&mut session, command(r#""type":"edit","text":" ""#), NOW), ["error empty_text"]);
+    assert_eq!(step(&mut session, command(r#""type":"react","reaction":"a b""#), NOW), ["error bad_reaction"]);
+    let elsewhere = Uuid::from_u128(404);
+    let delete = frame(&format!(r#"{{"type":"delete","room":"{elsewhere}",{target}}}"#));
+    assert_eq!(step(&mut session, delete, NOW), ["error not_a_member"]);
+    let many = frame(&format!(r#"{{"type":"send","n":1,"room":"{ROOM}","text":"hi","mentions":["a","b","c"]}}"#));
+    assert_eq!(step(&mut session, many, NOW), ["append 1 as too_many_mentions"]);
+    let twice = frame(&format!(r#"{{"type":"send","n":2,"room":"{ROOM}","text":"hi","mentions":["a","b","a"]}}"#));
+    assert_eq!(step(&mut session, twice, NOW), ["append 2"]);
+    let nul = frame(&format!(r#"{{"type":"send","n":3,"room":"{ROOM}","text":"hi","mentions":["\u0000"]}}"#));
+    assert_eq!(step(&mut session, nul, NOW), ["append 3 as unknown_user"]);
 }

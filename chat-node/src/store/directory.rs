@@ -6,8 +6,8 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::StoreError;
-use crate::event::Room;
+use super::{Member, StoreError};
+use crate::event::Seat;
 
 /// A public room, as whoever looks for one sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,13 +27,13 @@ pub trait Directory {
     async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), StoreError>;
 
     /// The room, if the user is a member of it.
-    async fn room_of(&self, user: &str, room: Uuid) -> Result<Option<Room>, StoreError>;
+    async fn room_of(&self, user: &str, room: Uuid) -> Result<Option<Seat>, StoreError>;
 
     /// The user's rooms by their ids, from behind `after` on.
-    async fn rooms_of(&self, user: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Room>, StoreError>;
+    async fn rooms_of(&self, user: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Seat>, StoreError>;
 
-    /// The names of a room's members in order, from behind `after` on.
-    async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<String>, StoreError>;
+    /// A room's members by their names, from behind `after` on.
+    async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<Member>, StoreError>;
 
     /// The public rooms whose names begin with `prefix`, by their names, from behind `after` on.
     async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError>;

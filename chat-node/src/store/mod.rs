@@ -7,13 +7,16 @@
 mod commit;
 mod dead_letter;
 mod directory;
+mod messages;
+mod moderation;
 mod plan;
 mod postgres;
 mod rooms;
 mod rows;
 mod sqlite;
+mod statements;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use tokio::sync::mpsc;
@@ -23,13 +26,13 @@ pub use self::{
     commit::commit,
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
-    plan::{Answer, Append, Content, SendKey},
+    plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
     sqlite::SqliteStore,
 };
 use crate::{
-    event::{Event, Membership, Room, Seq, User},
-    protocol::{Code, HistoryRange, RoomReference},
+    event::{Event, Membership, Role, Room, RoomKind, Seat, Seq, User},
+    protocol::{Code, Command, HistoryRange, RoomReference},
 };
 
 /// Why the store did not do what it was asked.
@@ -91,7 +94,7 @@ pub struct StoreLimits {
 #[derive(Clone, Debug)]
 pub struct Arrival {
     /// All rooms of the user, at their present heads.
-    pub rooms: Vec<Room>,
+    pub rooms: Vec<Seat>,
     /// The last number of the outbox that was taken; 0 for a new one.
     pub outbox_last: i64,
 }
@@ -105,6 +108,30 @@ pub struct Changed {
     pub events: Vec<Event>,
     /// Who became a member or ceased to be one.
     pub memberships: Vec<Membership>,
+}
+
+/// How often a message has a reaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tally {
+    /// The message.
+    pub seq: Seq,
+    /// The reaction.
+    pub reaction: String,
+    /// By how many people.
+    pub count: i64,
+    /// Whether the one who asks is among them.
+    pub mine: bool,
+}
+
+/// A member of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// Who.
+    pub user: User,
+    /// As what.
+    pub role: Role,
+    /// Until when the member may not write, in milliseconds since 1970 UTC; 0 for never.
+    pub muted_until: i64,
 }
 
 /// A page of a room's log, in order.
@@ -164,8 +191,8 @@ pub trait Store: Directory + Send + Sync {
     /// Notes that the user was here, opens the outbox, and tells what the user finds.
     async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError>;
 
-    /// Makes a public room with its first member.
-    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError>;
+    /// Makes a public or a private room with its owner.
+    async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError>;
 
     /// Makes the user a member.
     async fn join(&self, user: &User, room: &RoomReference, now_ms: i64) -> Result<Changed, StoreError>;
@@ -175,6 +202,12 @@ pub trait Store: Directory + Send + Sync {
 
     /// Finds or makes the direct room of two users.
     async fn direct(&self, user: &User, other: &User, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// Carries a [checked](Command::check) command out, if the user may.
+    async fn carry_out(&self, user: &User, command: &Command, now_ms: i64) -> Result<Changed, StoreError>;
+
+    /// The reactions of a room's messages from one position to another, as the user sees them.
+    async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError>;
 
     /// Commits sends together: each is answered in its place. See [`plan`] for the rules.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError>;
@@ -192,7 +225,7 @@ pub trait Store: Directory + Send + Sync {
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError>;
 
     /// All rooms of these users.
-    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError>;
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError>;
 
     /// Hints about commits, until the receiver is dropped. `None` where there is no other node.
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
@@ -228,13 +261,7 @@ fn page_of(mut rows: Vec<rows::EventRow>, epoch: i32, limit: usize, forwards: bo
     if !forwards {
         rows.reverse();
     }
-    Page { epoch, events: rows.into_iter().map(rows::event).collect(), more }
-}
-
-/// Puts memberships and their rooms together.
-fn memberships_of(members: Vec<(String, Uuid)>, rooms: Vec<rows::RoomRow>) -> Vec<(User, Room)> {
-    let rooms: HashMap<Uuid, Room> = rooms.into_iter().map(|row| (row.0, rows::room(row).0)).collect();
-    members.into_iter().filter_map(|(user, room)| Some((user.into(), rooms.get(&room)?.clone()))).collect()
+    Page { epoch, events: rows.into_iter().map(|row| rows::event(row).encode()).collect(), more }
 }
 
 /// How long a statement may take before the database counts as away.

@@ -4,13 +4,13 @@
 //! Pure. It is given the batch and what was read under locks, and returns what to write and what to answer. The rules
 //! (`docs/protocol.md` §4, and a room's log without holes) live here alone, for every store.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::{
-    event::{EventBody, Kind, Seq, User},
+    event::{Details, EventBody, Kind, Reference, Seq, User},
     protocol::Code,
 };
 
@@ -56,9 +56,39 @@ impl Append {
 #[serde(rename_all = "snake_case")]
 pub enum Content {
     /// A message.
-    Text(String),
+    Message(Message),
     /// Nothing: the send was refused, and only uses its number up.
     Refused(Code),
+}
+
+/// What a message says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Message {
+    /// The text.
+    pub text: String,
+    /// What it replies to.
+    pub reply: Option<Reference>,
+    /// Whom it names, each once.
+    pub mentions: Vec<User>,
+}
+
+impl Content {
+    /// A message of nothing but text.
+    pub fn text(text: impl Into<String>) -> Content {
+        Content::Message(Message { text: text.into(), ..Message::default() })
+    }
+
+    /// What a message replies to.
+    fn reply(&self) -> Option<Reference> {
+        if let Content::Message(message) = self { message.reply } else { None }
+    }
+}
+
+/// The messages that a batch replies to, by their rooms and each once.
+pub(super) fn replies(batch: &[Append]) -> Vec<(Uuid, Reference)> {
+    let replies = batch.iter().filter_map(|append| Some((append.room, append.content.reply()?)));
+    replies.collect::<HashSet<_>>().into_iter().collect()
 }
 
 /// What became of a send.
@@ -66,7 +96,7 @@ pub enum Content {
 pub enum Answer {
     /// It is in the log, now or since an earlier time.
     Committed {
-        /// The event. Its text is there only when it is new.
+        /// The event. Its text and details are there only when it is new.
         event: EventBody,
         /// Whether this commit put it there.
         new: bool,
@@ -120,6 +150,8 @@ pub(super) struct Observed {
     pub outboxes: HashMap<Uuid, i64>,
     /// Stored results of repeated sends.
     pub outcomes: HashMap<(Uuid, i64), Outcome>,
+    /// The messages that are replied to, as far as they are there.
+    pub replied: HashSet<(Uuid, Reference)>,
 }
 
 /// What to write, and what to answer.
@@ -139,7 +171,7 @@ pub(super) struct Plan {
 
 /// Decides a batch. `keys` names the outbox of each send.
 pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan {
-    let Observed { mut rooms, mut outboxes, mut outcomes } = observed;
+    let Observed { mut rooms, mut outboxes, mut outcomes, replied } = observed;
     let mut plan = Plan::default();
     for (append, &outbox) in batch.iter().zip(keys) {
         let last = outboxes.get(&outbox).copied().unwrap_or(0);
@@ -154,8 +186,11 @@ pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan 
         }
         let outcome = match (&append.content, rooms.get_mut(&append.room)) {
             (Content::Refused(code), _) => Outcome::Refused(*code),
-            (Content::Text(_), None) => Outcome::Refused(Code::UnknownRoom),
-            (Content::Text(_), Some(room)) => {
+            (Content::Message(_), None) => Outcome::Refused(Code::UnknownRoom),
+            (Content::Message(Message { reply: Some(reply), .. }), _) if !replied.contains(&(append.room, *reply)) => {
+                Outcome::Refused(Code::UnknownEvent)
+            }
+            (Content::Message(_), Some(room)) => {
                 room.head += 1;
                 Outcome::Event {
                     room: append.room,
@@ -167,9 +202,14 @@ pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan 
             }
         };
         plan.answers.push(match (&outcome, &append.content) {
-            (Outcome::Event { epoch, seq, .. }, Content::Text(text)) => {
-                let event =
-                    body(&append.sender, append.room, *epoch, *seq, append.event, append.time, Some(text.clone()));
+            (Outcome::Event { epoch, seq, .. }, Content::Message(message)) => {
+                let details =
+                    Details { reply: message.reply, mentions: message.mentions.clone(), ..Details::default() };
+                let event = EventBody {
+                    text: Some(message.text.clone()),
+                    details: details.boxed(),
+                    ..body(&append.sender, append.room, *epoch, *seq, append.event, append.time)
+                };
                 plan.events.push(event.clone());
                 Answer::Committed { event, new: true }
             }
@@ -199,13 +239,14 @@ fn repeated(outcome: &Outcome, sender: &User) -> Answer {
     match *outcome {
         Outcome::Refused(code) => Answer::Refused(code),
         Outcome::Event { room, epoch, seq, id, time } => {
-            Answer::Committed { event: body(sender, room, epoch, seq, id, time, None), new: false }
+            Answer::Committed { event: body(sender, room, epoch, seq, id, time), new: false }
         }
     }
 }
 
-fn body(sender: &User, room: Uuid, epoch: i32, seq: Seq, id: Uuid, time: i64, text: Option<String>) -> EventBody {
-    EventBody { room, epoch, seq, id, kind: Kind::Message, sender: sender.clone(), time, text }
+fn body(sender: &User, room: Uuid, epoch: i32, seq: Seq, id: Uuid, time: i64) -> EventBody {
+    let sender = sender.clone();
+    EventBody { room, epoch, seq, id, kind: Kind::Message, sender, time, text: None, details: None }
 }
 
 /// The last value of each key, in key order: the order in which every node takes its locks.
@@ -228,7 +269,7 @@ mod tests {
             outbox: Uuid::from_u128(outbox),
             n,
             room,
-            content: Content::Text(format!("{outbox}/{n}")),
+            content: Content::text(format!("{outbox}/{n}")),
             event: Uuid::from_u128(1000 * outbox + n as u128),
             time: 5,
         }
@@ -239,6 +280,7 @@ mod tests {
             rooms: [(ROOM, RoomState { epoch: 1, head: 10 }), (OTHER, RoomState { epoch: 3, head: 0 })].into(),
             outboxes: last.iter().map(|(outbox, last)| (Uuid::from_u128(*outbox), *last)).collect(),
             outcomes: HashMap::new(),
+            replied: HashSet::new(),
         }
     }
 
@@ -329,10 +371,32 @@ mod tests {
     #[test]
     fn a_send_survives_the_queue() {
         let refused = Append { content: Content::Refused(Code::EmptyText), ..send(7, 2, ROOM) };
-        for append in [send(7, 1, ROOM), refused] {
+        let reply = Some(Reference { seq: 3, event: Uuid::from_u128(30) });
+        let rich = Content::Message(Message { text: "yes".into(), reply, mentions: vec!["bob".into()] });
+        let rich = Append { content: rich, ..send(7, 3, ROOM) };
+        for append in [send(7, 1, ROOM), refused, rich] {
             let read: Append = serde_json::from_str(&serde_json::to_string(&append).unwrap()).unwrap();
             assert_eq!((read.key(), read.content, read.event), (append.key(), append.content, append.event));
         }
+    }
+
+    #[test]
+    fn a_reply_needs_what_it_replies_to() {
+        let there = Reference { seq: 9, event: Uuid::from_u128(90) };
+        let reply = |n, room, reply| {
+            let message = Message { text: "yes".into(), reply: Some(reply), mentions: vec!["bob".into()] };
+            Append { content: Content::Message(message), ..send(7, n, room) }
+        };
+        let batch = [
+            reply(1, ROOM, there),
+            reply(2, ROOM, Reference { event: Uuid::from_u128(91), ..there }),
+            reply(3, OTHER, there),
+        ];
+        assert_eq!(replies(&batch).len(), 3);
+        let observed = Observed { replied: [(ROOM, there)].into(), ..observed(&[]) };
+        let plan = check(&batch, observed, &["11", "unknown_event", "unknown_event"]);
+        let details = plan.events[0].details.as_deref().unwrap();
+        assert_eq!((details.reply, &*details.mentions), (Some(there), &["bob".into()][..]));
     }
 
     /// Every way to cut a sequence of sends, with repetitions, into two batches gives the same log.

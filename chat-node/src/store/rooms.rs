@@ -1,4 +1,4 @@
-//! Rooms and members: who may do what, and which events tell of it.
+//! Rooms and members: who comes and goes, and which events tell of it.
 //!
 //! Written once over the few statements that a store's transaction offers. The room's row is locked before its log or its
 //! members change, so that the log has one order and no holes.
@@ -6,9 +6,13 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::{Changed, Head, StoreError, StoreLimits, direct_key};
+use super::{
+    Changed, Head, StoreError, StoreLimits, direct_key,
+    moderation::{Acting, admit, succeed, unchanged},
+    statements::LifeTransaction,
+};
 use crate::{
-    event::{EventBody, Kind, Membership, Room, RoomKind, User},
+    event::{Details, EventBody, Kind, Membership, Role, Room, RoomKind, Standing, User},
     protocol::{Code, RoomReference},
 };
 
@@ -27,8 +31,8 @@ pub(super) trait RoomTransaction: Send {
     async fn user_exists(&mut self, user: &str) -> Result<bool, StoreError>;
     /// How many rooms the user is in.
     async fn rooms_of(&mut self, user: &str) -> Result<i64, StoreError>;
-    /// Adds a member. `false` when it was one.
-    async fn add_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError>;
+    /// Adds a member, who has read what there is. `false` when it was one.
+    async fn add_member(&mut self, room: &Room, user: &str, role: Role, now_ms: i64) -> Result<bool, StoreError>;
     /// Removes a member. `false` when it was none.
     async fn remove_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError>;
     /// Adds an event to the log and advances the head.
@@ -37,26 +41,30 @@ pub(super) trait RoomTransaction: Send {
     async fn announce(&mut self, heads: &[Head], users: &[&User]) -> Result<(), StoreError>;
 }
 
-/// Makes a public room with its first member.
+/// Makes a public or a private room, which belongs to its first member.
 pub(super) async fn create(
-    tx: &mut dyn RoomTransaction,
+    tx: &mut dyn LifeTransaction,
     user: &User,
     name: &str,
+    kind: RoomKind,
     now_ms: i64,
     limits: StoreLimits,
 ) -> Result<Changed, StoreError> {
     check_room_count(tx, user, limits).await?;
-    let room = new_room(RoomKind::Public, Some(name.to_owned()), None);
+    let room = new_room(kind, Some(name.to_owned()), None);
     if !tx.insert_room(&room, None, now_ms).await? {
         return Err(StoreError::Refused(Code::RoomExists));
     }
-    tx.add_member(room.id, user).await?;
-    record(tx, room, &[(Kind::Created, user), (Kind::Joined, user)], &[user], true, now_ms).await
+    tx.add_member(&room, user, Role::Owner, now_ms).await?;
+    let drafts = vec![Draft::new(Kind::Created, user), Draft::new(Kind::Joined, user)];
+    let standing = Standing { role: Role::Owner, muted_until: 0 };
+    record(tx, room, drafts, vec![Change::member(user, standing)], now_ms).await
 }
 
-/// Makes the user a member of a public room. For a member nothing changes.
+/// Makes the user a member of a public room. For a member nothing changes. A room that everybody has left belongs to whoever comes
+/// first.
 pub(super) async fn join(
-    tx: &mut dyn RoomTransaction,
+    tx: &mut dyn LifeTransaction,
     user: &User,
     reference: &RoomReference,
     now_ms: i64,
@@ -67,44 +75,51 @@ pub(super) async fn join(
         RoomReference::Name(name) => tx.room_named(name).await?.ok_or(StoreError::Refused(Code::UnknownRoom))?,
     };
     let (room, members) = tx.room(id).await?.ok_or(StoreError::Refused(Code::UnknownRoom))?;
-    if let Some((first, second)) = &room.pair {
-        // The two are members from the start, and for others the room does not exist.
-        return if user == first || user == second {
-            Ok(Changed { room, events: Vec::new(), memberships: Vec::new() })
-        } else {
-            Err(StoreError::Refused(Code::UnknownRoom))
-        };
+    if tx.standing(id, user).await?.is_some() {
+        return Ok(unchanged(room));
     }
-    if !tx.add_member(id, user).await? {
-        return Ok(Changed { room, events: Vec::new(), memberships: Vec::new() });
+    if room.kind != RoomKind::Public {
+        // For others it does not exist.
+        return Err(StoreError::Refused(Code::UnknownRoom));
     }
     if usize::try_from(members).is_ok_and(|members| members >= limits.members_per_room_max) {
         return Err(StoreError::Refused(Code::RoomFull));
     }
-    // Counted after the insertion, so one more than the limit is one too many.
-    if usize::try_from(tx.rooms_of(user).await?).is_ok_and(|rooms| rooms > limits.rooms_per_user_max) {
-        return Err(StoreError::Refused(Code::TooManyRooms));
+    check_room_count(tx, user, limits).await?;
+    let role = if members == 0 { Role::Owner } else { Role::Member };
+    let standing = admit(tx, &room, user, role, now_ms).await?;
+    let mut drafts = vec![Draft::new(Kind::Joined, user)];
+    if role == Role::Owner {
+        drafts.push(Draft::about(Kind::Role, user, user).role(role));
     }
-    record(tx, room, &[(Kind::Joined, user)], &[user], true, now_ms).await
+    record(tx, room, drafts, vec![Change::member(user, standing)], now_ms).await
 }
 
-/// Ends the user's membership of a public room.
+/// Ends the user's membership. An owner who leaves hands the room on.
 pub(super) async fn leave(
-    tx: &mut dyn RoomTransaction,
+    tx: &mut dyn LifeTransaction,
     user: &User,
     id: Uuid,
     now_ms: i64,
 ) -> Result<Changed, StoreError> {
-    let (room, _) = tx.room(id).await?.ok_or(StoreError::Refused(Code::UnknownRoom))?;
-    if room.kind == RoomKind::Direct || !tx.remove_member(id, user).await? {
-        return Err(StoreError::Refused(Code::NotAMember));
+    let acting = Acting::enter(tx, user, id, now_ms).await?;
+    if acting.room.kind == RoomKind::Direct {
+        return Err(StoreError::Refused(Code::NotAllowed));
     }
-    record(tx, room, &[(Kind::Left, user)], &[user], false, now_ms).await
+    tx.remove_member(id, user).await?;
+    let (mut drafts, mut changes) = (vec![Draft::new(Kind::Left, user)], vec![Change::gone(user, None)]);
+    if acting.standing.role == Role::Owner
+        && let Some((heir, standing)) = succeed(tx, id).await?
+    {
+        drafts.push(Draft::about(Kind::Role, user, &heir).role(Role::Owner));
+        changes.push(Change::member(&heir, standing));
+    }
+    record(tx, acting.room, drafts, changes, now_ms).await
 }
 
 /// Finds or makes the direct room of two users.
 pub(super) async fn direct(
-    tx: &mut dyn RoomTransaction,
+    tx: &mut dyn LifeTransaction,
     user: &User,
     other: &User,
     now_ms: i64,
@@ -125,18 +140,24 @@ pub(super) async fn direct(
     }
     let both: &[&User] = if user == other { &[user] } else { &[user, other] };
     for member in both {
-        tx.add_member(room.id, member).await?;
+        tx.add_member(&room, member, Role::Member, now_ms).await?;
     }
-    record(tx, room, &[(Kind::Created, user)], both, true, now_ms).await
+    let changes = both.iter().map(|member| Change::member(member, Standing::default())).collect();
+    record(tx, room, vec![Draft::new(Kind::Created, user)], changes, now_ms).await
 }
 
-async fn find_direct(tx: &mut dyn RoomTransaction, key: &str) -> Result<Option<Changed>, StoreError> {
+async fn find_direct(tx: &mut dyn LifeTransaction, key: &str) -> Result<Option<Changed>, StoreError> {
     let Some(id) = tx.room_direct(key).await? else { return Ok(None) };
     let found = tx.room(id).await?;
-    Ok(found.map(|(room, _)| Changed { room, events: Vec::new(), memberships: Vec::new() }))
+    Ok(found.map(|(room, _)| unchanged(room)))
 }
 
-async fn check_room_count(tx: &mut dyn RoomTransaction, user: &str, limits: StoreLimits) -> Result<(), StoreError> {
+/// Whether the user may be in one more room.
+pub(super) async fn check_room_count(
+    tx: &mut dyn LifeTransaction,
+    user: &str,
+    limits: StoreLimits,
+) -> Result<(), StoreError> {
     let rooms = tx.rooms_of(user).await?;
     if usize::try_from(rooms).is_ok_and(|rooms| rooms >= limits.rooms_per_user_max) {
         return Err(StoreError::Refused(Code::TooManyRooms));
@@ -145,35 +166,69 @@ async fn check_room_count(tx: &mut dyn RoomTransaction, user: &str, limits: Stor
 }
 
 fn new_room(kind: RoomKind, name: Option<String>, pair: Option<(User, User)>) -> Room {
-    Room { id: Uuid::now_v7(), kind, name, pair, epoch: 1, head: 0 }
+    Room { id: Uuid::now_v7(), kind, name, pair, topic: None, epoch: 1, head: 0 }
+}
+
+/// An event that has no place yet.
+pub(super) struct Draft {
+    pub kind: Kind,
+    pub sender: User,
+    pub text: Option<String>,
+    pub details: Details,
+}
+
+impl Draft {
+    /// An event that tells of nothing but its kind and sender.
+    pub(super) fn new(kind: Kind, sender: &User) -> Draft {
+        Draft { kind, sender: sender.clone(), text: None, details: Details::default() }
+    }
+}
+
+/// Somebody's place in a room is another one now.
+pub(super) struct Change {
+    user: User,
+    /// `None` for a member no more.
+    standing: Option<Standing>,
+    /// What ended the membership, when it was not the user.
+    cause: Option<Kind>,
+}
+
+impl Change {
+    /// The user is a member who stands so.
+    pub(super) fn member(user: &User, standing: Standing) -> Change {
+        Change { user: user.clone(), standing: Some(standing), cause: None }
+    }
+
+    /// The user is a member no more.
+    pub(super) fn gone(user: &User, cause: Option<Kind>) -> Change {
+        Change { user: user.clone(), standing: None, cause }
+    }
 }
 
 /// Writes events to the log of a locked room, and tells of them.
-async fn record(
-    tx: &mut dyn RoomTransaction,
+pub(super) async fn record(
+    tx: &mut dyn LifeTransaction,
     room: Room,
-    kinds: &[(Kind, &User)],
-    changed: &[&User],
-    member: bool,
+    drafts: Vec<Draft>,
+    changes: Vec<Change>,
     now_ms: i64,
 ) -> Result<Changed, StoreError> {
-    let mut events = Vec::with_capacity(kinds.len());
-    for (seq, (kind, sender)) in (room.head + 1..).zip(kinds) {
-        let event = EventBody {
-            room: room.id,
-            epoch: room.epoch,
-            seq,
-            id: Uuid::now_v7(),
-            kind: *kind,
-            sender: (*sender).clone(),
-            time: now_ms,
-            text: None,
-        };
+    let mut events = Vec::with_capacity(drafts.len());
+    for (seq, Draft { kind, sender, text, details }) in (room.head + 1..).zip(drafts) {
+        let (id, time, details) = (Uuid::now_v7(), now_ms, details.boxed());
+        let event = EventBody { room: room.id, epoch: room.epoch, seq, id, kind, sender, time, text, details };
         tx.log(&event).await?;
         events.push(event.encode());
     }
-    tx.announce(&[Head { room: room.id, seq: room.head + events.len() as i64 }], changed).await?;
-    let memberships =
-        changed.iter().map(|user| Membership { user: (*user).clone(), room: room.clone(), member }).collect();
+    let users: Vec<&User> = changes.iter().map(|change| &change.user).collect();
+    tx.announce(&[Head { room: room.id, seq: room.head + events.len() as i64 }], &users).await?;
+    let membership = |Change { user, standing, cause }| Membership {
+        user,
+        room: room.clone(),
+        member: standing.is_some(),
+        standing: standing.unwrap_or_default(),
+        cause,
+    };
+    let memberships = changes.into_iter().map(membership).collect();
     Ok(Changed { room, events, memberships })
 }

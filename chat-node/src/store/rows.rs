@@ -2,24 +2,32 @@
 
 use uuid::Uuid;
 
-use super::plan::Outcome;
+use super::{Member, Tally, plan::Outcome};
 use crate::{
-    event::{Event, EventBody, Kind, Room, RoomKind},
+    event::{Details, EventBody, Kind, Role, Room, RoomKind, Seat, Standing, User},
     protocol::Code,
 };
 
-/// Columns of a room, in the order of [`RoomRow`].
+/// Columns of a room, for [`RoomRow`].
 macro_rules! room_columns {
     () => {
-        "r.id, r.kind, r.name, r.first, r.second, r.epoch, r.head, r.members"
+        "r.id, r.kind, COALESCE(r.name, r.title) AS name, r.first, r.second, r.topic, r.epoch, r.head, r.members"
     };
 }
 pub(super) use room_columns;
 
+/// Columns of a member's place in a room, for [`SeatRow`] together with those of the room.
+macro_rules! seat_columns {
+    () => {
+        "m.role, m.muted_until_ms, m.read_seq"
+    };
+}
+pub(super) use seat_columns;
+
 /// Columns of an event, in the order of [`EventRow`].
 macro_rules! event_columns {
     () => {
-        "room, epoch, seq, id, kind, sender, time_ms, body"
+        "room, epoch, seq, id, kind, sender, time_ms, body, details"
     };
 }
 pub(super) use event_columns;
@@ -32,21 +40,88 @@ macro_rules! outcome_columns {
 }
 pub(super) use outcome_columns;
 
-pub(super) type RoomRow = (Uuid, i16, Option<String>, Option<String>, Option<String>, i32, i64, i32);
-pub(super) type EventRow = (Uuid, i32, i64, Uuid, i16, String, i64, Option<String>);
+#[derive(sqlx::FromRow)]
+pub(super) struct RoomRow {
+    id: Uuid,
+    kind: i16,
+    name: Option<String>,
+    first: Option<String>,
+    second: Option<String>,
+    topic: Option<String>,
+    epoch: i32,
+    head: i64,
+    members: i32,
+}
+
+#[derive(sqlx::FromRow)]
+pub(super) struct SeatRow {
+    #[sqlx(flatten)]
+    room: RoomRow,
+    role: i16,
+    muted_until_ms: i64,
+    read_seq: i64,
+}
+
+/// A seat, and whose it is.
+#[derive(sqlx::FromRow)]
+pub(super) struct MembershipRow {
+    member: String,
+    #[sqlx(flatten)]
+    seat: SeatRow,
+}
+
+pub(super) type MemberRow = (String, i16, i64);
+pub(super) type TallyRow = (i64, String, i64, i64);
+pub(super) type EventRow = (Uuid, i32, i64, Uuid, i16, String, i64, Option<String>, Option<String>);
 pub(super) type OutcomeRow =
     (Uuid, i64, Option<String>, Option<Uuid>, Option<i32>, Option<i64>, Option<Uuid>, Option<i64>);
 
+/// Members of the room $1 by name: at most $3 of those after $2.
+pub(super) const MEMBERS: &str =
+    "SELECT member, role, muted_until_ms FROM members WHERE room = $1 AND member > $2 ORDER BY member LIMIT $3";
+
+/// Reactions of the messages of the room $1 from $3 to $4, as $2 sees them.
+pub(super) const TALLIES: &str =
+    "SELECT seq, reaction, count(*), CAST(max(CASE WHEN member = $2 THEN 1 ELSE 0 END) AS bigint)
+    FROM reactions WHERE room = $1 AND seq BETWEEN $3 AND $4 GROUP BY seq, reaction ORDER BY seq, reaction";
+
 /// A room and how many members it has.
-pub(super) fn room((id, kind, name, first, second, epoch, head, members): RoomRow) -> (Room, i32) {
-    let kind = if kind == RoomKind::Direct as i16 { RoomKind::Direct } else { RoomKind::Public };
+pub(super) fn room(row: RoomRow) -> (Room, i32) {
+    let RoomRow { id, kind, name, first, second, topic, epoch, head, members } = row;
     let pair = first.zip(second).map(|(first, second)| (first.into(), second.into()));
-    (Room { id, kind, name, pair, epoch, head }, members)
+    (Room { id, kind: RoomKind::from_number(kind), name, pair, topic, epoch, head }, members)
 }
 
-/// An event in its final form.
-pub(super) fn event((room, epoch, seq, id, kind, sender, time, text): EventRow) -> Event {
-    EventBody { room, epoch, seq, id, kind: Kind::from_number(kind), sender: sender.into(), time, text }.encode()
+/// A room with a member's place in it.
+pub(super) fn seat(row: SeatRow) -> Seat {
+    let standing = Standing { role: Role::from_number(row.role), muted_until: row.muted_until_ms };
+    Seat { room: room(row.room).0, standing, read: row.read_seq }
+}
+
+/// A seat, and whose it is.
+pub(super) fn membership(row: MembershipRow) -> (User, Seat) {
+    (row.member.into(), seat(row.seat))
+}
+
+/// A member of a room.
+pub(super) fn member((user, role, muted_until): MemberRow) -> Member {
+    Member { user: user.into(), role: Role::from_number(role), muted_until }
+}
+
+/// How often a message has a reaction.
+pub(super) fn tally((seq, reaction, count, mine): TallyRow) -> Tally {
+    Tally { seq, reaction, count, mine: mine != 0 }
+}
+
+/// An event as it was stored.
+pub(super) fn event((room, epoch, seq, id, kind, sender, time, text, details): EventRow) -> EventBody {
+    let details = details.and_then(|json| Details::from_json(&json));
+    EventBody { room, epoch, seq, id, kind: Kind::from_number(kind), sender: sender.into(), time, text, details }
+}
+
+/// An event's details as they are stored.
+pub(super) fn details(event: &EventBody) -> Option<String> {
+    event.details.as_ref().map(|details| details.to_json())
 }
 
 /// A stored result under its key. `None` when the row makes no sense, so that the send counts as forgotten, never as new.

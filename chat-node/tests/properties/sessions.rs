@@ -4,11 +4,11 @@ use std::collections::{HashSet, VecDeque};
 
 use chat_node::{
     auth::{Claims, TokenError},
-    event::{Membership, Room, RoomKind, Seq},
+    event::{Membership, Room, RoomKind, Seat, Seq, Standing},
     hub::Notice,
     protocol::{Code, LimitsFrame, decode},
     session::{Effect, Input, Now, Outcome, Request, Session, SessionLimits},
-    store::{Answer, Append, Arrival, Changed, Content, Page},
+    store::{Answer, Append, Arrival, Changed, Content, Message, Page},
 };
 use proptest::prelude::*;
 use serde_json::Value;
@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
 
 fn room(number: u8, head: Seq) -> Room {
     let id = Uuid::from_u128(number.into());
-    Room { id, kind: RoomKind::Public, name: Some(format!("room {number}")), pair: None, epoch: 1, head }
+    Room { id, kind: RoomKind::Public, name: Some(format!("room {number}")), pair: None, topic: None, epoch: 1, head }
 }
 
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
@@ -59,6 +59,10 @@ fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
         "old" => Err(TokenError::Expired),
         _ => Err(TokenError::Bad),
     }
+}
+
+fn seat(room: Room) -> Seat {
+    Seat { read: room.head, room, standing: Standing::default() }
 }
 
 /// What a session waits for.
@@ -76,7 +80,7 @@ impl Waiting {
         };
         Some(match self {
             Waiting::Arrival if well => {
-                Input::Arrived(Ok(Arrival { rooms: vec![room(7, 9), room(9, 0)], outbox_last: 0 }))
+                Input::Arrived(Ok(Arrival { rooms: vec![seat(room(7, 9)), seat(room(9, 0))], outbox_last: 0 }))
             }
             Waiting::Arrival => Input::Arrived(Err(Code::Unavailable)),
             Waiting::Sent { id, append } => {
@@ -93,7 +97,20 @@ impl Waiting {
             }
             Waiting::Asked(Request::History { id, room, .. }) => {
                 let page = Page { epoch: 1, events: Vec::new(), more: false };
-                Input::Done(Outcome::Read { id, room, result: if well { Ok(page) } else { Err(Code::Unavailable) } })
+                Input::Done(Outcome::Read {
+                    id,
+                    room,
+                    result: if well { Ok((page, Vec::new())) } else { Err(Code::Unavailable) },
+                })
+            }
+            Waiting::Asked(Request::CarryOut { id, command, .. }) => {
+                let changed = Changed { room: room(7, 12), events: Vec::new(), memberships: Vec::new() };
+                let result = if well { Ok(changed) } else { Err(Code::NotAllowed) };
+                Input::Done(Outcome::CarriedOut { id, room: command.room(), result })
+            }
+            Waiting::Asked(Request::Members { id, room, .. }) => {
+                let result = if well { Ok((Vec::new(), false)) } else { Err(Code::Unavailable) };
+                Input::Done(Outcome::Listed { id, room, result })
             }
         })
     }
@@ -111,7 +128,7 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let told = LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50 };
+        let told = LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50, mentions: 2 };
         let session = Session::new("node", SessionLimits { told, replay_events_max: 5 }, None);
         let (followed, waiting) = (HashSet::new(), VecDeque::new());
         Watched { session, now: Now { ms: START_MS }, followed, waiting, arrivals: 0, closed: false }
@@ -130,7 +147,7 @@ impl Watched {
             Step::Lost(number) => changed(room(number, 0), false),
             Step::All(numbers) => {
                 let rooms: HashSet<u8> = numbers.into_iter().collect();
-                Input::Notice(Notice::All(rooms.into_iter().map(|number| room(number, 3)).collect()))
+                Input::Notice(Notice::All(rooms.into_iter().map(|number| seat(room(number, 3))).collect()))
             }
             Step::Tick(ms) => {
                 self.now.ms += ms;
@@ -174,7 +191,8 @@ impl Watched {
             Effect::Append { id, append } => {
                 prop_assert!(self.session.user().is_some_and(|user| *user == append.sender));
                 prop_assert!(append.n >= 1);
-                if let Content::Text(text) = &append.content {
+                if let Content::Message(Message { text, mentions, .. }) = &append.content {
+                    prop_assert!(mentions.len() <= 2);
                     prop_assert!(self.followed.contains(&append.room), "only a member's text enters a log");
                     prop_assert!(!text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0'));
                 }
@@ -192,7 +210,13 @@ impl Watched {
 }
 
 fn changed(room: Room, member: bool) -> Input {
-    Input::Notice(Notice::Changed(Membership { user: "alice".into(), room, member }))
+    Input::Notice(Notice::Changed(Membership {
+        user: "alice".into(),
+        room,
+        member,
+        standing: Standing::default(),
+        cause: None,
+    }))
 }
 
 proptest! {

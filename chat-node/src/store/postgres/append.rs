@@ -4,10 +4,13 @@ use sqlx::{PgPool, Postgres, Transaction};
 use uuid::Uuid;
 
 use super::hints;
-use crate::store::{
-    Answer, Append, Head, StoreError, outbox_keys,
-    plan::{Observed, Plan, RoomState, plan},
-    rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
+use crate::{
+    event::{EventBody, Kind, Reference, Seq},
+    store::{
+        Answer, Append, Head, StoreError, outbox_keys,
+        plan::{Observed, Plan, RoomState, plan, replies},
+        rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
+    },
 };
 
 /// Locks, plans, writes and commits.
@@ -63,6 +66,20 @@ async fn observe(
         .await?;
         observed.outcomes = found.into_iter().filter_map(rows::outcome).collect();
     }
+    let (rooms, replies): (Vec<Uuid>, Vec<Reference>) = replies(batch).into_iter().unzip();
+    if !replies.is_empty() {
+        let found: Vec<(Uuid, Seq, Uuid)> = sqlx::query_as(
+            "SELECT e.room, e.seq, e.id FROM events e
+             JOIN UNNEST($1::uuid[], $2::bigint[], $3::uuid[]) AS asked (room, seq, id) USING (room, seq, id) WHERE e.kind = $4",
+        )
+        .bind(rooms)
+        .bind(replies.iter().map(|reply| reply.seq).collect::<Vec<_>>())
+        .bind(replies.iter().map(|reply| reply.event).collect::<Vec<_>>())
+        .bind(Kind::Message as i16)
+        .fetch_all(&mut **tx)
+        .await?;
+        observed.replied = found.into_iter().map(|(room, seq, event)| (room, Reference { seq, event })).collect();
+    }
     Ok(observed)
 }
 
@@ -76,8 +93,8 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
     let announced: Vec<Head> = plan.heads.iter().map(|(room, seq)| Head { room: *room, seq: *seq }).collect();
     sqlx::query(
         "WITH new_events AS (
-             INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body)
-             SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::smallint[], $6::text[], $7::bigint[], $8::text[])
+             INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body, details)
+             SELECT * FROM UNNEST($1::uuid[], $2::int[], $3::bigint[], $4::uuid[], $5::smallint[], $6::text[], $7::bigint[], $8::text[], $24::text[])
          ), new_heads AS (
              UPDATE rooms SET head = new.head FROM UNNEST($9::uuid[], $10::bigint[]) AS new (id, head) WHERE rooms.id = new.id
          ), new_lasts AS (
@@ -112,6 +129,25 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
     .bind(columns.iter().map(|column| column.5).collect::<Vec<_>>())
     .bind(hints::CHANNEL)
     .bind(hints::payloads(&announced, &[]))
+    .bind(events.iter().map(rows::details).collect::<Vec<_>>())
+    .execute(&mut **tx)
+    .await?;
+    write_mentions(tx, events).await
+}
+
+/// Notes who is named by a batch's messages. Most name nobody, and cost nothing.
+async fn write_mentions(tx: &mut Transaction<'static, Postgres>, events: &[EventBody]) -> Result<(), StoreError> {
+    let mentions: Vec<(&str, Uuid, Seq)> = events.iter().flat_map(EventBody::mentions).collect();
+    if mentions.is_empty() {
+        return Ok(());
+    }
+    sqlx::query(
+        "INSERT INTO mentions (member, room, seq) SELECT * FROM UNNEST($1::text[], $2::uuid[], $3::bigint[])
+         ON CONFLICT DO NOTHING",
+    )
+    .bind(mentions.iter().map(|mention| mention.0).collect::<Vec<_>>())
+    .bind(mentions.iter().map(|mention| mention.1).collect::<Vec<_>>())
+    .bind(mentions.iter().map(|mention| mention.2).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;
     Ok(())

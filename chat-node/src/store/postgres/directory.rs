@@ -5,11 +5,11 @@ use uuid::Uuid;
 
 use super::PostgresStore;
 use crate::{
-    event::{Room, RoomKind},
+    event::{RoomKind, Seat},
     store::{
-        StoreError,
+        Member, StoreError,
         directory::{Directory, Listed},
-        rows::{self, RoomRow, room_columns},
+        rows::{self, MemberRow, SeatRow, room_columns, seat_columns},
     },
 };
 
@@ -24,23 +24,27 @@ impl Directory for PostgresStore {
         Ok(())
     }
 
-    async fn room_of(&self, user: &str, room: Uuid) -> Result<Option<Room>, StoreError> {
-        let row: Option<RoomRow> = sqlx::query_as(concat!(
+    async fn room_of(&self, user: &str, room: Uuid) -> Result<Option<Seat>, StoreError> {
+        let row: Option<SeatRow> = sqlx::query_as(concat!(
             "SELECT ",
             room_columns!(),
+            ", ",
+            seat_columns!(),
             " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room = $2"
         ))
         .bind(user)
         .bind(room)
         .fetch_optional(&self.pool)
         .await?;
-        Ok(row.map(|row| rows::room(row).0))
+        Ok(row.map(rows::seat))
     }
 
-    async fn rooms_of(&self, user: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Room>, StoreError> {
-        let rows: Vec<RoomRow> = sqlx::query_as(concat!(
+    async fn rooms_of(&self, user: &str, after: Option<Uuid>, limit: usize) -> Result<Vec<Seat>, StoreError> {
+        let rows: Vec<SeatRow> = sqlx::query_as(concat!(
             "SELECT ",
             room_columns!(),
+            ", ",
+            seat_columns!(),
             " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room > $2 ORDER BY m.room LIMIT $3"
         ))
         .bind(user)
@@ -48,13 +52,13 @@ impl Directory for PostgresStore {
         .bind(limit as i64)
         .fetch_all(&self.pool)
         .await?;
-        Ok(rows.into_iter().map(|row| rows::room(row).0).collect())
+        Ok(rows.into_iter().map(rows::seat).collect())
     }
 
-    async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<String>, StoreError> {
-        let query = "SELECT member FROM members WHERE room = $1 AND member > $2 ORDER BY member LIMIT $3";
-        let query = sqlx::query_scalar(query).bind(room).bind(after).bind(limit as i64);
-        Ok(query.fetch_all(&self.pool).await?)
+    async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<Member>, StoreError> {
+        let query = sqlx::query_as(rows::MEMBERS).bind(room).bind(after).bind(limit as i64);
+        let found: Vec<MemberRow> = query.fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(rows::member).collect())
     }
 
     async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError> {

@@ -22,12 +22,12 @@ use uuid::Uuid;
 use self::rooms::PostgresTransaction;
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, outbox_key, rooms as logic,
-    rows::{self, EventRow, RoomRow, event_columns, room_columns},
+    StoreLimits, Tally, moderation, outbox_key, rooms as logic,
+    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
-    event::{Room, User},
-    protocol::{HistoryRange, RoomReference},
+    event::{RoomKind, Seat, Seq, User},
+    protocol::{Command, HistoryRange, RoomReference},
 };
 
 /// How long a request waits for a free connection of the pool.
@@ -76,7 +76,8 @@ impl Store for PostgresStore {
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
-        sqlx::migrate!("migrations/postgres").run(&self.pool).await
+        // A node of the previous version starts on what a newer one has migrated: migrations only add.
+        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.pool).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -115,20 +116,22 @@ impl Store for PostgresStore {
             Some(outbox) => self.open_outbox(outbox_key(user, outbox), now_ms).await?,
             None => 0,
         };
-        let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
+        let rooms: Vec<SeatRow> = sqlx::query_as(concat!(
             "SELECT ",
             room_columns!(),
+            ", ",
+            seat_columns!(),
             " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
         ))
         .bind(user)
         .fetch_all(&self.pool)
         .await?;
-        Ok(Arrival { rooms: rooms.into_iter().map(|row| rows::room(row).0).collect(), outbox_last })
+        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last })
     }
 
-    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError> {
+    async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = logic::create(&mut tx, user, name, now_ms, self.limits).await?;
+        let changed = logic::create(&mut tx, user, name, kind, now_ms, self.limits).await?;
         tx.commit().await?;
         Ok(changed)
     }
@@ -152,6 +155,19 @@ impl Store for PostgresStore {
         let changed = logic::direct(&mut tx, user, other, now_ms, self.limits).await?;
         tx.commit().await?;
         Ok(changed)
+    }
+
+    async fn carry_out(&self, user: &User, command: &Command, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = moderation::carry_out(&mut tx, user, command, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
+        let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
+        let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
@@ -192,19 +208,19 @@ impl Store for PostgresStore {
         Ok(rows.into_iter().map(|(room, seq)| Head { room, seq }).collect())
     }
 
-    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError> {
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
         let names: Vec<&str> = users.iter().map(|user| &**user).collect();
-        let rows: Vec<(String, Uuid)> = sqlx::query_as("SELECT member, room FROM members WHERE member = ANY($1)")
-            .bind(names)
-            .fetch_all(&self.pool)
-            .await?;
-        let ids: Vec<Uuid> = rows.iter().map(|(_, room)| *room).collect();
-        let rooms: Vec<RoomRow> =
-            sqlx::query_as(concat!("SELECT ", room_columns!(), " FROM rooms r WHERE r.id = ANY($1)"))
-                .bind(ids)
-                .fetch_all(&self.pool)
-                .await?;
-        Ok(super::memberships_of(rows, rooms))
+        let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
+            "SELECT m.member, ",
+            room_columns!(),
+            ", ",
+            seat_columns!(),
+            " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = ANY($1)"
+        ))
+        .bind(names)
+        .fetch_all(&self.pool)
+        .await?;
+        Ok(rows.into_iter().map(rows::membership).collect())
     }
 
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {

@@ -6,11 +6,12 @@ use uuid::Uuid;
 
 use super::hints;
 use crate::{
-    event::{EventBody, Room, User},
+    event::{EventBody, Role, Room, RoomKind, User},
     store::{
         Head, StoreError,
         rooms::RoomTransaction,
         rows::{self, RoomRow, room_columns},
+        statements::life_transaction,
     },
 };
 
@@ -45,19 +46,22 @@ impl RoomTransaction for PostgresTransaction {
 
     async fn insert_room(&mut self, room: &Room, key: Option<&str>, now_ms: i64) -> Result<bool, StoreError> {
         let (first, second) = room.pair.clone().unzip();
+        let (name, title) =
+            if room.kind == RoomKind::Private { (None, room.name.as_deref()) } else { (room.name.as_deref(), None) };
         let done = sqlx::query(
-            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms, title)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
         )
         .bind(room.id)
         .bind(room.kind as i16)
-        .bind(&room.name)
+        .bind(name)
         .bind(first.as_deref())
         .bind(second.as_deref())
         .bind(key)
         .bind(room.epoch)
         .bind(room.head)
         .bind(now_ms)
+        .bind(title)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -74,14 +78,18 @@ impl RoomTransaction for PostgresTransaction {
         Ok(query.bind(user).fetch_one(&mut *self.0).await?)
     }
 
-    async fn add_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
+    async fn add_member(&mut self, room: &Room, user: &str, role: Role, now_ms: i64) -> Result<bool, StoreError> {
         let done = sqlx::query(
             "WITH added AS (
-                 INSERT INTO members (member, room) VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING room
+                 INSERT INTO members (member, room, role, joined_ms, read_seq) VALUES ($1, $2, $3, $4, $5)
+                 ON CONFLICT DO NOTHING RETURNING room
              ) UPDATE rooms SET members = members + 1 FROM added WHERE rooms.id = added.room",
         )
         .bind(user)
-        .bind(room)
+        .bind(room.id)
+        .bind(role as i16)
+        .bind(now_ms)
+        .bind(room.head)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -103,7 +111,8 @@ impl RoomTransaction for PostgresTransaction {
     async fn log(&mut self, event: &EventBody) -> Result<(), StoreError> {
         sqlx::query(
             "WITH logged AS (
-                 INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+                 INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body, details)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
              ) UPDATE rooms SET head = $3 WHERE id = $1",
         )
         .bind(event.room)
@@ -114,6 +123,7 @@ impl RoomTransaction for PostgresTransaction {
         .bind(&*event.sender)
         .bind(event.time)
         .bind(&event.text)
+        .bind(rows::details(event))
         .execute(&mut *self.0)
         .await?;
         Ok(())
@@ -128,3 +138,5 @@ impl RoomTransaction for PostgresTransaction {
         Ok(())
     }
 }
+
+life_transaction!(PostgresTransaction);

@@ -5,11 +5,15 @@ use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::rooms::SqliteTransaction;
-use crate::store::{
-    Answer, Append, StoreError, outbox_keys,
-    plan::{Observed, RoomState, plan},
-    rooms::RoomTransaction,
-    rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
+use crate::{
+    event::{EventBody, Kind},
+    store::{
+        Answer, Append, StoreError, outbox_keys,
+        plan::{Observed, RoomState, plan, replies},
+        rooms::RoomTransaction,
+        rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
+        statements::LifeTransaction,
+    },
 };
 
 /// Plans and writes within a transaction.
@@ -19,6 +23,11 @@ pub(super) async fn append(tx: &mut SqliteTransaction, batch: &[Append]) -> Resu
     let plan = plan(batch, &keys, observed);
     for event in &plan.events {
         tx.log(event).await?;
+    }
+    for (member, room, seq) in plan.events.iter().flat_map(EventBody::mentions) {
+        let mention =
+            sqlx::query("INSERT INTO mentions (member, room, seq) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING");
+        mention.bind(member).bind(room).bind(seq).execute(&mut *tx.0).await?;
     }
     let now_ms = batch.iter().map(|append| append.time).max().unwrap_or(0);
     for (outbox, last) in &plan.lasts {
@@ -81,6 +90,11 @@ async fn observe(tx: &mut SqliteTransaction, batch: &[Append], keys: &[Uuid]) ->
             .await?;
             observed.outcomes.extend(row.and_then(rows::outcome));
         }
+    }
+    for (room, reply) in replies(batch) {
+        let found = tx.event(room, reply.seq).await?;
+        let is_it = |event: &EventBody| event.reference() == reply && event.kind == Kind::Message;
+        observed.replied.extend(found.filter(is_it).map(|event| (room, event.reference())));
     }
     Ok(observed)
 }

@@ -21,12 +21,12 @@ use uuid::Uuid;
 use self::rooms::SqliteTransaction;
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, outbox_key, rooms as logic,
-    rows::{self, EventRow, RoomRow, event_columns, room_columns},
+    StoreLimits, Tally, moderation, outbox_key, rooms as logic,
+    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
-    event::{Room, User},
-    protocol::{HistoryRange, RoomReference},
+    event::{RoomKind, Seat, Seq, User},
+    protocol::{Command, HistoryRange, RoomReference},
 };
 
 /// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
@@ -66,7 +66,8 @@ impl Store for SqliteStore {
     }
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        sqlx::migrate!("migrations/sqlite").run(&self.pool).await
+        // A node of the previous version starts on what a newer one has migrated: migrations only add.
+        sqlx::migrate!("migrations/sqlite").set_ignore_missing(true).run(&self.pool).await
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
@@ -94,20 +95,22 @@ impl Store for SqliteStore {
             None => 0,
         };
         tx.commit().await?;
-        let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
+        let rooms: Vec<SeatRow> = sqlx::query_as(concat!(
             "SELECT ",
             room_columns!(),
+            ", ",
+            seat_columns!(),
             " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
         ))
         .bind(user)
         .fetch_all(&self.pool)
         .await?;
-        Ok(Arrival { rooms: rooms.into_iter().map(|row| rows::room(row).0).collect(), outbox_last })
+        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last })
     }
 
-    async fn create_room(&self, user: &User, name: &str, now_ms: i64) -> Result<Changed, StoreError> {
+    async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
         let mut tx = self.begin().await?;
-        let changed = logic::create(&mut tx, user, name, now_ms, self.limits).await?;
+        let changed = logic::create(&mut tx, user, name, kind, now_ms, self.limits).await?;
         tx.commit().await?;
         Ok(changed)
     }
@@ -131,6 +134,19 @@ impl Store for SqliteStore {
         let changed = logic::direct(&mut tx, user, other, now_ms, self.limits).await?;
         tx.commit().await?;
         Ok(changed)
+    }
+
+    async fn carry_out(&self, user: &User, command: &Command, now_ms: i64) -> Result<Changed, StoreError> {
+        let mut tx = self.begin().await?;
+        let changed = moderation::carry_out(&mut tx, user, command, now_ms, self.limits).await?;
+        tx.commit().await?;
+        Ok(changed)
+    }
+
+    async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
+        let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
+        let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
@@ -176,18 +192,20 @@ impl Store for SqliteStore {
         Ok(heads)
     }
 
-    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Room)>, StoreError> {
+    async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
         let mut found = Vec::new();
         for user in users {
-            let rooms: Vec<RoomRow> = sqlx::query_as(concat!(
-                "SELECT ",
+            let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
+                "SELECT m.member, ",
                 room_columns!(),
-                " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1"
+                ", ",
+                seat_columns!(),
+                " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = $1"
             ))
             .bind(&**user)
             .fetch_all(&self.pool)
             .await?;
-            found.extend(rooms.into_iter().map(|row| (user.clone(), rows::room(row).0)));
+            found.extend(rows.into_iter().map(rows::membership));
         }
         Ok(found)
     }

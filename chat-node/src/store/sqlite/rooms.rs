@@ -5,11 +5,12 @@ use sqlx::{Sqlite, Transaction};
 use uuid::Uuid;
 
 use crate::{
-    event::{EventBody, Room, User},
+    event::{EventBody, Role, Room, RoomKind, User},
     store::{
         Head, StoreError,
         rooms::RoomTransaction,
         rows::{self, RoomRow, room_columns},
+        statements::life_transaction,
     },
 };
 
@@ -43,16 +44,9 @@ impl SqliteTransaction {
         Ok(last)
     }
 
-    /// Runs a change of `members`, and keeps the room's count in step.
-    async fn change_member(
-        &mut self,
-        change: &'static str,
-        by: i32,
-        room: Uuid,
-        user: &str,
-    ) -> Result<bool, StoreError> {
-        let done = sqlx::query(change).bind(user).bind(room).execute(&mut *self.0).await?;
-        if done.rows_affected() == 0 {
+    /// Keeps the room's count in step with a change of `members`, when there was one.
+    async fn count_members(&mut self, changed: u64, by: i32, room: Uuid) -> Result<bool, StoreError> {
+        if changed == 0 {
             return Ok(false);
         }
         let count = sqlx::query("UPDATE rooms SET members = members + $1 WHERE id = $2");
@@ -80,19 +74,22 @@ impl RoomTransaction for SqliteTransaction {
 
     async fn insert_room(&mut self, room: &Room, key: Option<&str>, now_ms: i64) -> Result<bool, StoreError> {
         let (first, second) = room.pair.clone().unzip();
+        let (name, title) =
+            if room.kind == RoomKind::Private { (None, room.name.as_deref()) } else { (room.name.as_deref(), None) };
         let done = sqlx::query(
-            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING",
+            "INSERT INTO rooms (id, kind, name, first, second, direct_key, epoch, head, created_ms, title)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING",
         )
         .bind(room.id)
         .bind(room.kind as i16)
-        .bind(&room.name)
+        .bind(name)
         .bind(first.as_deref())
         .bind(second.as_deref())
         .bind(key)
         .bind(room.epoch)
         .bind(room.head)
         .bind(now_ms)
+        .bind(title)
         .execute(&mut *self.0)
         .await?;
         Ok(done.rows_affected() == 1)
@@ -109,18 +106,30 @@ impl RoomTransaction for SqliteTransaction {
         Ok(query.bind(user).fetch_one(&mut *self.0).await?)
     }
 
-    async fn add_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
-        let insert = "INSERT INTO members (member, room) VALUES ($1, $2) ON CONFLICT DO NOTHING";
-        self.change_member(insert, 1, room, user).await
+    async fn add_member(&mut self, room: &Room, user: &str, role: Role, now_ms: i64) -> Result<bool, StoreError> {
+        let done = sqlx::query(
+            "INSERT INTO members (member, room, role, joined_ms, read_seq) VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING",
+        )
+        .bind(user)
+        .bind(room.id)
+        .bind(role as i16)
+        .bind(now_ms)
+        .bind(room.head)
+        .execute(&mut *self.0)
+        .await?;
+        self.count_members(done.rows_affected(), 1, room.id).await
     }
 
     async fn remove_member(&mut self, room: Uuid, user: &str) -> Result<bool, StoreError> {
-        self.change_member("DELETE FROM members WHERE member = $1 AND room = $2", -1, room, user).await
+        let delete = sqlx::query("DELETE FROM members WHERE member = $1 AND room = $2").bind(user).bind(room);
+        let done = delete.execute(&mut *self.0).await?;
+        self.count_members(done.rows_affected(), -1, room).await
     }
 
     async fn log(&mut self, event: &EventBody) -> Result<(), StoreError> {
         sqlx::query(
-            "INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body) VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            "INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body, details)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         )
         .bind(event.room)
         .bind(event.epoch)
@@ -130,6 +139,7 @@ impl RoomTransaction for SqliteTransaction {
         .bind(&*event.sender)
         .bind(event.time)
         .bind(&event.text)
+        .bind(rows::details(event))
         .execute(&mut *self.0)
         .await?;
         let head = sqlx::query("UPDATE rooms SET head = $2 WHERE id = $1").bind(event.room).bind(event.seq);
@@ -142,3 +152,5 @@ impl RoomTransaction for SqliteTransaction {
         Ok(())
     }
 }
+
+life_transaction!(SqliteTransaction);

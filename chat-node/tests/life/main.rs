@@ -1,0 +1,7 @@
+//! The life of messages and members: what the stores promise, claimed of SQLite and of a real PostgreSQL alike.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+mod ground;
+mod messages;
+mod moderation;
