@@ -3,6 +3,7 @@
 //! Pure: `handle(input, now) -> effects`. It holds who the user is and which rooms the user is in; it waits for nothing, writes to
 //! nothing and has no clock. The gateway carries the effects out and brings what came of them back as inputs.
 
+mod fates;
 mod here;
 mod step;
 #[cfg(test)]
@@ -12,8 +13,11 @@ use std::collections::HashMap;
 
 use uuid::Uuid;
 
-use self::here::{Here, Place};
 pub use self::step::{Effect, Input, Now, Outcome, Request};
+use self::{
+    fates::Fates,
+    here::{Here, Place},
+};
 use crate::{
     auth::{Claims, TokenError},
     event::{Room, Seat, Seq, User},
@@ -151,8 +155,16 @@ impl Session {
         effects.extend([Effect::Reply(welcome.encode()), Effect::Follow(positions)]);
         let place = |Seat { room, standing, .. }: &Seat| (room.id, Place { standing: *standing, at: room.head });
         let rooms = rooms.iter().map(place).collect();
-        let mut here =
-            Here { user, expires, outbox, rooms, entering: 0, deferred: Vec::new(), changed: HashMap::new() };
+        let mut here = Here {
+            user,
+            expires,
+            outbox,
+            fates: Fates::default(),
+            rooms,
+            entering: 0,
+            deferred: Vec::new(),
+            changed: HashMap::new(),
+        };
         deferred.into_iter().for_each(|notice| effects.extend(here.notice(notice, now)));
         self.state = State::Here(here);
         effects
@@ -211,10 +223,15 @@ impl Session {
     fn done(&mut self, outcome: Outcome, now: Now) -> Vec<Effect> {
         let State::Here(here) = &mut self.state else { return Vec::new() };
         match outcome {
-            Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
+            // No fate: the send may come again, so nobody waits for it.
+            Outcome::Sent { id, n, answer: answer @ (Ok(Answer::Gap { .. }) | Err(_)) } => {
                 vec![Effect::Reply(sent(id, n, answer).encode())]
             }
+            Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
+                here.fates.known(n, sent(id, n, answer).encode()).into_iter().map(Effect::Reply).collect()
+            }
             Outcome::Accepted { id, n, fate } => {
+                here.fates.accepted(n);
                 vec![Effect::Reply(ServerFrame::Accepted { id, n }.encode()), Effect::Await { id, n, fate }]
             }
             Outcome::Entered { id, result } => {

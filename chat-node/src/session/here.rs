@@ -2,10 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
+use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use super::{
     SessionLimits,
+    fates::Fates,
     step::{Effect, Now, Request},
 };
 use crate::{
@@ -19,6 +21,8 @@ pub(super) struct Here {
     pub(super) user: User,
     pub(super) expires: u64,
     pub(super) outbox: Option<Uuid>,
+    /// Fates of sends that are told in the outbox's order.
+    pub(super) fates: Fates<Utf8Bytes>,
     pub(super) rooms: HashMap<Uuid, Place>,
     /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
     /// before the room's events.
