@@ -157,7 +157,8 @@ async fn a_send_that_is_repeated_under_its_key_is_there_once() {
 #[tokio::test]
 async fn what_is_counted_is_there_from_the_start_and_no_text_is_logged() {
     const SECRET: &str = "nobody may read this in a log";
-    let node = Node::start(json!({"log": {"format": "json", "filter": "trace,tungstenite=info"}}));
+    let node =
+        Node::start(json!({"log": {"format": "json", "filter": "trace,tungstenite=info,tokio_tungstenite=info"}}));
     let admin = Tcp::new(&[&format!("http://{}", node.admin())], 0).unwrap();
     let metrics = call(&admin, &Call { path: "/metrics", ..Call::default() }).await.unwrap();
     let metrics = metrics.body["detail"].as_str().unwrap().to_owned();
@@ -176,7 +177,7 @@ async fn what_is_counted_is_there_from_the_start_and_no_text_is_logged() {
     let (mut bob, _) = Wire::hello(node.address(), &token("bob", 3_600), json!({"outbox": Uuid::new_v4()})).await;
     bob.ask(json!({"type": "join", "room": room})).await;
     bob.ask(json!({"type": "send", "n": 1, "room": room, "text": SECRET})).await;
-    bob.ask(json!({"type": "send", "n": "one", "room": room, "text": SECRET})).await;
+    bob.ask(json!({"type": "send", "n": 2, "room": room, "text": [SECRET]})).await;
     assert_eq!(bob.ask(json!({"type": "ping"})).await["type"], "pong");
     let log = node.log();
     let lines =
