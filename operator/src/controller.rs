@@ -21,7 +21,10 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
-use tokio::{sync::mpsc, task::JoinSet};
+use tokio::{
+    sync::{OnceCell, mpsc},
+    task::JoinSet,
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -99,6 +102,7 @@ pub async fn run(
     });
     let wakes = futures::stream::unfold(wakes, |mut wakes| async move { Some((wakes.recv().await?, wakes)) });
     let config = Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
+    let filled = Arc::new(OnceCell::new());
     let reconciles = controller
         .with_config(config)
         .reconcile_on(wakes)
@@ -106,10 +110,11 @@ pub async fn run(
         .run(
             move |cluster, shared| {
                 let caches = caches.clone();
-                let health = health.clone();
+                let (health, filled) = (health.clone(), filled.clone());
                 async move {
-                    // A decision on half-filled caches would see an absence that is none.
-                    if caches.ready().await.is_ok() {
+                    // A decision on half-filled caches would see an absence that is none. One waits for all: of several that wait for
+                    // the same store, kube wakes one alone, and the others would never go on.
+                    if filled.get_or_try_init(|| caches.ready()).await.is_ok() {
                         health.caches_are_filled();
                     }
                     Box::pin(once(cluster, shared)).await

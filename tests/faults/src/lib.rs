@@ -1,0 +1,29 @@
+//! Proof under faults: the operator, its own code unchanged, against an API server in memory, through every fault of a kind.
+//!
+//! | room | owns |
+//! |---|---|
+//! | [`api`] | the API server |
+//! | [`world`] | what Kubernetes does around it: StatefulSets, EndpointSlices, garbage, a kubelet |
+//! | [`clock`] | the time of a schedule |
+//! | [`scenario`] | what users want and what befalls their clusters |
+//! | [`plan`] | the faults of a schedule |
+//! | [`declared`] | whether a cluster is as declared, and what of a state has to be the same |
+//! | [`guard`] | what must be true at every moment |
+//! | [`run`] | one schedule |
+//! | [`explore`] | all of them |
+//! | [`mutants`] | mistakes that have to be found |
+//! | [`changes`] | changes of every field of the schema |
+//!
+//! Every schedule has one thread, a paused clock and seeded chance, so the same schedule is the same run.
+
+pub mod api;
+pub mod changes;
+pub mod clock;
+pub mod declared;
+pub mod explore;
+pub mod guard;
+pub mod mutants;
+pub mod plan;
+pub mod run;
+pub mod scenario;
+pub mod world;

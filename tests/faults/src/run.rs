@@ -1,0 +1,382 @@
+//! One schedule: a scenario with faults, in a world of its own, from its first moment to rest.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use operator::{
+    controller::{self, Options},
+    desired::POD_TEMPLATE_VERSION,
+    health::Health,
+};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tokio::{task::JoinHandle, time::sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    api::{Server, call::Verb, store::Who},
+    clock,
+    declared::{self, DEFAULT_IMAGE, allowance},
+    guard::{self, Guard},
+    plan::{Fault, Made, Plan},
+    scenario::{self, NAMESPACE, Scenario, Step},
+    world::{self, Answers},
+};
+
+/// Seconds within which a cluster has to come to what was declared.
+const REST_SECONDS_MAX: u64 = 900;
+
+/// Seconds without a write after which a cluster is at rest. The operator looks again every 30 seconds.
+const QUIET: Duration = Duration::from_secs(70);
+
+/// Time between the end of a process and the next one.
+const RESTART: Duration = Duration::from_secs(1);
+
+/// Kinds that the operator watches.
+const WATCHED: [&str; 10] = [
+    "chatclusters",
+    "statefulsets",
+    "services",
+    "configmaps",
+    "serviceaccounts",
+    "poddisruptionbudgets",
+    "pods",
+    "controllerrevisions",
+    "endpointslices",
+    "secrets",
+];
+
+/// What came of a schedule.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What was broken, each as `oracle: words`.
+    pub breaches: Vec<String>,
+    /// The calls of the operator.
+    pub made: Vec<Made>,
+    /// Versions of changes that the operator was told.
+    pub told: Vec<u64>,
+    /// The state in the end, by cluster and object.
+    pub end: BTreeMap<String, BTreeMap<String, Value>>,
+    /// Whether a planned fault came true.
+    pub met: bool,
+    /// Every change, for a replay.
+    pub log: Vec<String>,
+}
+
+/// Runs a schedule.
+///
+/// # Panics
+/// When the runtime cannot be built.
+pub fn run(scenario: &Scenario, faults: &[Fault]) -> Outcome {
+    // The jitter of watches comes from this generator, one per thread.
+    fastrand::seed(1);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let runtime = runtime.unwrap_or_else(|error| panic!("no runtime: {error}"));
+    runtime.block_on(async {
+        clock::begin();
+        let mut schedule = Schedule::new(faults);
+        schedule.walk(scenario).await;
+        schedule.outcome()
+    })
+}
+
+struct Schedule {
+    server: Server,
+    plan: Arc<Plan>,
+    breaches: Arc<Mutex<Vec<String>>>,
+    kubernetes: JoinHandle<()>,
+    process: JoinHandle<()>,
+    /// What users want, by cluster.
+    wanted: BTreeMap<&'static str, Value>,
+    guards: Vec<Guard>,
+    bystanders: BTreeMap<(&'static str, &'static str), Value>,
+}
+
+impl Schedule {
+    fn new(faults: &[Fault]) -> Self {
+        let server = Server::default();
+        let plan = Arc::new(Plan::new(faults));
+        let breaches = Arc::new(Mutex::new(Vec::new()));
+        Schedule {
+            kubernetes: tokio::spawn(world::run(server.clone())),
+            process: tokio::spawn(process(server.clone(), plan.clone(), breaches.clone())),
+            server,
+            plan,
+            breaches,
+            wanted: BTreeMap::new(),
+            guards: Vec::new(),
+            bystanders: BTreeMap::new(),
+        }
+    }
+
+    async fn walk(&mut self, scenario: &Scenario) {
+        for step in scenario::before() {
+            self.step(&step).await;
+        }
+        for (plural, name) in
+            [("configmaps", "other"), ("services", "other"), ("statefulsets", "other"), ("secrets", "token")]
+        {
+            let spec = self.server.get(plural, NAMESPACE, name).map(|object| (*object).clone()).unwrap_or_default();
+            self.bystanders.insert((plural, name), spec);
+        }
+        for step in &scenario.steps {
+            if !self.step(step).await {
+                break;
+            }
+        }
+        for ((plural, name), before) in &self.bystanders {
+            let now = self.server.get(plural, NAMESPACE, name);
+            let part = |object: &Value| {
+                (
+                    object["metadata"]["uid"].clone(),
+                    object["metadata"]["labels"].clone(),
+                    object["spec"].clone(),
+                    object["data"].clone(),
+                )
+            };
+            if now.is_none_or(|now| part(&now) != part(before)) {
+                self.breaches.lock().push(format!("bystander: {plural} {name} is not as it was"));
+            }
+        }
+    }
+
+    /// One step; false when the schedule cannot go on.
+    async fn step(&mut self, step: &Step) -> bool {
+        let server = self.server.clone();
+        let put = |plural, name: &str, body| {
+            let done = server.put(Who::User, plural, NAMESPACE, name, body);
+            done.map_err(|refusal| format!("scenario: {plural} {name} was refused: {}", refusal.message))
+        };
+        let done = match step {
+            Step::Want(name, spec) => {
+                let done = self.want(name, spec);
+                done.map_err(|refusal| format!("scenario: the spec of {name} was refused: {refusal}"))
+            }
+            Step::Put(plural, name, body) => {
+                self.disturb();
+                put(plural, name, body.clone()).map(drop)
+            }
+            Step::Delete(plural, name) | Step::Orphan(plural, name) => {
+                self.disturb();
+                self.wanted.retain(|cluster, _| *plural != "chatclusters" || cluster != name);
+                let policy = if matches!(step, Step::Orphan(..)) { "Orphan" } else { "Background" };
+                let options = json!({"propagationPolicy": policy});
+                // Deleting what is not there is no mistake of the scenario.
+                drop(self.server.write(Verb::Delete, Who::User, plural, NAMESPACE, name, options));
+                Ok(())
+            }
+            Step::LosePod(name) => {
+                self.disturb();
+                let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == *name;
+                let lost = self.server.store().list("pods", Some(NAMESPACE)).filter(is_its).last().cloned();
+                if let Some(pod) = lost {
+                    let pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+                    self.server.store().remove(&("pods", NAMESPACE.to_owned(), pod), Who::User);
+                }
+                Ok(())
+            }
+            Step::Pass(seconds) => {
+                sleep(Duration::from_secs(*seconds)).await;
+                Ok(())
+            }
+            Step::Settle => self.settle().await,
+            Step::Waits(name) => {
+                until(|| declared::check_waits(&self.server, name)).await.map_err(|error| format!("waits: {error}"))
+            }
+        };
+        if let Err(breach) = done {
+            self.breaches.lock().push(breach);
+            return false;
+        }
+        true
+    }
+
+    /// A user's `kubectl replace`, or `create`.
+    fn want(&mut self, name: &'static str, spec: &Value) -> Result<(), String> {
+        let metadata = json!({"name": name});
+        let body = json!({"metadata": metadata, "spec": spec});
+        let there = self.server.get("chatclusters", NAMESPACE, name).is_some();
+        let (verb, path) = if there { (Verb::Replace, name) } else { (Verb::Create, "") };
+        let version = self.server.store().version();
+        let done = self.server.write(verb, Who::User, "chatclusters", NAMESPACE, path, body);
+        let (_, object) = done.map_err(|refusal| refusal.message)?;
+        let new = object["spec"].clone();
+        let before = self.wanted.insert(name, new.clone());
+        let (Some(guard), Some(before)) =
+            (self.guards.iter().rev().find(|guard| guard.cluster == name && guard.to == u64::MAX).cloned(), before)
+        else {
+            return Ok(());
+        };
+        // From here on both what was and what is now wanted bound the nodes.
+        let (least, most) = bounds(&before, &new);
+        let rollouts = guard.one_rollout || before["replicas"] != new["replicas"];
+        self.close(name, version);
+        self.guards.push(Guard {
+            from: version,
+            to: u64::MAX,
+            nodes_min: least.min(guard.nodes_min),
+            nodes_max: most.max(guard.nodes_max),
+            one_rollout: !rollouts,
+            steers: !rollouts && allowance(&new).1 > 0 && new["postgres"].is_object(),
+            cluster: name.to_owned(),
+        });
+        Ok(())
+    }
+
+    fn close(&mut self, cluster: &str, version: u64) {
+        for guard in self.guards.iter_mut().filter(|guard| guard.cluster == cluster && guard.to == u64::MAX) {
+            guard.to = version;
+        }
+    }
+
+    /// From now on until the next rest anything may be missing.
+    fn disturb(&mut self) {
+        let version = self.server.store().version();
+        for cluster in self.wanted.keys().copied().collect::<Vec<_>>() {
+            self.close(cluster, version);
+        }
+    }
+
+    async fn settle(&mut self) -> Result<(), String> {
+        let names: Vec<_> = self.wanted.keys().copied().collect();
+        let check = || {
+            names
+                .iter()
+                .try_for_each(|name| declared::check(&self.server, name).map_err(|error| format!("{name}: {error}")))
+        };
+        let began = tokio::time::Instant::now();
+        loop {
+            until(check).await.map_err(|error| format!("declared: {error}"))?;
+            let before = (self.plan.writes(), self.writes_logged());
+            sleep(QUIET).await;
+            if before == (self.plan.writes(), self.writes_logged()) {
+                break;
+            }
+            if began.elapsed() > Duration::from_secs(REST_SECONDS_MAX) {
+                let made = self.plan.made();
+                let last: Vec<_> = made.iter().rev().filter(|made| made.verb.writes()).take(3).collect();
+                return Err(format!("steady: the operator goes on to write: {last:?}"));
+            }
+        }
+        check().map_err(|error| format!("declared: not any more: {error}"))?;
+        let version = self.server.store().version();
+        for name in names {
+            self.close(name, version);
+            let spec = &self.wanted[name];
+            let (least, most) = bounds(spec, spec);
+            let guard = Guard {
+                cluster: name.to_owned(),
+                from: version,
+                to: u64::MAX,
+                nodes_min: least,
+                nodes_max: most,
+                one_rollout: false,
+                steers: false,
+            };
+            self.guards.push(guard);
+        }
+        Ok(())
+    }
+
+    fn writes_logged(&self) -> usize {
+        self.server.store().log().iter().filter(|change| change.who == Who::Operator).count()
+    }
+
+    fn outcome(self) -> Outcome {
+        self.kubernetes.abort();
+        self.process.abort();
+        let store = self.server.store();
+        let mut breaches = self.breaches.lock().clone();
+        if self.kubernetes.is_finished() {
+            breaches.push("world: the controllers have ended".into());
+        }
+        breaches.extend(guard::judge(store.log(), &self.guards));
+        let is_told = |object: &Value, plural: &str| {
+            plural == "secrets"
+                || plural == "chatclusters"
+                || object["metadata"]["labels"]["app.kubernetes.io/managed-by"] == "chatcluster-operator"
+        };
+        let told = store
+            .log()
+            .iter()
+            .filter(|change| WATCHED.contains(&change.key.0) && is_told(&change.object, change.key.0));
+        let told: BTreeSet<u64> = told.map(|change| change.version).collect();
+        let line = |change: &Arc<crate::api::store::Change>| {
+            let what = if change.deleted {
+                "deleted"
+            } else if change.before.is_none() {
+                "created"
+            } else {
+                "changed"
+            };
+            let name = if change.key.0 == "events" { "" } else { change.key.2.as_str() };
+            format!("{:>5} {:?} {what} {} {name}", change.version, change.who, change.key.0)
+        };
+        let log = store.log().iter().map(line).collect();
+        drop(store);
+        let end =
+            self.wanted.keys().map(|name| ((*name).to_owned(), declared::end_state(&self.server, name))).collect();
+        Outcome { breaches, made: self.plan.made(), told: told.into_iter().collect(), end, met: self.plan.met(), log }
+    }
+}
+
+/// Nodes that must serve, and nodes that there may be, between two specs.
+fn bounds(before: &Value, after: &Value) -> (i64, i64) {
+    let of = |spec: &Value| {
+        let nodes = spec["replicas"].as_i64().unwrap_or(1);
+        let (unavailable, surge) = allowance(spec);
+        // The one node of a self-contained cluster restarts in place.
+        let least = if spec["postgres"].is_object() { nodes - unavailable } else { 0 };
+        // Without surge a new node may be made just before the old one is told to leave.
+        (least, nodes + surge.max(unavailable))
+    };
+    let ((a, b), (c, d)) = (of(before), of(after));
+    (a.min(c), b.max(d))
+}
+
+/// Waits, second by second, until a check holds.
+async fn until(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
+    let mut last = Ok(());
+    for _ in 0..REST_SECONDS_MAX {
+        last = check();
+        if last.is_ok() {
+            break;
+        }
+        sleep(Duration::from_secs(1)).await;
+    }
+    last
+}
+
+/// The operator's process, which is started again whenever it ends.
+async fn process(server: Server, plan: Arc<Plan>, breaches: Arc<Mutex<Vec<String>>>) {
+    loop {
+        let options = Options {
+            namespace: None,
+            node_image: DEFAULT_IMAGE.into(),
+            concurrency: 4,
+            instance: "operator".into(),
+            pod_template_version: POD_TEMPLATE_VERSION,
+            nodes: Arc::new(Answers::new(server.clone())),
+            clock: clock::now,
+        };
+        let client = server.client(Who::Operator, plan.clone());
+        let running = controller::run(client, options, Arc::new(Health::default()), CancellationToken::new());
+        let mut task = tokio::spawn(running);
+        tokio::select! {
+            biased;
+            () = plan.crashed() => {
+                task.abort();
+                // Whatever it would have said, it is dead.
+                drop(task.await);
+            }
+            ended = &mut task => {
+                let word = if matches!(&ended, Err(error) if error.is_panic()) { "panic" } else { "process" };
+                breaches.lock().push(format!("{word}: {ended:?}"));
+            }
+        }
+        sleep(RESTART).await;
+    }
+}

@@ -1,0 +1,188 @@
+//! What happens in a schedule apart from faults: what users want of their clusters, and what befalls these.
+
+use serde_json::{Value, json};
+
+/// Namespace of everything.
+pub const NAMESPACE: &str = "chat";
+
+/// The cluster that most scenarios are about.
+pub const DEMO: &str = "demo";
+
+/// One thing that happens.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// A user wants exactly this of a cluster.
+    Want(&'static str, Value),
+    /// Somebody makes an object, or puts a merge patch over it.
+    Put(&'static str, &'static str, Value),
+    /// Somebody deletes an object, if it is there.
+    Delete(&'static str, &'static str),
+    /// Somebody deletes an object and leaves behind what it owns.
+    Orphan(&'static str, &'static str),
+    /// The newest pod of a cluster is lost with its machine.
+    LosePod(&'static str),
+    /// Seconds go by.
+    Pass(u64),
+    /// Every cluster comes to what was declared, and then stays.
+    Settle,
+    /// A cluster tells that it waits for its bindings.
+    Waits(&'static str),
+}
+
+/// A sequence of steps. It always ends at rest.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    /// Its name in a replay.
+    pub name: String,
+    /// Its steps.
+    pub steps: Vec<Step>,
+}
+
+/// A bound cluster of so many nodes.
+pub fn bound(replicas: i32, image: &str) -> Value {
+    json!({
+        "replicas": replicas, "image": image,
+        "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"secret": {"name": "mq"}},
+        "auth": {"tokenSecret": {"name": "token"}},
+    })
+}
+
+/// A spec with something else in it.
+pub fn with(mut spec: Value, more: Value) -> Value {
+    if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+        spec.extend(more);
+    }
+    spec
+}
+
+/// Secrets that clusters are bound to, and objects that are none of the operator's business.
+pub fn before() -> Vec<Step> {
+    let uri = |uri: &str| json!({"type": "Opaque", "data": {"uri": uri}});
+    let strange = json!({"app.kubernetes.io/instance": DEMO, "app.kubernetes.io/managed-by": "Helm"});
+    let key = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE=";
+    let keys = json!({"type": "Opaque", "data": {"key": key, "other": key}});
+    let template =
+        json!({"metadata": {"labels": {"app": "other"}}, "spec": {"containers": [{"name": "a", "image": "other:1"}]}});
+    let set = json!({
+        "metadata": {"labels": strange},
+        "spec": {"replicas": 1, "serviceName": "other", "selector": {"matchLabels": {"app": "other"}}, "template": template},
+    });
+    vec![
+        Step::Put("secrets", "pg", uri("cG9zdGdyZXM6Ly91OnBAcGcvZA==")),
+        Step::Put("secrets", "mq", uri("YW1xcDovL3U6cEBtcS8lMkY=")),
+        Step::Put("secrets", "token", keys.clone()),
+        Step::Put("secrets", "token-2", keys),
+        Step::Put("configmaps", "other", json!({"data": {"a": "b"}})),
+        Step::Put(
+            "services",
+            "other",
+            json!({"metadata": {"labels": strange}, "spec": {"selector": {"app": "other"}, "ports": [{"port": 1}]}}),
+        ),
+        Step::Put("statefulsets", "other", set),
+    ]
+}
+
+fn scenario(name: &str, steps: Vec<Step>) -> Scenario {
+    Scenario { name: name.into(), steps: steps.into_iter().chain([Step::Settle]).collect() }
+}
+
+/// Every scenario by hand. Those of the schema's fields come in addition.
+pub fn all() -> Vec<Scenario> {
+    let want = |spec| Step::Want(DEMO, spec);
+    let surge = |spec, surge: i32, unavailable: i32| {
+        with(spec, json!({"updateStrategy": {"maxSurge": surge, "maxUnavailable": unavailable}}))
+    };
+    let (one, two) = ("chat-node:1", "chat-node:2");
+    vec![
+        scenario("create", vec![want(bound(2, one))]),
+        scenario("rollout", vec![want(bound(2, one)), Step::Settle, want(bound(2, two))]),
+        scenario("wide-surge", vec![want(surge(bound(3, one), 3, 0)), Step::Settle, want(surge(bound(3, two), 3, 0))]),
+        scenario(
+            "without-surge",
+            vec![want(surge(bound(3, one), 0, 1)), Step::Settle, want(surge(bound(3, two), 0, 1))],
+        ),
+        scenario(
+            "third-template",
+            vec![want(bound(2, one)), Step::Settle, want(bound(2, two)), Step::Pass(4), want(bound(2, "chat-node:3"))],
+        ),
+        scenario(
+            "scale",
+            vec![want(bound(2, one)), Step::Settle, want(bound(4, one)), Step::Settle, want(bound(1, one))],
+        ),
+        scenario(
+            "scale-midway",
+            vec![want(bound(3, one)), Step::Settle, want(bound(3, two)), Step::Pass(6), want(bound(2, two))],
+        ),
+        scenario(
+            "broken-image",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                want(bound(2, crate::world::BROKEN)),
+                Step::Pass(40),
+                want(bound(2, two)),
+            ],
+        ),
+        scenario(
+            "pod-lost-midway",
+            vec![want(bound(2, one)), Step::Settle, want(bound(2, two)), Step::Pass(4), Step::LosePod(DEMO)],
+        ),
+        scenario(
+            "embedded",
+            vec![
+                want(json!({"image": one})),
+                Step::Settle,
+                want(json!({"image": two, "limits": {"queueFramesMax": 99}})),
+            ],
+        ),
+        scenario(
+            "secrets",
+            vec![
+                Step::Delete("secrets", "mq"),
+                want(bound(2, one)),
+                Step::Waits(DEMO),
+                Step::Put("secrets", "mq", json!({"type": "Opaque", "data": {"uri": "YW1xcDovL3U6cEBtcS8lMkY="}})),
+                Step::Settle,
+                Step::Put("secrets", "pg", json!({"data": {"uri": "cG9zdGdyZXM6Ly91OnBAcGcyL2Q="}})),
+            ],
+        ),
+        scenario(
+            "drift",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                Step::Put("services", DEMO, json!({"spec": {"selector": {"app.kubernetes.io/name": "nobody"}}})),
+                Step::Delete("poddisruptionbudgets", DEMO),
+                Step::Delete("services", "demo-nodes"),
+                Step::Settle,
+                Step::Put("statefulsets", DEMO, json!({"spec": {"replicas": 5}})),
+                Step::Put(
+                    "serviceaccounts",
+                    DEMO,
+                    json!({"metadata": {"labels": {"app.kubernetes.io/part-of": "another"}}}),
+                ),
+            ],
+        ),
+        scenario("set-lost", vec![want(bound(2, one)), Step::Settle, Step::Orphan("statefulsets", DEMO)]),
+        scenario(
+            "two-clusters",
+            vec![
+                want(bound(2, one)),
+                Step::Want("demo-2", bound(1, one)),
+                Step::Settle,
+                Step::Delete("chatclusters", "demo-2"),
+                want(bound(2, two)),
+            ],
+        ),
+        scenario(
+            "born-again",
+            vec![
+                want(bound(1, one)),
+                Step::Settle,
+                Step::Delete("chatclusters", DEMO),
+                Step::Pass(1),
+                want(bound(1, two)),
+            ],
+        ),
+    ]
+}
