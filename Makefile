@@ -11,7 +11,7 @@ run: ## Bring up a Kubernetes if there is none, install everything, and show two
 test: ## Everything that must hold: formats, lints, unit, integration and end-to-end tests, image sizes
 	@tests/setup/test
 
-proof: ## The long proofs: every pair of faults under load
+proof: ## The long proofs: every pair of faults under load, every fault of the operator in memory, seeded mutants
 	@tests/setup/proof
 
 scale: ## A benchmark: one operator with a thousand ChatClusters

@@ -202,7 +202,7 @@ impl Judge {
 
     fn pod(&mut self, change: &Change, guard: &Guard, set: Option<&Arc<Value>>) {
         let name = (guard.from, change.key.2.clone());
-        if change.before.is_none() && self.used.contains(&name) && guard.nodes_min > 0 {
+        if change.before.is_none() && self.used.contains(&name) && guard.one_rollout {
             self.breach("in-place", change, "a node that clients were on is born again under its name".into());
         }
         let Some(set) = set else { return };

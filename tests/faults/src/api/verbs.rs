@@ -60,10 +60,11 @@ fn list(store: &Store, call: &Call) -> Value {
     json!({"kind": kind, "apiVersion": api_version, "metadata": {"resourceVersion": version}, "items": items})
 }
 
-/// An item of a list: Kubernetes' own kinds leave out what the list tells already.
+/// An item of a list: but for metadata alone, Kubernetes' own kinds leave out what the list tells already.
 fn listed(call: &Call, object: &Value) -> Value {
     let mut item = shown(call, object);
-    if let Some(map) = item.as_object_mut().filter(|_| !call.kind.group.contains("chatcluster")) {
+    let tells = call.metadata_only || call.kind.group == crds::chatcluster::GROUP;
+    if let Some(map) = item.as_object_mut().filter(|_| !tells) {
         map.retain(|name, _| !matches!(name.as_str(), "kind" | "apiVersion"));
     }
     item
