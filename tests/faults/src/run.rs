@@ -286,12 +286,10 @@ impl Schedule {
     }
 
     fn outcome(self) -> Outcome {
-        self.kubernetes.abort();
-        self.process.abort();
         let store = self.server.store();
         let mut breaches = self.breaches.lock().clone();
-        if self.kubernetes.is_finished() {
-            breaches.push("world: the controllers have ended".into());
+        if self.kubernetes.is_finished() || self.process.is_finished() {
+            breaches.push("world: the controllers, or what starts the operator, have ended".into());
         }
         breaches.extend(guard::judge(store.log(), &self.guards));
         let is_told = |object: &Value, plural: &str| {
