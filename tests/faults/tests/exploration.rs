@@ -11,10 +11,10 @@ use faults::{
 };
 
 /// Schedules with one fault, and with several.
-const BOUNDS: Bounds = Bounds { single: Some(105), several: 15, seed: 1, stop_at_first: false };
+const BOUNDS: Bounds = Bounds { single: Some(60), several: 8, seed: 1, stop_at_first: false };
 
 /// Fewer schedules than these prove too little.
-const SCHEDULES_MIN: usize = 130;
+const SCHEDULES_MIN: usize = 80;
 
 #[test]
 fn the_operator_comes_to_rest_through_any_single_fault_and_through_several() {
