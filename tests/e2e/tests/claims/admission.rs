@@ -1,21 +1,21 @@
 //! What the API server refuses.
 
 use anyhow::{Result, ensure};
-use e2e::stage::{Stage, apply, chat_cluster, kubectl};
+use e2e::stage::{NAMESPACE, Stage, apply, chat_cluster, kubectl};
 use serde_json::{Value, json};
 
 /// Each bad spec is refused with a sentence that says what to write instead.
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 12] = [
+    let bad: [(&str, Value, &str); 18] = [
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
             "bad",
             json!({"postgres": {"secret": {"name": "s"}, "cluster": {"name": "c"}}, "rabbitmq": secret()}),
-            "either secret: {name: ...} or cluster: {name: ...}",
+            "in exactly one way: secret: {name: ...}",
         ),
-        ("bad", json!({"postgres": {}, "rabbitmq": secret()}), "either secret: {name: ...} or cluster: {name: ...}"),
+        ("bad", json!({"postgres": {}, "rabbitmq": secret()}), "in exactly one way: secret: {name: ...}"),
         ("bad", json!({"postgres": secret()}), "set both, or neither for a single self-contained node"),
         ("bad", json!({"updateStrategy": {"drainSeconds": -5}}), "should be greater than or equal to 0"),
         ("bad", json!({"replica": 1}), "unknown field \"spec.replica\""),
@@ -28,6 +28,28 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
         ("bad", json!({"updateStrategy": {"maxSurge": "101%"}}), "a percentage from 0% to 100%"),
         ("bad", json!({"updateStrategy": {"maxUnavailable": -1}}), "a number of nodes from 0"),
         (&long_name, json!({}), "longer than 52 characters"),
+        (&"a".repeat(63), json!({}), "longer than 52 characters"),
+        (
+            &"a".repeat(42),
+            json!({"postgres": {"managed": {}}, "rabbitmq": {"managed": {}}}),
+            "longer than 41 characters",
+        ),
+        (
+            "bad",
+            json!({"postgres": {"serviceBinding": {"apiVersion": "v1", "kind": "not-a-kind", "name": "d"}}, "rabbitmq": secret()}),
+            "spec.postgres.serviceBinding.kind",
+        ),
+        (
+            "bad",
+            json!({"postgres": {"managed": {"instances": 0}}, "rabbitmq": secret()}),
+            "spec.postgres.managed.instances",
+        ),
+        (
+            "bad",
+            json!({"postgres": {"secret": {"name": "Not_A_Name"}}, "rabbitmq": secret()}),
+            "spec.postgres.secret.name",
+        ),
+        ("bad", json!({"storage": {"size": "1Gi", "onDelete": "Forget"}}), "spec.storage.onDelete"),
         ("bad.name", json!({}), "use only a-z, 0-9 and '-'"),
     ];
     for (name, spec, sentence) in &bad {
@@ -39,8 +61,28 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
         "create a second ChatCluster",
     )?;
     refused(&chat_cluster("solid", json!({"storage": {"size": "1Gi"}})), "storage cannot be added or removed")?;
-    kubectl(&["-n", e2e::stage::NAMESPACE, "delete", "chatcluster", "solid"])?;
+    colliding_labels_lose()?;
+    kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "solid"])?;
     Ok(format!("{} bad specs were refused", bad.len() + 2))
+}
+
+/// A label of the user that collides with one of the operator's is not taken, and no pod escapes its Service.
+fn colliding_labels_lose() -> Result<()> {
+    let labels = json!({"app.kubernetes.io/instance": "other", "team": "chat"});
+    apply(&chat_cluster("solid", json!({"replicas": 0, "pod": {"labels": labels}})))?;
+    let set = kubectl(&["-n", NAMESPACE, "wait", "--for=create", "--timeout=60s", "statefulset/solid"])?;
+    let path = "-o=jsonpath={.spec.template.metadata.labels.team} {.spec.template.metadata.labels.app\\.kubernetes\\.io/instance}";
+    kubectl(&[
+        "-n",
+        NAMESPACE,
+        "wait",
+        "--for=jsonpath={.spec.template.metadata.labels.team}=chat",
+        "--timeout=60s",
+        "statefulset/solid",
+    ])?;
+    let seen = kubectl(&["-n", NAMESPACE, "get", "statefulset", "solid", path])?;
+    ensure!(seen == "chat solid", "{set}: the labels are {seen:?}");
+    Ok(())
 }
 
 fn refused(cluster: &Value, sentence: &str) -> Result<()> {
