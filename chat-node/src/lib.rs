@@ -13,6 +13,7 @@
 //! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
 //! | [`hub`] | delivery in order, once | write to a socket |
+//! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`drain`] | leaving without a stampede | |
 //!
@@ -33,6 +34,7 @@ pub mod protocol;
 pub mod rest;
 pub mod rights;
 pub mod session;
+pub mod signals;
 pub mod stats;
 pub mod store;
 

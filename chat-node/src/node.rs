@@ -31,6 +31,7 @@ use crate::{
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
     metric::Metric,
+    signals::Signals,
     stats::Stats,
     store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
 };
@@ -94,6 +95,7 @@ impl Node {
         let clients = listen("listen.client", config.listen.client).await?;
         let admins = listen("listen.admin", config.listen.admin).await?;
         let hub = Hub::new(store.clone(), bus.clone(), config.limits.ring_events);
+        let signals = Signals::start(store.clone(), bus.clone(), hub.clone());
         let publish = {
             let (hub, bus) = (hub.clone(), bus.clone());
             Arc::new(move |events: Vec<crate::event::Event>| {
@@ -125,6 +127,7 @@ impl Node {
             store: store.clone(),
             intake: intake.clone(),
             hub: hub.clone(),
+            signals: signals.clone(),
             bus: bus.clone(),
             tokens,
             stats,
@@ -139,7 +142,7 @@ impl Node {
         });
         let mut background = JoinSet::new();
         if let Some(incoming) = incoming {
-            background.spawn(hear_bus(hub.clone(), intake.clone(), incoming));
+            background.spawn(hear_bus(hub.clone(), intake.clone(), signals, incoming));
         }
         background.spawn(intake.background());
         background.spawn(async move {
@@ -311,15 +314,26 @@ fn deliver(hub: &Arc<Hub>, events: Vec<crate::event::Event>) {
 }
 
 /// Passes on what other nodes tell.
-async fn hear_bus(hub: Arc<Hub>, intake: Intake, mut incoming: mpsc::Receiver<Incoming>) {
+async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut incoming: mpsc::Receiver<Incoming>) {
     while let Some(incoming) = incoming.recv().await {
         match incoming {
             Incoming::Events(events) => {
                 deliver(&hub, events);
                 intake.stir();
             }
-            Incoming::Memberships(changes) => changes.iter().for_each(|change| hub.change(change)),
-            Incoming::Missed(scope) => recheck(&hub, scope).await,
+            Incoming::Memberships(changes) => {
+                changes.iter().for_each(|change| hub.change(change));
+                signals.change(&changes);
+            }
+            Incoming::Signals(peer, told) => signals.hear(&peer, told),
+            Incoming::Missed(scope) => {
+                recheck(&hub, scope).await;
+                if scope.has_memberships()
+                    && let Err(error) = signals.recheck().await
+                {
+                    tracing::debug!(%error, "members of watched rooms cannot be read yet");
+                }
+            }
         }
     }
 }

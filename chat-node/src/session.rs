@@ -9,7 +9,7 @@ mod step;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -24,7 +24,7 @@ use crate::{
     hub::Notice,
     protocol::{
         ClientFrame, CloseReason, Code, Hello, LimitsFrame, MemberFrame, Position, ResumeOutcome, RoomFrame,
-        ServerFrame,
+        ServerFrame, UnreadFrame, check_user,
     },
     store::{Answer, Arrival, Message},
 };
@@ -80,6 +80,12 @@ impl Session {
     pub fn rooms(&self) -> impl Iterator<Item = Uuid> {
         let rooms = if let State::Here(here) = &self.state { Some(&here.rooms) } else { None };
         rooms.into_iter().flat_map(HashMap::keys).copied()
+    }
+
+    /// The rooms whose members' presence is watched.
+    pub fn watched(&self) -> impl Iterator<Item = Uuid> {
+        let watched = if let State::Here(here) = &self.state { Some(&here.watched) } else { None };
+        watched.into_iter().flatten().copied()
     }
 
     /// Whether `hello` was said and not refused.
@@ -138,12 +144,12 @@ impl Session {
         let mut effects = Vec::new();
         let mut positions = Vec::with_capacity(rooms.len());
         let mut frames = Vec::with_capacity(rooms.len());
-        for Seat { room, standing, .. } in &rooms {
+        for Seat { room, standing, read } in &rooms {
             let given = resume.iter().find(|position| position.room == room.id);
             let (outcome, from) = resumption(room, given, self.limits.replay_events_max);
             effects.push(Effect::Resumed(outcome));
             positions.push((room.id, from));
-            frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)));
+            frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)).read(*read));
         }
         let welcome = ServerFrame::Welcome {
             user: user.to_string(),
@@ -161,6 +167,7 @@ impl Session {
             outbox,
             fates: Fates::default(),
             rooms,
+            watched: HashSet::new(),
             entering: 0,
             deferred: Vec::new(),
             changed: HashMap::new(),
@@ -181,6 +188,14 @@ impl Session {
         let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
         match frame {
             ClientFrame::Hello(_) => Vec::new(),
+            ClientFrame::Signal(signal) => here.signal(signal, now),
+            ClientFrame::Read { id, room, .. } if !here.rooms.contains_key(&room) => refuse(id, Code::NotAMember),
+            ClientFrame::Read { id, room, seq } => vec![Effect::Ask(Request::Read { id, user, room, seq })],
+            ClientFrame::Unread { id } => vec![Effect::Ask(Request::Unread { id, user })],
+            ClientFrame::Seen { id, users } if users.iter().any(|user| check_user(user).is_err()) => {
+                refuse(id, Code::UnknownUser)
+            }
+            ClientFrame::Seen { id, users } => vec![Effect::Ask(Request::Seen { id, users })],
             ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id }.encode())],
             ClientFrame::Send { id, n, room, text, reply, mut mentions } => {
                 mentions.sort_unstable();
@@ -251,29 +266,27 @@ impl Session {
                 Ok(_) => here.left(room, id, now),
                 Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
             },
-            Outcome::CarriedOut { id, room, result } => {
-                let frame = match result {
-                    Ok(changed) => ServerFrame::Done { id, room, seq: changed.events.last().map(|event| event.seq) },
-                    Err(code) => ServerFrame::error(id, None, code),
-                };
-                vec![Effect::Reply(frame.encode())]
+            Outcome::CarriedOut { id, room, result } => answer(id, result, |changed| {
+                let seq = changed.events.last().map(|event| event.seq);
+                ServerFrame::Done { id, room: Some(room), seq }
+            }),
+            Outcome::Watched { result: Ok(()), .. } => Vec::new(),
+            Outcome::Watched { id, room, result: Err(code) } => {
+                here.watched.remove(&room);
+                vec![Effect::Reply(ServerFrame::error(id, None, code).encode())]
             }
-            Outcome::Listed { id, room, result } => {
-                let frame = match result {
-                    Ok((members, more)) => {
-                        let members = members.iter().map(|member| MemberFrame::new(member, now.ms)).collect();
-                        ServerFrame::Members { id, room, members, more }
-                    }
-                    Err(code) => ServerFrame::error(id, None, code),
-                };
-                vec![Effect::Reply(frame.encode())]
-            }
+            Outcome::Marked { id, room, result } => answer(id, result, |seq| ServerFrame::Read { id, room, seq }),
+            Outcome::Counted { id, result } => answer(id, result, |rooms| ServerFrame::Unread {
+                id,
+                rooms: rooms.into_iter().map(UnreadFrame::from).collect(),
+            }),
+            Outcome::Seen { id, result } => answer(id, result, |users| ServerFrame::Seen { id, users }),
+            Outcome::Listed { id, room, result } => answer(id, result, |(members, more)| {
+                let members = members.iter().map(|member| MemberFrame::new(member, now.ms)).collect();
+                ServerFrame::Members { id, room, members, more }
+            }),
             Outcome::Read { id, room, result } => {
-                let frame = match result {
-                    Ok((page, tallies)) => ServerFrame::history(id, room, &page, tallies),
-                    Err(code) => ServerFrame::error(id, None, code),
-                };
-                vec![Effect::Reply(frame.encode())]
+                answer(id, result, |(page, tallies)| ServerFrame::history(id, room, &page, tallies))
             }
         }
     }
@@ -307,6 +320,12 @@ impl Session {
         }
         vec![Effect::Reply(ServerFrame::error(id, None, code).encode()), Effect::Close(reason)]
     }
+}
+
+/// The answer to a request, or the error.
+fn answer<T>(id: Option<u64>, result: Result<T, Code>, frame: impl FnOnce(T) -> ServerFrame) -> Vec<Effect> {
+    let frame = result.map_or_else(|code| ServerFrame::error(id, None, code), frame);
+    vec![Effect::Reply(frame.encode())]
 }
 
 /// Where a room's events begin for a connection, given the position that its client has.
@@ -348,6 +367,7 @@ fn sent(id: Option<u64>, n: i64, answer: Result<Answer, Code>) -> ServerFrame {
 fn frame_id(frame: &ClientFrame) -> Option<u64> {
     match frame {
         ClientFrame::Hello(hello) => hello.id,
+        ClientFrame::Signal(signal) => signal.id(),
         ClientFrame::CreateRoom { id, .. }
         | ClientFrame::Join { id, .. }
         | ClientFrame::Leave { id, .. }
@@ -356,6 +376,9 @@ fn frame_id(frame: &ClientFrame) -> Option<u64> {
         | ClientFrame::History { id, .. }
         | ClientFrame::Members { id, .. }
         | ClientFrame::Command { id, .. }
+        | ClientFrame::Read { id, .. }
+        | ClientFrame::Unread { id }
+        | ClientFrame::Seen { id, .. }
         | ClientFrame::Ping { id } => *id,
     }
 }

@@ -14,7 +14,10 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::amqp::Server;
-use crate::event::{Event, Membership};
+use crate::{
+    event::{Event, Membership},
+    signals::{Peer, Signal},
+};
 
 /// Shards that rooms are divided into, on the bus and in the hub. Part of the contract between nodes.
 pub const SHARDS: usize = 64;
@@ -35,6 +38,8 @@ pub enum Incoming {
     Events(Vec<Event>),
     /// Changes of membership.
     Memberships(Vec<Membership>),
+    /// Signals of a node.
+    Signals(Peer, Vec<Signal>),
     /// Something may have been missed.
     Missed(Scope),
 }
@@ -48,6 +53,13 @@ pub enum Scope {
     Shard(Shard),
     /// Changes of membership.
     Memberships,
+}
+
+impl Scope {
+    /// Whether changes of membership are among it.
+    pub fn has_memberships(self) -> bool {
+        matches!(self, Scope::Everything | Scope::Memberships)
+    }
 }
 
 /// A handle to the bus.
@@ -95,6 +107,23 @@ impl Bus {
             && !memberships.is_empty()
         {
             handle.publish_memberships(memberships);
+        }
+    }
+
+    /// Tells others what nobody stores. Never waits; what cannot be told is lost.
+    pub fn publish_signals(&self, signals: Vec<Signal>) {
+        if let Bus::Rabbitmq(handle) = self
+            && !signals.is_empty()
+        {
+            handle.publish_signals(signals);
+        }
+    }
+
+    /// How other nodes name this one's run.
+    pub fn peer(&self) -> &str {
+        match self {
+            Bus::InProcess => "",
+            Bus::Rabbitmq(handle) => handle.peer(),
         }
     }
 

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     event::{Event, Membership},
     metric::Metric,
+    signals::Signal,
 };
 
 /// The exchange. Its name carries the version of the messages.
@@ -57,6 +58,7 @@ struct Publication(Topic, Payload);
 enum Payload {
     Events(Vec<Event>),
     Memberships(Vec<Membership>),
+    Signals(Vec<Signal>),
 }
 
 /// A handle to the task that owns the connection.
@@ -65,9 +67,18 @@ pub struct Handle {
     publications: mpsc::Sender<Publication>,
     following: Arc<Following>,
     up: Arc<AtomicBool>,
+    peer: Arc<str>,
 }
 
 impl Handle {
+    pub(super) fn peer(&self) -> &str {
+        &self.peer
+    }
+
+    pub(super) fn publish_signals(&self, signals: Vec<Signal>) {
+        self.publish(Topic::Signals, Payload::Signals(signals));
+    }
+
     pub(super) fn is_up(&self) -> bool {
         self.up.load(Ordering::Relaxed)
     }
@@ -106,9 +117,11 @@ pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incom
     let (publications, queue) = mpsc::channel(OUTGOING_MAX);
     let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
     let (following, up) = (Arc::<Following>::default(), Arc::new(AtomicBool::new(false)));
+    let sender = Sender { node: node.to_owned(), run: rand::rng().random() };
+    let peer = sender.peer().into();
     let task = Task {
         server,
-        sender: Sender { node: node.to_owned(), run: rand::rng().random() },
+        sender,
         publications: queue,
         following: following.clone(),
         incoming,
@@ -116,7 +129,7 @@ pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incom
         numbers: BTreeMap::new(),
     };
     tokio::spawn(task.run());
-    (Handle { publications, following, up }, receiver)
+    (Handle { publications, following, up, peer }, receiver)
 }
 
 struct Task {
@@ -157,6 +170,7 @@ impl Task {
                 () = &mut wait => return false,
                 publication = self.publications.recv() => match publication {
                     None => return true,
+                    Some(Publication(_, Payload::Signals(_))) => {}
                     Some(Publication(topic, _)) => {
                         self.number(topic);
                     }
@@ -194,12 +208,12 @@ impl Task {
                         return Ok(());
                     }
                     Some(Publication(topic, payload)) => {
-                        let number = self.number(topic);
                         let body = match payload {
                             Payload::Events(events) => {
-                                Body::Events { topic, number, frames: frames(&events) }
+                                Body::Events { topic, number: self.number(topic), frames: frames(&events) }
                             }
-                            Payload::Memberships(changes) => Body::Memberships { number, changes },
+                            Payload::Memberships(changes) => Body::Memberships { number: self.number(topic), changes },
+                            Payload::Signals(signals) => Body::Signals { signals },
                         };
                         self.publish(&channel, topic, body).await?;
                     }
@@ -245,7 +259,7 @@ impl Task {
         let mut bounds = FieldTable::default();
         bounds.insert("x-max-length-bytes".into(), AMQPValue::LongLongInt(QUEUE_BYTES_MAX));
         let queue = within(channel.queue_declare("".into(), transient, bounds)).await?.name().to_string();
-        for topic in [Topic::Members, Topic::Heartbeat] {
+        for topic in [Topic::Members, Topic::Signals, Topic::Heartbeat] {
             bind(channel, &queue, topic).await?;
         }
         let consume = BasicConsumeOptions { no_ack: true, exclusive: true, ..Default::default() };
@@ -286,6 +300,7 @@ impl Task {
                 self.tell(Incoming::Memberships(changes)).await;
                 self.tell_missed(missed).await;
             }
+            Body::Signals { signals } => self.tell(Incoming::Signals(sender.peer(), signals)).await,
             Body::Heartbeat { mut numbers } => {
                 // Numbers of shards that are not followed say nothing.
                 let carried = self.following.carried();

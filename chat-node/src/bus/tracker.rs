@@ -69,7 +69,7 @@ fn scope(topic: Topic) -> Option<Scope> {
     match topic {
         Topic::Room(shard) => Some(Scope::Shard(shard)),
         Topic::Members => Some(Scope::Memberships),
-        Topic::Heartbeat => None,
+        Topic::Signals | Topic::Heartbeat => None,
     }
 }
 

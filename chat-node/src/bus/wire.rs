@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Shard;
-use crate::event::{Event, Membership};
+use crate::{
+    event::{Event, Membership},
+    signals::{Peer, Signal},
+};
 
 /// What a message is about; its name is the routing key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -16,6 +19,8 @@ pub(super) enum Topic {
     Room(Shard),
     /// Changes of membership.
     Members,
+    /// What nobody stores. Not numbered, so that no heartbeat names it to a node of a version that does not know it.
+    Signals,
     /// Signs of life.
     Heartbeat,
 }
@@ -25,6 +30,7 @@ impl From<Topic> for String {
         match topic {
             Topic::Room(shard) => format!("room.{shard}"),
             Topic::Members => "members".into(),
+            Topic::Signals => "signals".into(),
             Topic::Heartbeat => "heartbeat".into(),
         }
     }
@@ -36,6 +42,7 @@ impl TryFrom<String> for Topic {
     fn try_from(name: String) -> Result<Self, String> {
         match name.as_str() {
             "members" => Ok(Topic::Members),
+            "signals" => Ok(Topic::Signals),
             "heartbeat" => Ok(Topic::Heartbeat),
             _ => name
                 .strip_prefix("room.")
@@ -54,6 +61,13 @@ pub(super) struct Sender {
     pub run: u64,
 }
 
+impl Sender {
+    /// How others name this run.
+    pub(super) fn peer(&self) -> Peer {
+        format!("{}/{}", self.node, self.run)
+    }
+}
+
 /// A message.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Message {
@@ -68,6 +82,8 @@ pub(super) enum Body {
     Events { topic: Topic, number: u64, frames: Vec<Box<RawValue>> },
     /// Changes of membership, numbered likewise.
     Memberships { number: u64, changes: Vec<Membership> },
+    /// Signals; those that are lost are not missed.
+    Signals { signals: Vec<Signal> },
     /// The latest number of every topic that was used.
     Heartbeat { numbers: BTreeMap<Topic, u64> },
 }
@@ -83,7 +99,7 @@ mod tests {
 
     #[test]
     fn topics_are_routing_keys_and_back() {
-        for topic in [Topic::Room(0), Topic::Room(63), Topic::Members, Topic::Heartbeat] {
+        for topic in [Topic::Room(0), Topic::Room(63), Topic::Members, Topic::Signals, Topic::Heartbeat] {
             assert_eq!(Topic::try_from(String::from(topic)), Ok(topic));
         }
         assert!(Topic::try_from("room.x".to_owned()).is_err());

@@ -91,6 +91,7 @@ impl Connection {
         let ended = self.serve(&mut sink, &mut stream).await;
         self.gateway.open.lock().remove(&self.id);
         if let Some(user) = &self.entered {
+            self.gateway.signals.exit(user, self.id, self.session.watched());
             self.gateway.hub.exit(user, self.id, self.session.rooms());
         }
         self.following.clear();
@@ -189,6 +190,21 @@ impl Connection {
                 self.following.push(following.boxed());
             }
             Effect::Unfollow(room) => self.gateway.hub.unfollow(room, self.id),
+            Effect::Unwatch(room) => self.gateway.signals.unwatch(room, self.id),
+            Effect::Typing(room) => {
+                if let Some(user) = self.session.user() {
+                    self.gateway.signals.typing(room, user);
+                }
+            }
+            Effect::Status(state) => {
+                if let Some(user) = self.session.user() {
+                    self.gateway.signals.set(user, self.id, state);
+                }
+            }
+            Effect::Watch { id, room } => {
+                let watch = self.gateway.clone().watch(id, room, self.id, self.outbound.clone());
+                self.requests.push(watch.boxed());
+            }
             Effect::Append { id, append } => {
                 let sent = self.gateway.append(id, append);
                 self.requests.push(sent.boxed());
@@ -215,6 +231,7 @@ impl Connection {
         self.gateway.stats.identified(client);
         // First the hub, then the store: a membership that changes in between is told by one of them.
         self.gateway.hub.enter(&user, self.id, &self.outbound);
+        self.gateway.signals.enter(&user, self.id, client);
         self.entered = Some(user.clone());
         let store = self.gateway.store.clone();
         let opened = outbox.map(|outbox| Arc::new(self.gateway.intake.open(&user, outbox)));

@@ -37,6 +37,7 @@ use crate::{
     protocol::{LimitsFrame, MENTIONS_MAX, SUBPROTOCOL},
     rest,
     session::SessionLimits,
+    signals::Signals,
     stats::Stats,
     store::{Changed, SharedStore},
 };
@@ -61,6 +62,8 @@ pub struct Gateway {
     pub intake: Intake,
     /// Delivery.
     pub hub: Arc<Hub>,
+    /// What is told and never stored.
+    pub signals: Arc<Signals>,
     /// Other nodes.
     pub bus: Bus,
     /// Tokens.
@@ -87,6 +90,8 @@ pub struct Parts {
     pub intake: Intake,
     /// See [`Gateway::hub`].
     pub hub: Arc<Hub>,
+    /// See [`Gateway::signals`].
+    pub signals: Arc<Signals>,
     /// See [`Gateway::bus`].
     pub bus: Bus,
     /// See [`Gateway::tokens`].
@@ -98,7 +103,7 @@ pub struct Parts {
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, intake, hub, bus, tokens, stats } = parts;
+        let Parts { node, config, store, intake, hub, signals, bus, tokens, stats } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         Arc::new(Gateway {
             node,
@@ -106,6 +111,7 @@ impl Gateway {
             store,
             intake,
             hub,
+            signals,
             bus,
             tokens,
             passwords: Passwords::default(),
@@ -139,6 +145,7 @@ impl Gateway {
         for membership in &changed.memberships {
             self.hub.change(membership);
         }
+        self.signals.change(&changed.memberships);
         self.hub.deliver(changed.events.iter().cloned());
     }
 

@@ -1,14 +1,15 @@
 //! Carries out what a session asks of the store, for connections and for REST alike.
 
-use std::{future::Future, time::Duration};
+use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
 use super::{Gateway, now_ms};
 use crate::{
+    hub::{ConnectionId, Outbound},
     intake::{Awaited, Taken},
-    protocol::Code,
+    protocol::{Code, PresenceFrame},
     session::{Input, Outcome, Request},
     store::{Answer, Append, Changed, Member, StoreError},
 };
@@ -75,6 +76,17 @@ impl Gateway {
                 let result = publish(within(store.carry_out(&user, &command, now_ms())).await);
                 Outcome::CarriedOut { id, room: command.room(), result }
             }
+            Request::Read { id, user, room, seq } => {
+                let result = within(store.read(&user, room, seq)).await.map_err(|error| code(&error));
+                if let Ok((seq, true)) = result {
+                    self.signals.read(&user, room, seq);
+                }
+                Outcome::Marked { id, room, result: result.map(|(seq, _)| seq) }
+            }
+            Request::Unread { id, user } => {
+                Outcome::Counted { id, result: within(store.unread(&user)).await.map_err(|error| code(&error)) }
+            }
+            Request::Seen { id, users } => Outcome::Seen { id, result: self.seen(&users).await },
             Request::Members { id, room, after, limit } => {
                 let result = within(store.members(room, &after, limit + 1)).await.map_err(|error| code(&error));
                 let page = |mut members: Vec<Member>| {
@@ -111,6 +123,29 @@ impl Gateway {
 /// Bounds a request: a database that was cut off does not even say no.
 pub(super) async fn within<T>(request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
     timeout(REQUEST_SECONDS_MAX, request).await.unwrap_or(Err(StoreError::Silent))
+}
+
+impl Gateway {
+    /// Lets a connection watch the presence of a room's members.
+    pub(crate) async fn watch(
+        self: Arc<Self>,
+        id: Option<u64>,
+        room: Uuid,
+        connection: ConnectionId,
+        outbound: Arc<Outbound>,
+    ) -> Input {
+        let result = within(self.signals.watch(room, connection, &outbound, id)).await.map_err(|error| code(&error));
+        Input::Done(Outcome::Watched { id, room, result })
+    }
+
+    /// How users are present, and when those who are not were last seen.
+    async fn seen(&self, users: &[String]) -> Result<Vec<PresenceFrame>, Code> {
+        let last: HashMap<String, i64> =
+            within(self.store.last_seen(users)).await.map_err(|error| code(&error))?.into_iter().collect();
+        let frame =
+            |user: &String| PresenceFrame::new(user, self.signals.summary(user)).last_seen(last.get(user).copied());
+        Ok(users.iter().map(frame).collect())
+    }
 }
 
 /// What the client is told, after the log was told the rest.

@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use axum::extract::ws::Utf8Bytes;
 use indexmap::IndexMap;
 
 use super::{ConnectionId, Outbound};
@@ -15,6 +16,9 @@ use crate::event::{Event, Seq};
 
 /// Events that wait for an earlier one. Beyond, they are forgotten and read from the store when their turn comes.
 const EARLY_MAX: usize = 1_024;
+
+/// Connections of a room beyond which it is a crowd, in which nobody is told who types.
+const CROWD: usize = 500;
 
 pub(super) struct Feed {
     /// The last event that was delivered; `None` until the store was asked.
@@ -135,6 +139,13 @@ impl Feed {
             if self.ring.len() < self.ring_max && Some(event.seq + 1) == next {
                 self.ring.push_front(event.clone());
             }
+        }
+    }
+
+    /// Tells those who follow of something that is no event.
+    pub(super) fn tell(&self, frame: &Utf8Bytes) {
+        if self.followers.len() <= CROWD {
+            self.followers.values().for_each(|outbound| outbound.offer(frame));
         }
     }
 

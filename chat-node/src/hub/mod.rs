@@ -16,6 +16,7 @@ use std::{
     },
 };
 
+use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 use uuid::Uuid;
@@ -121,6 +122,18 @@ impl Hub {
                 outbound.notice(Notice::Changed(membership.clone()));
             }
         }
+    }
+
+    /// Tells a user's connections of something that is not stored.
+    pub fn tell_user(&self, user: &str, frame: &Utf8Bytes) {
+        if let Some(connections) = self.users.lock().get(user) {
+            connections.values().for_each(|outbound| outbound.offer(frame));
+        }
+    }
+
+    /// Tells the connections of a room of something that is not stored, unless the room is a crowd.
+    pub fn tell_room(&self, room: Uuid, frame: &Utf8Bytes) {
+        self.with_feed(room, |feed| feed.tell(frame));
     }
 
     /// Hears that rooms have these heads, and reads what is missing.

@@ -74,6 +74,17 @@ impl Outbound {
         self.filled.notify_one();
     }
 
+    /// Adds a frame that can be missed: a queue that is half full does without it.
+    pub fn offer(&self, frame: &Utf8Bytes) {
+        let is_busy = {
+            let queue = self.queue.lock();
+            queue.frames.len() >= self.frames_max / 2 || queue.bytes + frame.len() > self.bytes_max / 2
+        };
+        if !is_busy {
+            self.push(frame.clone());
+        }
+    }
+
     /// Tells the session something.
     pub fn notice(&self, notice: Notice) {
         self.queue.lock().notices.push(notice);
@@ -157,6 +168,14 @@ mod tests {
             let drained = outbound.drain();
             assert_eq!((drained.frames.len(), drained.close), (0, Some(CloseReason::SlowConsumer)));
         }
+    }
+
+    #[test]
+    fn what_can_be_missed_never_fills_a_queue() {
+        let outbound = Outbound::new(4, 100);
+        (0..9).for_each(|_| outbound.offer(&"x".into()));
+        let drained = outbound.drain();
+        assert_eq!((drained.frames.len(), drained.close), (2, None));
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! What clients send.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::Command;
-use crate::event::{Reference, RoomKind, Seq};
+use crate::{
+    event::{Reference, RoomKind, Seq},
+    signals::State,
+};
 
 /// A frame from a client.
 #[derive(Debug, PartialEq, Deserialize)]
@@ -60,13 +63,57 @@ pub enum ClientFrame {
         after: String,
         limit: Option<usize>,
     },
+    Read {
+        id: Option<u64>,
+        room: Uuid,
+        seq: Seq,
+    },
+    Unread {
+        id: Option<u64>,
+    },
+    /// Any of the signals, each a `type` of its own.
+    #[serde(skip)]
+    Signal(SignalFrame),
+    Seen {
+        id: Option<u64>,
+        users: Vec<String>,
+    },
     Ping {
         id: Option<u64>,
     },
 }
 
+/// Users that may be asked for at once.
+pub const SEEN_USERS_MAX: usize = 100;
+
 /// People whom one message may name.
 pub const MENTIONS_MAX: usize = 50;
+
+/// What is told to others and never stored.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+#[allow(missing_docs, reason = "docs/protocol.md §3 says what each field means")]
+pub enum SignalFrame {
+    Typing { id: Option<u64>, room: Uuid },
+    Status { id: Option<u64>, state: State },
+    Watch { id: Option<u64>, room: Uuid },
+    Unwatch { id: Option<u64>, room: Uuid },
+}
+
+impl SignalFrame {
+    /// The `type` of each signal.
+    const NAMES: [&str; 4] = ["typing", "status", "watch", "unwatch"];
+
+    /// The request's id.
+    pub fn id(&self) -> Option<u64> {
+        match *self {
+            SignalFrame::Typing { id, .. }
+            | SignalFrame::Status { id, .. }
+            | SignalFrame::Watch { id, .. }
+            | SignalFrame::Unwatch { id, .. } => id,
+        }
+    }
+}
 
 /// The first frame.
 #[derive(Debug, Default, PartialEq, Deserialize)]
@@ -85,7 +132,7 @@ pub struct Hello {
 }
 
 /// Sort of client: chooses limits per address and the idle time.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientType {
     /// A browser or a desktop program.
@@ -165,12 +212,15 @@ pub fn decode(text: &str) -> Result<ClientFrame, BadFrame> {
         Ok(ClientFrame::CreateRoom { id, kind: RoomKind::Direct, .. }) => {
             Err(BadFrame { id, n: None, reason: "kind is public or private: for two people there is direct".into() })
         }
+        Ok(ClientFrame::Seen { id, users }) if users.len() > SEEN_USERS_MAX => {
+            Err(BadFrame { id, n: None, reason: "ask for at most 100 users at once".into() })
+        }
         Ok(frame) => Ok(frame),
         Err(error) => decode_command(text, &error),
     }
 }
 
-/// Decodes what is none of the other frames: a command, or nonsense.
+/// Decodes what is none of the other frames: a command, a signal, or nonsense.
 fn decode_command(text: &str, error: &serde_json::Error) -> Result<ClientFrame, BadFrame> {
     #[derive(Deserialize, Default)]
     #[serde(default)]
@@ -181,13 +231,15 @@ fn decode_command(text: &str, error: &serde_json::Error) -> Result<ClientFrame, 
         n: Option<i64>,
     }
     let Envelope { type_, id, n } = serde_json::from_str(text).unwrap_or_default();
-    if !type_.as_str().is_some_and(|name| Command::NAMES.contains(&name)) {
+    let is_one_of = |names: &[&str]| type_.as_str().is_some_and(|name| names.contains(&name));
+    let decoded = if is_one_of(&Command::NAMES) {
+        serde_json::from_str(text).map(|command| ClientFrame::Command { id, command })
+    } else if is_one_of(&SignalFrame::NAMES) {
+        serde_json::from_str(text).map(ClientFrame::Signal)
+    } else {
         return Err(BadFrame { id, n, reason: reason(error) });
-    }
-    match serde_json::from_str(text) {
-        Ok(command) => Ok(ClientFrame::Command { id, command }),
-        Err(error) => Err(BadFrame { id, n, reason: reason(&error) }),
-    }
+    };
+    decoded.map_err(|error| BadFrame { id, n, reason: reason(&error) })
 }
 
 /// The decoder's sentence, unless it quotes the frame at length: an error must not become an echo.

@@ -50,6 +50,8 @@ pub enum Code {
     BadDuration,
     /// Nobody of that name is a member of the room.
     UnknownMember,
+    /// The connection watches as many rooms as it may.
+    TooManyWatched,
     /// The room has as many members as it may.
     RoomFull,
     /// The user is in as many rooms as it may.
@@ -70,7 +72,7 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 30] = [
+    pub const ALL: [Code; 31] = [
         Code::BadFrame,
         Code::NotIdentified,
         Code::AlreadyIdentified,
@@ -93,6 +95,7 @@ impl Code {
         Code::TooManyMentions,
         Code::BadDuration,
         Code::UnknownMember,
+        Code::TooManyWatched,
         Code::RoomFull,
         Code::TooManyRooms,
         Code::OutboxMissing,
@@ -155,6 +158,9 @@ impl Code {
             }
             Code::BadDuration => ("bad_duration", "seconds is at least 1: leave it out for no end"),
             Code::UnknownMember => ("unknown_member", "nobody of that name is a member of this room"),
+            Code::TooManyWatched => {
+                ("too_many_watched", "this connection watches as many rooms as it may: unwatch one first")
+            }
             Code::RoomFull => ("room_full", "the room has as many members as it may have"),
             Code::TooManyRooms => ("too_many_rooms", "this user is in as many rooms as allowed: leave one first"),
             Code::OutboxMissing => ("outbox_missing", "sending needs an outbox: give its id in hello"),

@@ -8,11 +8,14 @@ mod command;
 mod server;
 
 pub use client::{
-    BadFrame, ClientFrame, ClientType, Hello, HistoryRange, MENTIONS_MAX, Position, RoomReference, decode,
+    BadFrame, ClientFrame, ClientType, Hello, HistoryRange, MENTIONS_MAX, Position, RoomReference, SEEN_USERS_MAX,
+    SignalFrame, decode,
 };
 pub use code::{CloseReason, Code};
 pub use command::{Command, check_text, check_user};
-pub use server::{Failure, LimitsFrame, MemberFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame};
+pub use server::{
+    Failure, LimitsFrame, MemberFrame, PresenceFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame, UnreadFrame,
+};
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "chatcluster.v1";

@@ -5,10 +5,11 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::Code;
+use super::{ClientType, Code};
 use crate::{
     event::{Event, Kind, Role, Room, RoomKind, Seq, Standing, to_json},
-    store::{Member, Page, Tally},
+    signals::{State, Summary},
+    store::{Member, Page, Tally, Unread},
 };
 
 /// A frame to a client.
@@ -38,7 +39,8 @@ pub enum ServerFrame {
     Done {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
-        room: Uuid,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        room: Option<Uuid>,
         #[serde(skip_serializing_if = "Option::is_none")]
         seq: Option<Seq>,
     },
@@ -77,6 +79,34 @@ pub enum ServerFrame {
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
+    },
+    Read {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+        seq: Seq,
+    },
+    Unread {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        rooms: Vec<UnreadFrame>,
+    },
+    Typing {
+        room: Uuid,
+        users: Vec<String>,
+    },
+    Presence {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        room: Uuid,
+        whole: bool,
+        present: usize,
+        users: Vec<PresenceFrame>,
+    },
+    Seen {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        users: Vec<PresenceFrame>,
     },
     Reconnect {
         after_ms: u64,
@@ -139,6 +169,52 @@ impl From<Tally> for TallyFrame {
     }
 }
 
+/// What the user has not read of a room.
+#[derive(Debug, Serialize)]
+pub struct UnreadFrame {
+    room: Uuid,
+    read: Seq,
+    messages: i64,
+    mentions: i64,
+}
+
+impl From<Unread> for UnreadFrame {
+    fn from(Unread { room, read, messages, mentions }: Unread) -> Self {
+        UnreadFrame { room, read, messages, mentions }
+    }
+}
+
+/// How a user is present.
+#[derive(Debug, Serialize)]
+pub struct PresenceFrame {
+    user: String,
+    state: &'static str,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    devices: Vec<ClientType>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_seen: Option<i64>,
+}
+
+impl PresenceFrame {
+    /// The user as it is now; offline without a summary.
+    pub fn new(user: &str, summary: Option<Summary>) -> Self {
+        let state = match summary.map(|summary| summary.state) {
+            Some(State::Online) => "online",
+            Some(State::Away) => "away",
+            None => "offline",
+        };
+        let devices = summary.map(|summary| [(summary.web, ClientType::Web), (summary.mobile, ClientType::Mobile)]);
+        let devices = devices.into_iter().flatten().filter(|(has, _)| *has).map(|(_, device)| device).collect();
+        PresenceFrame { user: user.to_owned(), state, devices, last_seen: None }
+    }
+
+    /// With the time at which a user who is offline was last seen.
+    pub fn last_seen(mut self, ms: Option<i64>) -> Self {
+        self.last_seen = ms.filter(|_| self.state == "offline");
+        self
+    }
+}
+
 /// A member of a room.
 #[derive(Debug, Serialize)]
 pub struct MemberFrame {
@@ -179,6 +255,8 @@ pub struct RoomFrame {
     epoch: i32,
     head: Seq,
     #[serde(skip_serializing_if = "Option::is_none")]
+    read: Option<Seq>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     resume: Option<ResumeOutcome>,
 }
 
@@ -210,8 +288,15 @@ impl RoomFrame {
             muted_until: (standing.muted_until > 0).then_some(standing.muted_until),
             epoch: room.epoch,
             head: room.head,
+            read: None,
             resume,
         }
+    }
+
+    /// With the position up to which the user has read.
+    pub fn read(mut self, seq: Seq) -> Self {
+        self.read = Some(seq);
+        self
     }
 }
 

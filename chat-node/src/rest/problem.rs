@@ -102,7 +102,7 @@ fn status(code: Code) -> StatusCode {
         }
         Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         // These speak of a connection, which a request does not have.
-        Code::AlreadyIdentified | Code::OutboxMissing | Code::OutboxGap | Code::Internal => {
+        Code::AlreadyIdentified | Code::TooManyWatched | Code::OutboxMissing | Code::OutboxGap | Code::Internal => {
             StatusCode::INTERNAL_SERVER_ERROR
         }
     }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     event::{Kind, Membership, Room, Seat, Seq, Standing, User},
     hub::Notice,
-    protocol::{Code, RoomFrame, ServerFrame, check_text, check_user},
+    protocol::{Code, RoomFrame, ServerFrame, SignalFrame, check_text, check_user},
     store::{Append, Changed, Content, Message},
 };
 
@@ -24,6 +24,8 @@ pub(super) struct Here {
     /// Fates of sends that are told in the outbox's order.
     pub(super) fates: Fates<Utf8Bytes>,
     pub(super) rooms: HashMap<Uuid, Place>,
+    /// Rooms whose members' presence is watched.
+    pub(super) watched: HashSet<Uuid>,
     /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
     /// before the room's events.
     pub(super) entering: usize,
@@ -39,6 +41,9 @@ pub(super) struct Place {
     /// The position in the room's log up to which changes of it are known: what comes from before it is old.
     pub(super) at: Seq,
 }
+
+/// Rooms whose members' presence one connection may watch.
+const WATCHED_MAX: usize = 10;
 
 /// How old a list of all rooms can be when it arrives: longer than any statement may take.
 pub(super) const LIST_AGE_MS_MAX: i64 = 15_000;
@@ -76,6 +81,33 @@ impl Here {
         }
         check_text(&message.text, limits.told.text_bytes)?;
         message.mentions.iter().try_for_each(|user| check_user(user))
+    }
+
+    /// What is told and never stored.
+    pub(super) fn signal(&mut self, signal: SignalFrame, now: Now) -> Vec<Effect> {
+        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
+        let done = |id, room| Effect::Reply(ServerFrame::Done { id, room, seq: None }.encode());
+        match signal {
+            SignalFrame::Status { id, state } => vec![Effect::Status(state), done(id, None)],
+            SignalFrame::Unwatch { id, room } => {
+                let effect = self.watched.remove(&room).then_some(Effect::Unwatch(room));
+                effect.into_iter().chain([done(id, Some(room))]).collect()
+            }
+            SignalFrame::Typing { id, room } | SignalFrame::Watch { id, room } if !self.rooms.contains_key(&room) => {
+                refuse(id, Code::NotAMember)
+            }
+            SignalFrame::Typing { id, room } => {
+                let is_muted = self.rooms.get(&room).is_some_and(|place| place.standing.is_muted(now.ms));
+                if is_muted { refuse(id, Code::Muted) } else { vec![Effect::Typing(room)] }
+            }
+            SignalFrame::Watch { id, room } => {
+                if self.watched.len() >= WATCHED_MAX && !self.watched.contains(&room) {
+                    return refuse(id, Code::TooManyWatched);
+                }
+                self.watched.insert(room);
+                vec![Effect::Watch { id, room }]
+            }
+        }
     }
 
     pub(super) fn enter(&mut self, request: Request) -> Vec<Effect> {
@@ -161,6 +193,8 @@ impl Here {
             return Vec::new();
         }
         self.changed.insert(room, now.ms);
-        vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause }.encode())]
+        let mut effects = vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause }.encode())];
+        effects.extend(self.watched.remove(&room).then_some(Effect::Unwatch(room)));
+        effects
     }
 }

@@ -8,9 +8,11 @@ use crate::{
     hub::Notice,
     intake::Awaited,
     protocol::{
-        BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, ResumeOutcome, RoomReference,
+        BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, PresenceFrame, ResumeOutcome,
+        RoomReference,
     },
-    store::{Answer, Append, Arrival, Changed, Member, Page, Tally},
+    signals::State,
+    store::{Answer, Append, Arrival, Changed, Member, Page, Tally, Unread},
 };
 
 /// Something that happened.
@@ -46,6 +48,14 @@ pub enum Outcome {
     CarriedOut { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `members`.
     Listed { id: Option<u64>, room: Uuid, result: Result<(Vec<Member>, bool), Code> },
+    /// `watch` failed, or succeeded and was answered.
+    Watched { id: Option<u64>, room: Uuid, result: Result<(), Code> },
+    /// `read`.
+    Marked { id: Option<u64>, room: Uuid, result: Result<Seq, Code> },
+    /// `unread`.
+    Counted { id: Option<u64>, result: Result<Vec<Unread>, Code> },
+    /// `seen`.
+    Seen { id: Option<u64>, result: Result<Vec<PresenceFrame>, Code> },
     /// `leave`.
     Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `history`.
@@ -70,6 +80,14 @@ pub enum Effect {
     Await { id: Option<u64>, n: i64, fate: Awaited },
     /// Ask the store; comes back as an [`Outcome`].
     Ask(Request),
+    /// Tell a room that the user types.
+    Typing(Uuid),
+    /// The user is at this device, or away.
+    Status(State),
+    /// Tell of the presence of a room's members; comes back as [`Outcome::Watched`].
+    Watch { id: Option<u64>, room: Uuid },
+    /// Tell of it no more.
+    Unwatch(Uuid),
     /// Close the connection after what was written.
     Close(CloseReason),
     /// Count how a room's resume went.
@@ -85,6 +103,9 @@ pub enum Request {
     Leave { id: Option<u64>, user: User, room: Uuid },
     Direct { id: Option<u64>, user: User, other: User },
     History { id: Option<u64>, user: User, room: Uuid, range: HistoryRange, limit: usize },
+    Read { id: Option<u64>, user: User, room: Uuid, seq: Seq },
+    Unread { id: Option<u64>, user: User },
+    Seen { id: Option<u64>, users: Vec<String> },
     CarryOut { id: Option<u64>, user: User, command: Command },
     Members { id: Option<u64>, room: Uuid, after: String, limit: usize },
 }

@@ -44,6 +44,10 @@ fn told(effect: &Effect) -> String {
         },
         Effect::Await { n, .. } => format!("await {n}"),
         Effect::Ask(_) => "ask".into(),
+        Effect::Typing(_) => "typing".into(),
+        Effect::Status(state) => format!("{state:?}"),
+        Effect::Watch { .. } => "watch".into(),
+        Effect::Unwatch(_) => "unwatch".into(),
         Effect::Close(reason) => format!("close {}", reason.status()),
         Effect::Resumed(outcome) => format!("{outcome:?}"),
     }
@@ -228,4 +232,31 @@ fn commands_are_checked_before_the_store_is_asked() {
     assert_eq!(step(&mut session, twice, NOW), ["append 2"]);
     let nul = frame(&format!(r#"{{"type":"send","n":3,"room":"{ROOM}","text":"hi","mentions":["\u0000"]}}"#));
     assert_eq!(step(&mut session, nul, NOW), ["append 3 as unknown_user"]);
+}
+
+#[test]
+fn signals_are_bounded_by_membership_mutes_and_a_number_of_rooms() {
+    let (mut session, _) = here(HELLO);
+    let signal = |type_: &str, room: Uuid| frame(&format!(r#"{{"type":"{type_}","room":"{room}"}}"#));
+    assert_eq!(step(&mut session, signal("typing", ROOM), NOW), ["typing"]);
+    assert_eq!(step(&mut session, signal("watch", ROOM), NOW), ["watch"]);
+    assert_eq!(step(&mut session, signal("watch", Uuid::from_u128(404)), NOW), ["error not_a_member"]);
+    assert_eq!(step(&mut session, signal("unwatch", ROOM), NOW), ["unwatch", "done"]);
+    assert_eq!(step(&mut session, signal("unwatch", ROOM), NOW), ["done"]);
+    assert_eq!(step(&mut session, frame(r#"{"type":"status","state":"away"}"#), NOW), ["Away", "done"]);
+    for number in 0..10 {
+        let other = Room { id: Uuid::from_u128(100 + number), ..room(3) };
+        step(&mut session, Input::Notice(Notice::Changed(membership(&other, true))), NOW);
+        assert_eq!(step(&mut session, signal("watch", other.id), NOW), ["watch"]);
+    }
+    assert_eq!(step(&mut session, signal("watch", ROOM), NOW), ["error too_many_watched"]);
+    let lost = Notice::Changed(membership(&Room { id: Uuid::from_u128(100), ..room(9) }, false));
+    assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left", "unwatch"]);
+    assert_eq!(step(&mut session, signal("watch", ROOM), NOW), ["watch"]);
+    let failed = Outcome::Watched { id: None, room: ROOM, result: Err(Code::Unavailable) };
+    assert_eq!(step(&mut session, Input::Done(failed), NOW), ["error unavailable"]);
+    let standing = Standing { role: Role::Member, muted_until: NOW.ms + 1 };
+    let muted = Notice::Changed(Membership { standing, ..membership(&room(10), true) });
+    step(&mut session, Input::Notice(muted), NOW);
+    assert_eq!(step(&mut session, signal("typing", ROOM), NOW), ["error muted"]);
 }

@@ -134,6 +134,19 @@ pub struct Member {
     pub muted_until: i64,
 }
 
+/// What a user has not read of a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    /// The room.
+    pub room: Uuid,
+    /// How far the user has read.
+    pub read: Seq,
+    /// Messages of others after that: at most 100, and of the next 1,000 events only.
+    pub messages: i64,
+    /// How many of them name the user, at most 100.
+    pub mentions: i64,
+}
+
 /// A page of a room's log, in order.
 #[derive(Clone, Debug)]
 pub struct Page {
@@ -208,6 +221,18 @@ pub trait Store: Directory + Send + Sync {
 
     /// The reactions of a room's messages from one position to another, as the user sees them.
     async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError>;
+
+    /// Moves a member's cursor on to a position that exists; never back. Tells where it is, and whether it moved.
+    async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError>;
+
+    /// What the user has not read, in the rooms where there is something.
+    async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError>;
+
+    /// Notes when users were last seen, in milliseconds since 1970 UTC.
+    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError>;
+
+    /// When users were last seen. Who was never here, or never left, is left out.
+    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError>;
 
     /// Commits sends together: each is answered in its place. See [`plan`] for the rules.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError>;

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Member, Tally, plan::Outcome};
+use super::{Member, Tally, Unread, plan::Outcome};
 use crate::{
     event::{Details, EventBody, Kind, Role, Room, RoomKind, Seat, Standing, User},
     protocol::Code,
@@ -71,6 +71,7 @@ pub(super) struct MembershipRow {
 }
 
 pub(super) type MemberRow = (String, i16, i64);
+pub(super) type UnreadRow = (Uuid, i64, i64, i64);
 pub(super) type TallyRow = (i64, String, i64, i64);
 pub(super) type EventRow = (Uuid, i32, i64, Uuid, i16, String, i64, Option<String>, Option<String>);
 pub(super) type OutcomeRow =
@@ -84,6 +85,21 @@ pub(super) const MEMBERS: &str =
 pub(super) const TALLIES: &str =
     "SELECT seq, reaction, count(*), CAST(max(CASE WHEN member = $2 THEN 1 ELSE 0 END) AS bigint)
     FROM reactions WHERE room = $1 AND seq BETWEEN $3 AND $4 GROUP BY seq, reaction ORDER BY seq, reaction";
+
+/// What $1 has not read. The bounds keep the cost of a room small however much there is.
+pub(super) const UNREAD: &str = "SELECT m.room, m.read_seq,
+    (SELECT count(*) FROM (SELECT 1 AS one FROM events e WHERE e.room = m.room AND e.seq > m.read_seq AND e.seq <= m.read_seq + 1000
+        AND e.kind = 1 AND e.body IS NOT NULL AND e.sender <> m.member LIMIT 100) AS unread),
+    (SELECT count(*) FROM (SELECT 1 AS one FROM mentions n WHERE n.member = m.member AND n.room = m.room AND n.seq > m.read_seq
+        LIMIT 100) AS named)
+    FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = $1 AND m.read_seq < r.head ORDER BY m.room";
+
+/// Moves the cursor of $1 in the room $2 on to $3.
+pub(super) const READ: &str = "UPDATE members SET read_seq = $3 WHERE member = $1 AND room = $2 AND read_seq < $3
+    AND $3 <= (SELECT head FROM rooms WHERE id = $2) RETURNING read_seq";
+
+/// The cursor of $1 in the room $2.
+pub(super) const CURSOR: &str = "SELECT read_seq FROM members WHERE member = $1 AND room = $2";
 
 /// A room and how many members it has.
 pub(super) fn room(row: RoomRow) -> (Room, i32) {
@@ -106,6 +122,11 @@ pub(super) fn membership(row: MembershipRow) -> (User, Seat) {
 /// A member of a room.
 pub(super) fn member((user, role, muted_until): MemberRow) -> Member {
     Member { user: user.into(), role: Role::from_number(role), muted_until }
+}
+
+/// What is not read of a room.
+pub(super) fn unread((room, read, messages, mentions): UnreadRow) -> Unread {
+    Unread { room, read, messages, mentions }
 }
 
 /// How often a message has a reaction.

@@ -108,6 +108,15 @@ impl Waiting {
                 let result = if well { Ok(changed) } else { Err(Code::NotAllowed) };
                 Input::Done(Outcome::CarriedOut { id, room: command.room(), result })
             }
+            Waiting::Asked(Request::Read { id, room, seq, .. }) => {
+                Input::Done(Outcome::Marked { id, room, result: if well { Ok(seq) } else { Err(Code::NotAMember) } })
+            }
+            Waiting::Asked(Request::Unread { id, .. }) => {
+                Input::Done(Outcome::Counted { id, result: if well { Ok(Vec::new()) } else { Err(Code::Unavailable) } })
+            }
+            Waiting::Asked(Request::Seen { id, .. }) => {
+                Input::Done(Outcome::Seen { id, result: if well { Ok(Vec::new()) } else { Err(Code::Unavailable) } })
+            }
             Waiting::Asked(Request::Members { id, room, .. }) => {
                 let result = if well { Ok((Vec::new(), false)) } else { Err(Code::Unavailable) };
                 Input::Done(Outcome::Listed { id, room, result })

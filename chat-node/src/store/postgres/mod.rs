@@ -22,12 +22,12 @@ use uuid::Uuid;
 use self::rooms::PostgresTransaction;
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, Tally, moderation, outbox_key, rooms as logic,
-    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, event_columns, room_columns, seat_columns},
+    StoreLimits, Tally, Unread, moderation, outbox_key, rooms as logic,
+    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
-    protocol::{Command, HistoryRange, RoomReference},
+    protocol::{Code, Command, HistoryRange, RoomReference},
 };
 
 /// How long a request waits for a free connection of the pool.
@@ -168,6 +168,39 @@ impl Store for PostgresStore {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
         let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
         Ok(found.into_iter().map(rows::tally).collect())
+    }
+
+    async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
+        let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
+        let moved: Option<i64> = query.fetch_optional(&self.pool).await?;
+        if let Some(read) = moved {
+            return Ok((read, true));
+        }
+        let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
+        let read: Option<i64> = query.fetch_optional(&self.pool).await?;
+        read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
+    }
+
+    async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(rows::unread).collect())
+    }
+
+    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE users SET last_seen_ms = GREATEST(last_seen_ms, seen.ms)
+             FROM UNNEST($1::text[], $2::bigint[]) AS seen (name, ms) WHERE users.name = seen.name",
+        )
+        .bind(users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>())
+        .bind(users.iter().map(|(_, ms)| *ms).collect::<Vec<_>>())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
+        let query = "SELECT name, last_seen_ms FROM users WHERE name = ANY($1) AND last_seen_ms IS NOT NULL";
+        Ok(sqlx::query_as(query).bind(users).fetch_all(&self.pool).await?)
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {

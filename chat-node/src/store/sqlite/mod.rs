@@ -21,12 +21,12 @@ use uuid::Uuid;
 use self::rooms::SqliteTransaction;
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, Tally, moderation, outbox_key, rooms as logic,
-    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, event_columns, room_columns, seat_columns},
+    StoreLimits, Tally, Unread, moderation, outbox_key, rooms as logic,
+    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
-    protocol::{Command, HistoryRange, RoomReference},
+    protocol::{Code, Command, HistoryRange, RoomReference},
 };
 
 /// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
@@ -147,6 +147,40 @@ impl Store for SqliteStore {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
         let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
         Ok(found.into_iter().map(rows::tally).collect())
+    }
+
+    async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
+        let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
+        let moved: Option<i64> = query.fetch_optional(&self.pool).await?;
+        if let Some(read) = moved {
+            return Ok((read, true));
+        }
+        let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
+        let read: Option<i64> = query.fetch_optional(&self.pool).await?;
+        read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
+    }
+
+    async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.pool).await?;
+        Ok(found.into_iter().map(rows::unread).collect())
+    }
+
+    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        for (user, ms) in users {
+            let update = "UPDATE users SET last_seen_ms = max(coalesce(last_seen_ms, 0), $2) WHERE name = $1";
+            sqlx::query(update).bind(&**user).bind(*ms).execute(&mut *tx.0).await?;
+        }
+        tx.commit().await
+    }
+
+    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
+        let mut found = Vec::new();
+        for user in users {
+            let query = "SELECT name, last_seen_ms FROM users WHERE name = $1 AND last_seen_ms IS NOT NULL";
+            found.extend(sqlx::query_as::<_, (String, i64)>(query).bind(user).fetch_optional(&self.pool).await?);
+        }
+        Ok(found)
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {

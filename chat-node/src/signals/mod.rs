@@ -1,0 +1,244 @@
+//! Signals: what is told and never stored as an event. Presence, typing, and read cursors on their way to one's other devices.
+//!
+//! Owns who is present, who watches whom and who types, and the beat at which that is told: what comes in between is gathered, so that
+//! cost grows with what is delivered. A signal that is lost is lost; presence alone repairs itself. What decides is in [`roll`],
+//! [`board`] and [`typing`], pure; here it is put together.
+
+mod board;
+mod roll;
+mod typing;
+
+use std::{
+    sync::{Arc, Weak},
+    time::{Duration, SystemTime},
+};
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tokio::time::{MissedTickBehavior, interval};
+use uuid::Uuid;
+
+pub use self::roll::{Peer, State, Summary, Told};
+use self::{board::Board, roll::Roll, typing::Typing};
+use crate::{
+    bus::Bus,
+    event::{Membership, Seq, User},
+    hub::{ConnectionId, Hub, Outbound},
+    protocol::{ClientType, ServerFrame},
+    store::{SharedStore, StoreError},
+};
+
+/// Time between frames of typing; presence is told at every second one.
+const BEAT: Duration = Duration::from_millis(500);
+
+/// Users whose presence is looked at in one second. The rest waits for the next.
+const CHANGES_MAX: usize = 5_000;
+
+/// Members that are read at once when a room is first watched.
+const MEMBERS_PAGE: usize = 1_000;
+
+/// Something that nodes tell each other and that nobody stores.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[allow(missing_docs, reason = "each variant says what its fields are")]
+pub enum Signal {
+    /// Who is present.
+    Presence(Told),
+    /// These users write something in this room.
+    Typing { room: Uuid, users: Vec<User> },
+    /// A user has read a room up to here.
+    Read { user: User, room: Uuid, seq: Seq },
+}
+
+#[derive(Default)]
+struct Inner {
+    roll: Roll,
+    board: Board,
+    typing: Typing,
+}
+
+/// The signals of a node.
+pub struct Signals {
+    inner: Mutex<Inner>,
+    store: SharedStore,
+    bus: Bus,
+    hub: Arc<Hub>,
+}
+
+impl Signals {
+    /// Starts the beat, which ends with the last handle.
+    pub fn start(store: SharedStore, bus: Bus, hub: Arc<Hub>) -> Arc<Signals> {
+        let signals = Arc::new(Signals { inner: Mutex::default(), store, bus, hub });
+        tokio::spawn(beat(Arc::downgrade(&signals)));
+        signals
+    }
+
+    /// A connection has become a user's.
+    pub fn enter(&self, user: &User, id: ConnectionId, client: ClientType) {
+        self.inner.lock().roll.enter(user, id, client);
+    }
+
+    /// A connection has ended, which watched these rooms.
+    pub fn exit(&self, user: &User, id: ConnectionId, watched: impl Iterator<Item = Uuid>) {
+        let mut inner = self.inner.lock();
+        inner.roll.exit(user, id, now_ms());
+        watched.for_each(|room| inner.board.unwatch(room, id));
+    }
+
+    /// A connection's user is at it, or away.
+    pub fn set(&self, user: &User, id: ConnectionId, state: State) {
+        self.inner.lock().roll.set(user, id, state);
+    }
+
+    /// A user's presence on all nodes.
+    pub fn summary(&self, user: &str) -> Option<Summary> {
+        self.inner.lock().roll.summary(user)
+    }
+
+    /// Lets a connection watch the presence of a room's members: all who are present now, and from then on what changes.
+    ///
+    /// # Errors
+    /// When the members cannot be read.
+    pub async fn watch(
+        &self,
+        room: Uuid,
+        id: ConnectionId,
+        outbound: &Arc<Outbound>,
+        request: Option<u64>,
+    ) -> Result<(), StoreError> {
+        let must_load = self.inner.lock().board.watch(room, id, outbound);
+        if must_load && let Err(error) = self.load(room).await {
+            self.unwatch(room, id);
+            return Err(error);
+        }
+        // Under the lock, so that no change is told before.
+        let inner = self.inner.lock();
+        if let Some(frame) = inner.board.whole(room, request) {
+            outbound.push(frame);
+        }
+        Ok(())
+    }
+
+    /// A connection watches a room no more.
+    pub fn unwatch(&self, room: Uuid, id: ConnectionId) {
+        self.inner.lock().board.unwatch(room, id);
+    }
+
+    async fn load(&self, room: Uuid) -> Result<(), StoreError> {
+        let mut members: Vec<User> = Vec::new();
+        loop {
+            let after = members.last().cloned().unwrap_or_else(|| "".into());
+            let page = self.store.members(room, &after, MEMBERS_PAGE).await?;
+            let is_last = page.len() < MEMBERS_PAGE;
+            members.extend(page.into_iter().map(|member| member.user));
+            if is_last {
+                break;
+            }
+        }
+        let mut inner = self.inner.lock();
+        let Inner { roll, board, .. } = &mut *inner;
+        board.load(room, members, |user| roll.summary(user));
+        Ok(())
+    }
+
+    /// Memberships changed.
+    pub fn change(&self, memberships: &[Membership]) {
+        let mut inner = self.inner.lock();
+        let Inner { roll, board, .. } = &mut *inner;
+        for Membership { user, room, member, .. } in memberships {
+            board.member(room.id, user, member.then(|| roll.summary(user)));
+        }
+    }
+
+    /// Memberships may have changed unheard: reads those of the watched rooms again.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn recheck(&self) -> Result<(), StoreError> {
+        let rooms = self.inner.lock().board.rooms();
+        for room in rooms {
+            self.load(room).await?;
+        }
+        Ok(())
+    }
+
+    /// A user writes something in a room.
+    pub fn typing(&self, room: Uuid, user: &User) {
+        self.inner.lock().typing.here(room, user);
+    }
+
+    /// Tells a user's devices how far the user has read.
+    pub fn read(&self, user: &User, room: Uuid, seq: Seq) {
+        self.hub.tell_user(user, &ServerFrame::Read { id: None, room, seq }.encode());
+        self.bus.publish_signals(vec![Signal::Read { user: user.clone(), room, seq }]);
+    }
+
+    /// Hears what another node tells.
+    pub fn hear(&self, peer: &Peer, signals: Vec<Signal>) {
+        signals.into_iter().for_each(|signal| match signal {
+            Signal::Presence(told) => {
+                let answer = self.inner.lock().roll.hear(peer, told, self.bus.peer(), now_ms());
+                self.bus.publish_signals(answer.into_iter().map(Signal::Presence).collect());
+            }
+            signal => self.deliver(signal),
+        });
+    }
+
+    fn deliver(&self, signal: Signal) {
+        match signal {
+            Signal::Presence(_) => {}
+            Signal::Typing { room, users } => self.inner.lock().typing.elsewhere(room, users),
+            Signal::Read { user, room, seq } => {
+                self.hub.tell_user(&user, &ServerFrame::Read { id: None, room, seq }.encode());
+            }
+        }
+    }
+
+    fn tell_typing(&self) {
+        let (frames, signals) = self.inner.lock().typing.take();
+        frames.iter().for_each(|(room, frame)| self.hub.tell_room(*room, frame));
+        self.bus.publish_signals(signals);
+    }
+
+    /// Tells of presence what has changed, and gives who is gone.
+    fn tell_presence(&self) -> Vec<(User, i64)> {
+        let mut inner = self.inner.lock();
+        let Inner { roll, board, .. } = &mut *inner;
+        roll.pass(now_ms());
+        let told = roll.tell();
+        for user in roll.take_changed(CHANGES_MAX) {
+            board.update(&user, roll.summary(&user));
+        }
+        let (frames, gone) = (board.take(), roll.take_gone());
+        drop(inner);
+        self.bus.publish_signals(vec![Signal::Presence(told)]);
+        for (frame, watchers) in frames {
+            watchers.iter().for_each(|watcher| watcher.offer(&frame));
+        }
+        gone
+    }
+}
+
+async fn beat(signals: Weak<Signals>) {
+    let mut beat = interval(BEAT);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    for even in [true, false].into_iter().cycle() {
+        beat.tick().await;
+        let Some(signals) = signals.upgrade() else { return };
+        signals.tell_typing();
+        if !even {
+            continue;
+        }
+        let gone = signals.tell_presence();
+        if !gone.is_empty()
+            && let Err(error) = signals.store.note_seen(&gone).await
+        {
+            tracing::debug!(%error, "when users were last seen could not be noted");
+        }
+    }
+}
+
+fn now_ms() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
