@@ -1,16 +1,21 @@
-//! The admin port: probes, metrics and `/status`. Not for clients.
+//! The admin port: probes, metrics, `/status` and `/self-test`. Not for clients.
 //!
 //! Liveness never looks at a dependency, and readiness only at whether the node can take a connection, so that an outage of the
 //! database does not evict every node.
 
 use std::sync::{Arc, atomic::Ordering::Relaxed};
 
-use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use axum::{
+    Json, Router,
+    extract::State,
+    http::StatusCode,
+    routing::{get, post},
+};
 use crds::node_status::{Dependency, NodeStatus};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 
-use crate::{drain::Drain, gateway::Gateway, health::Health};
+use crate::{drain::Drain, gateway::Gateway, health::Health, self_test::SelfTester};
 
 /// What the admin port tells of.
 pub struct Admin {
@@ -22,6 +27,8 @@ pub struct Admin {
     pub health: Arc<Health>,
     /// Metrics.
     pub metrics: PrometheusHandle,
+    /// The self-test.
+    pub self_tester: SelfTester,
     /// The revision of the pod; empty outside Kubernetes.
     pub revision: String,
     /// When the process started.
@@ -35,6 +42,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(|State(admin): State<Arc<Admin>>| async move { admin.metrics.render() }))
         .route("/status", get(|State(admin): State<Arc<Admin>>| async move { Json(status(&admin)) }))
+        .route("/self-test", post(|State(admin): State<Arc<Admin>>| async move { Json(admin.self_tester.run().await) }))
         .with_state(admin)
 }
 
@@ -70,6 +78,8 @@ fn status(admin: &Admin) -> NodeStatus {
         ack_latency: stats.ack_latency(),
         resumes: stats.resumes(),
         slow_consumers: stats.slow_consumers.load(Relaxed),
+        recent: stats.recent(),
+        self_test: admin.self_tester.last(),
         drain: admin.drain.report(),
     }
 }

@@ -17,7 +17,7 @@
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`drain`] | leaving without a stampede | |
 //!
-//! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes.
+//! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes, [`self_test`] finds out before a client does.
 
 pub mod admin;
 pub mod auth;
@@ -31,8 +31,10 @@ pub mod intake;
 pub mod metric;
 pub mod node;
 pub mod protocol;
+pub(crate) mod recent;
 pub mod rest;
 pub mod rights;
+pub mod self_test;
 pub mod session;
 pub mod signals;
 pub mod stats;

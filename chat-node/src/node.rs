@@ -31,6 +31,7 @@ use crate::{
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
     metric::Metric,
+    self_test::SelfTester,
     signals::Signals,
     stats::Stats,
     store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
@@ -132,9 +133,15 @@ impl Node {
             tokens,
             stats,
         });
+        let client_address = clients.local_addr().map_err(|source| StartError::Listen {
+            key: "listen.client",
+            address: gateway.config.listen.client,
+            source,
+        })?;
         let admin = Arc::new(Admin {
             gateway: gateway.clone(),
             drain: Arc::new(Drain::default()),
+            self_tester: SelfTester::new(gateway.clone(), client_address),
             health: health.clone(),
             metrics,
             revision: identity.revision,

@@ -7,13 +7,15 @@ use std::{
     time::Duration,
 };
 
-use crds::node_status::{Quantiles, Resumes};
+use crds::node_status::{Quantiles, Recent, Resumes};
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
+use tokio::time::Instant;
 
 use crate::{
     metric::Metric,
     protocol::{ClientType, CloseReason, ResumeOutcome},
+    recent::{Happened, Window},
 };
 
 /// Connections whose client has not named its type.
@@ -39,6 +41,7 @@ pub struct Stats {
     pub slow_consumers: AtomicU64,
     resumes: [AtomicU64; 3],
     ack_latency: Mutex<Histogram<u64>>,
+    recent: Mutex<Window>,
 }
 
 impl Default for Stats {
@@ -53,6 +56,7 @@ impl Default for Stats {
             slow_consumers: AtomicU64::new(0),
             resumes: Default::default(),
             ack_latency: Mutex::new(histogram),
+            recent: Mutex::new(Window::new(Instant::now())),
         }
     }
 }
@@ -86,6 +90,7 @@ impl Stats {
     pub fn send(&self) {
         self.sends.fetch_add(1, Relaxed);
         Metric::Sends.count();
+        self.lately(Happened::Send);
     }
 
     /// A send was acknowledged as committed, so long after it arrived.
@@ -110,12 +115,14 @@ impl Stats {
         Metric::AckLatency.observe(latency.as_secs_f64());
         let us = u64::try_from(latency.as_micros()).unwrap_or(LATENCY_US_MAX).clamp(1, LATENCY_US_MAX);
         self.ack_latency.lock().saturating_record(us);
+        self.lately(Happened::Committed(us));
     }
 
     /// A send failed for no fault of the client.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Relaxed);
         Metric::SendsFailed.count();
+        self.lately(Happened::Failed);
     }
 
     /// A room's resume ended so.
@@ -128,12 +135,22 @@ impl Stats {
         };
         self.resumes[index].fetch_add(1, Relaxed);
         Metric::Resumes.count_for(label);
+        self.lately(Happened::Resumed(index));
     }
 
     /// Outcomes of resumes.
     pub fn resumes(&self) -> Resumes {
         let [replayed, too_far, reset] = &self.resumes;
         Resumes { replayed: replayed.load(Relaxed), too_far: too_far.load(Relaxed), reset: reset.load(Relaxed) }
+    }
+
+    /// What happened in the latest minute or two.
+    pub fn recent(&self) -> Recent {
+        self.recent.lock().report(Instant::now())
+    }
+
+    fn lately(&self, happened: Happened) {
+        self.recent.lock().count(happened, Instant::now());
     }
 
     /// Quantiles of the time from a send to its acknowledgement.

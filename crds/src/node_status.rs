@@ -46,6 +46,11 @@ pub struct NodeStatus {
     pub resumes: Resumes,
     /// Connections closed because they read too slowly.
     pub slow_consumers: u64,
+    /// The latest minute or two, for comparing nodes of different ages.
+    pub recent: Recent,
+    /// The last self-test, once one was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub self_test: Option<SelfTest>,
     /// Progress of the drain, once it has begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
@@ -83,6 +88,36 @@ pub struct Resumes {
     pub too_far: u64,
     /// The position belonged to another history; the client was told to start anew.
     pub reset: u64,
+}
+
+/// What happened lately. The window is between one and two minutes long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct Recent {
+    /// Messages that clients asked to send.
+    pub sends: u64,
+    /// Sends that ended with an error that was not the client's fault.
+    pub sends_failed: u64,
+    /// Time from a send's arrival to its acknowledgement.
+    pub ack_latency: Quantiles,
+    /// How resumes of rooms ended.
+    pub resumes: Resumes,
+}
+
+/// How a self-test ended: what `POST /self-test` on the admin port answers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, rename_all = "camelCase")]
+pub struct SelfTest {
+    /// Whether every step succeeded.
+    pub passed: bool,
+    /// Self-tests in a row, up to and with this one, that did not pass.
+    pub failures: u32,
+    /// The step that failed: `sign_in`, `send`, `delivery`, `resume` or `bus`; empty when it passed.
+    pub step: String,
+    /// Why, in words; empty when it passed.
+    pub error: String,
+    /// How long it took, in milliseconds.
+    pub took_ms: u64,
 }
 
 /// Progress of a drain.

@@ -13,7 +13,7 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Secret},
+    api::core::v1::{ConfigMap, Pod, Secret},
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
@@ -132,6 +132,29 @@ impl Applier<'_> {
             Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(()),
             other => other.map(drop),
         }
+    }
+
+    /// Deletes pods by force, whose machine is dead: nobody will say any more that their processes have ended.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn delete_lost(&self, lost: &[String], observed: &Observed) -> kube::Result<()> {
+        let api: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
+        for pod in observed.pods.iter().filter(|pod| lost.contains(&pod.name_any())) {
+            let same_object = Preconditions { uid: pod.uid(), resource_version: None };
+            let params = DeleteParams {
+                grace_period_seconds: Some(0),
+                preconditions: Some(same_object),
+                ..DeleteParams::default()
+            };
+            tracing::warn!(pod = %pod.name_any(), "its machine is dead: deleting it by force");
+            metrics::write("pods", "delete");
+            match api.delete(&pod.name_any(), &params).await {
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+                other => drop(other?),
+            }
+        }
+        Ok(())
     }
 
     /// Applies an object unless it is so already.

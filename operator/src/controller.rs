@@ -139,6 +139,7 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
         // Kubernetes deletes the children, by their owner references.
         shared.failures.lock().remove(&reference);
         shared.context.observer.forget(&reference).await;
+        metrics::rollout_failed(&reference.to_string(), false);
         return Ok(Action::await_change());
     }
     let began = Instant::now();

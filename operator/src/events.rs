@@ -16,6 +16,9 @@ use crate::metrics;
 /// Reason of a rollout that does not come forward.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
+/// Reason of a rollout whose new nodes are not good enough.
+const ROLLOUT_FAILED: &str = "RolloutFailed";
+
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -53,11 +56,18 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
             told.push(Told { warning, reason: "Ready".into(), action: type_.as_str(), note });
         }
     }
+    let failure = |status: &ChatClusterStatus| {
+        status.rollout.as_ref().map(|rollout| rollout.failure.clone()).filter(|failure| !failure.is_empty())
+    };
+    if let Some(note) = failure(after).filter(|failed| failure(before).as_ref() != Some(failed)) {
+        told.push(Told { warning: true, reason: ROLLOUT_FAILED.into(), action: "Rollout", note });
+    }
     let phase = |status: &ChatClusterStatus| status.rollout.as_ref().map(|rollout| rollout.phase);
     if let (Some(was), Some(rollout)) = (phase(before), &after.rollout)
         && was != rollout.phase
     {
         let (reason, note) = match rollout.phase {
+            RolloutPhase::Stable if !rollout.failure.is_empty() => ("RolledBack", rollout.message.clone()),
             RolloutPhase::Stable => ("RolloutCompleted", format!("every node is of revision {}", rollout.revision)),
             phase => (phase.as_str(), rollout.message.clone()),
         };
@@ -69,8 +79,10 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
 /// Publishes what happened. An event that cannot be written is no reason to stop.
 pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>) {
     for Told { warning, reason, action, note } in told {
-        if reason == DEADLINE_EXCEEDED {
-            metrics::rollout_stuck();
+        match reason.as_str() {
+            DEADLINE_EXCEEDED => metrics::rollout_stuck(),
+            ROLLOUT_FAILED => metrics::rollout_has_failed(),
+            _ => {}
         }
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
@@ -107,5 +119,21 @@ mod tests {
         assert_eq!(reasons(RolloutPhase::Stable, RolloutPhase::Surging), ["Surging"]);
         assert_eq!(reasons(RolloutPhase::Surging, RolloutPhase::Surging), [""; 0]);
         assert_eq!(reasons(RolloutPhase::Sliding, RolloutPhase::Stable), ["RolloutCompleted"]);
+    }
+
+    #[test]
+    fn a_failure_is_a_warning_and_the_way_back_has_an_end() {
+        let failed = |phase| {
+            let mut status = at(phase);
+            status.rollout.as_mut().unwrap().failure = "it is slow".into();
+            status
+        };
+        let told = between(&at(RolloutPhase::Judging), &failed(RolloutPhase::Paused));
+        assert_eq!(
+            (told[0].warning, told[0].reason.as_str(), told[0].note.as_str()),
+            (true, "RolloutFailed", "it is slow")
+        );
+        let told = between(&failed(RolloutPhase::Returning), &failed(RolloutPhase::Stable));
+        assert_eq!(told.iter().map(|told| told.reason.as_str()).collect::<Vec<_>>(), ["RolledBack"]);
     }
 }

@@ -1,6 +1,8 @@
 //! What the operator counts. Every label comes from a closed set, never from names of objects.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
+
+use parking_lot::Mutex;
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,6 +52,21 @@ pub fn rollout(phase: &'static str) {
 /// A rollout has not come forward within its deadline.
 pub fn rollout_stuck() {
     metrics::counter!("chatcluster_rollouts_stuck_total").increment(1);
+}
+
+/// A rollout's new nodes were not good enough.
+pub fn rollout_has_failed() {
+    metrics::counter!("chatcluster_rollout_failures_total").increment(1);
+}
+
+/// Whether the spec of a cluster stands as failed. The gauge tells how many do.
+pub fn rollout_failed(cluster: &str, failed: bool) {
+    static FAILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut clusters = FAILED.lock();
+    let changed = if failed { clusters.insert(cluster.to_owned()) } else { clusters.remove(cluster) };
+    if changed {
+        metrics::gauge!("chatcluster_rollouts_failed").set(clusters.len() as f64);
+    }
 }
 
 /// Whether this process is the leader.

@@ -29,6 +29,10 @@ pub const APPLIED: &str = "chatcluster.dev/applied";
 /// The annotation on the pod template that tells what the Secrets held.
 pub const SECRETS: &str = "chatcluster.dev/secrets";
 
+/// The annotation on a ChatCluster by which a person commands its rollout: `promote`, `abort` or `resume`. It acts once, when its
+/// value is first seen; a suffix (`abort/2`) gives the same command again.
+pub const ROLLOUT: &str = "chatcluster.dev/rollout";
+
 /// The ConfigMap's key, and the file that the node reads.
 pub const CONFIG_FILE: &str = "config.yaml";
 

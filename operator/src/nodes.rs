@@ -5,10 +5,14 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use crds::NodeStatus;
+use crds::{NodeStatus, node_status::SelfTest};
+use reqwest::StatusCode;
 
 /// How long a node may take to tell its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long a node may take to test itself; it gives up earlier by itself.
+const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// Port of a node's admin server.
 const ADMIN_PORT: u16 = 9090;
@@ -18,6 +22,9 @@ const ADMIN_PORT: u16 = 9090;
 pub trait Nodes: Send + Sync {
     /// How the node at this address is; `None` when it does not answer.
     async fn status(&self, ip: &str) -> Option<NodeStatus>;
+
+    /// Has the node at this address test itself; `None` when it does not answer.
+    async fn self_test(&self, ip: &str) -> Option<SelfTest>;
 }
 
 /// Asks nodes over HTTP.
@@ -36,6 +43,16 @@ impl Nodes for HttpNodes {
     async fn status(&self, ip: &str) -> Option<NodeStatus> {
         let url = format!("http://{}/status", authority(ip));
         self.http.get(url).send().await.ok()?.error_for_status().ok()?.json().await.ok()
+    }
+
+    async fn self_test(&self, ip: &str) -> Option<SelfTest> {
+        let url = format!("http://{}/self-test", authority(ip));
+        let answer = self.http.post(url).timeout(SELF_TEST_TIMEOUT).send().await.ok()?;
+        if answer.status() == StatusCode::NOT_FOUND {
+            // A node from before there were self-tests. That an operator is newer must not stop its rollouts.
+            return Some(SelfTest { passed: true, ..SelfTest::default() });
+        }
+        answer.error_for_status().ok()?.json().await.ok()
     }
 }
 

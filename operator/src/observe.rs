@@ -6,12 +6,16 @@ use std::{
     time::Duration,
 };
 
-use crds::{ChatCluster, NodeStatus, chatcluster::Window};
+use crds::{
+    ChatCluster, NodeStatus,
+    chatcluster::{RolloutPhase, Window},
+    node_status::SelfTest,
+};
 use futures::future::join_all;
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet},
-    core::v1::{ConfigMap, Pod, Secret, Service, ServiceAccount},
+    core::v1::{ConfigMap, Node, Pod, PodTemplateSpec, Secret, Service, ServiceAccount},
     discovery::v1::EndpointSlice,
     policy::v1::PodDisruptionBudget,
 };
@@ -24,10 +28,17 @@ use crate::{
     desired, names,
     nodes::Nodes,
     rollout::{PodView, Policy, Scene, SetView},
+    template,
 };
 
 /// How long what nodes told is good enough.
 pub const STATUS_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// The same during a rollout, which is judged by it.
+const ROLLOUT_STATUS_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// HTTP status of what the operator has no right to.
+const FORBIDDEN: u16 = 403;
 
 /// What was observed of one cluster.
 pub struct Observed {
@@ -51,10 +62,15 @@ pub struct Observed {
     pub read: bindings::Read,
     /// What its nodes told, by pod.
     pub nodes: BTreeMap<String, NodeStatus>,
+    /// Pods that should be gone by now, but whose machine is dead.
+    pub lost: BTreeSet<String>,
 }
 
 /// Content of referenced Secrets by namespace and name, with the version that it was read at.
 type SecretContents = HashMap<(String, String), (String, BTreeMap<String, Vec<u8>>)>;
+
+/// Outcomes of self-tests by the pods' ids: a node from before there were any does not remember its own.
+type SelfTests = HashMap<String, SelfTest>;
 
 /// What a cluster's nodes told, and when.
 type Told = (Instant, BTreeMap<String, NodeStatus>);
@@ -66,19 +82,21 @@ pub struct Observer {
     asks: Arc<dyn Nodes>,
     secrets: Mutex<SecretContents>,
     nodes: Mutex<HashMap<ObjectRef<ChatCluster>, Told>>,
+    self_tests: Mutex<HashMap<ObjectRef<ChatCluster>, SelfTests>>,
 }
 
 impl Observer {
     /// Reads from these caches.
     pub fn new(client: Client, caches: Caches, asks: Arc<dyn Nodes>) -> Self {
-        Observer { client, caches, asks, secrets: Mutex::default(), nodes: Mutex::default() }
+        let (secrets, nodes, self_tests) = (Mutex::default(), Mutex::default(), Mutex::default());
+        Observer { client, caches, asks, secrets, nodes, self_tests }
     }
 
     /// Observes a cluster.
     ///
     /// # Errors
     /// When the API server cannot be asked for what no cache holds.
-    pub async fn observe(&self, cluster: &ChatCluster) -> kube::Result<Observed> {
+    pub async fn observe(&self, cluster: &ChatCluster, now: Timestamp) -> kube::Result<Observed> {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let caches = &self.caches;
         let mut stateful_set =
@@ -91,6 +109,7 @@ impl Observer {
         let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
         let nodes = self.nodes(cluster, &pods).await;
+        let lost = self.lost(&pods, now).await?;
         Ok(Observed {
             stateful_set,
             services: caches.services.of(&namespace, &name),
@@ -102,12 +121,14 @@ impl Observer {
             pods,
             read,
             nodes,
+            lost,
         })
     }
 
     /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.
     pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
         self.nodes.lock().await.remove(cluster);
+        self.self_tests.lock().await.remove(cluster);
         let of_nobody = self.caches.interest.set(cluster, BTreeSet::new());
         self.drop_contents(cluster.namespace.as_deref().unwrap_or_default(), of_nobody).await;
     }
@@ -164,35 +185,88 @@ impl Observer {
         Ok(Some(data))
     }
 
+    /// Has the nodes of these pods test themselves. Tells whether all passed.
+    pub async fn self_test(&self, cluster: &ChatCluster, observed: &Observed, pods: &[String]) -> bool {
+        let asked = observed.pods.iter().filter(|pod| pods.contains(&pod.name_any())).filter_map(|pod| {
+            let (ip, uid) = (pod.status.as_ref()?.pod_ip.clone()?, pod.uid()?);
+            Some(async move { Some((uid, self.asks.self_test(&ip).await?)) })
+        });
+        let answers: SelfTests = join_all(asked).await.into_iter().flatten().collect();
+        let passed = answers.values().filter(|test| test.passed).count() == pods.len();
+        let reference = ObjectRef::from_obj(cluster);
+        let mut known = self.self_tests.lock().await;
+        let tests = known.entry(reference.clone()).or_default();
+        tests.retain(|uid, _| observed.pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)));
+        tests.extend(answers);
+        self.nodes.lock().await.remove(&reference);
+        passed
+    }
+
     /// Asks the nodes for their status, but not too often.
     async fn nodes(&self, cluster: &ChatCluster, pods: &[Arc<Pod>]) -> BTreeMap<String, NodeStatus> {
         let reference = ObjectRef::from_obj(cluster);
+        let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
+        let rests = rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Stable);
+        let age_max = if rests { STATUS_AGE_MAX } else { ROLLOUT_STATUS_AGE_MAX };
         if let Some((at, nodes)) = self.nodes.lock().await.get(&reference)
-            && at.elapsed() < STATUS_AGE_MAX
+            && at.elapsed() < age_max
         {
             return nodes.clone();
         }
         let asked = pods.iter().filter(|pod| is_ready(pod)).filter_map(|pod| {
             let ip = pod.status.as_ref()?.pod_ip.clone()?;
-            Some(async move { Some((pod.name_any(), self.asks.status(&ip).await?)) })
+            Some(async move { Some((pod, self.asks.status(&ip).await?)) })
         });
-        let nodes: BTreeMap<String, NodeStatus> = join_all(asked).await.into_iter().flatten().collect();
+        let told = join_all(asked).await;
+        let known = self.self_tests.lock().await;
+        let tests = known.get(&reference);
+        let nodes: BTreeMap<String, NodeStatus> = told
+            .into_iter()
+            .flatten()
+            .map(|(pod, mut status)| {
+                let remembered = || tests?.get(&pod.uid()?).cloned();
+                status.self_test = status.self_test.or_else(remembered);
+                (pod.name_any(), status)
+            })
+            .collect();
         // Without a ready node there was nothing to ask; the first one is asked at once.
         if !nodes.is_empty() {
             self.nodes.lock().await.insert(reference, (Instant::now(), nodes.clone()));
         }
         nodes
     }
+
+    /// Pods that should be gone by now, but whose machine is dead. Machines are asked for only when a pod is overdue; an operator that
+    /// may not read them goes by what Kubernetes has written on the pod when it gave the machine up.
+    async fn lost(&self, pods: &[Arc<Pod>], now: Timestamp) -> kube::Result<BTreeSet<String>> {
+        let mut lost = BTreeSet::new();
+        for pod in pods.iter().filter(|pod| is_overdue(pod, now)) {
+            let Some(machine) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { continue };
+            let dead = match Api::<Node>::all(self.client.clone()).get_opt(&machine).await {
+                Ok(machine) => machine.is_none_or(|machine| !is_up(&machine)),
+                Err(kube::Error::Api(refusal)) if refusal.code == FORBIDDEN => was_given_up(pod),
+                Err(error) => return Err(error),
+            };
+            if dead {
+                lost.insert(pod.name_any());
+            }
+        }
+        Ok(lost)
+    }
 }
 
 impl Observed {
-    /// What a rollout depends on. `template_current` tells whether the StatefulSet has the desired template.
-    pub fn scene(&self, cluster: &ChatCluster, policy: Policy, template_current: bool) -> Scene {
+    /// What a rollout depends on. `spec_hash` is that of the desired template, and `template_current` tells whether the StatefulSet
+    /// has it.
+    pub fn scene(&self, cluster: &ChatCluster, policy: Policy, spec_hash: String, template_current: bool) -> Scene {
         let name = cluster.name_any();
         let client_service = self.services.iter().find(|service| service.name_any() == name);
-        let revisions = self.revisions.iter().map(|revision| (revision.name_any(), revision.revision)).collect();
+        let complete = self.revisions.iter().filter(|revision| revision.data.is_some());
+        let revisions = complete.map(|revision| (revision.name_any(), revision.revision)).collect();
         Scene {
             policy,
+            spec_hash,
+            command: cluster.annotations().get(names::ROLLOUT).cloned(),
             set: self.stateful_set.as_ref().and_then(|set| set_view(set, template_current)),
             pods: self.pod_views(&name),
             serving: client_service.and_then(|service| desired::serving(service)),
@@ -205,7 +279,14 @@ impl Observed {
 
     /// The pods, as far as a rollout and the status depend on them.
     pub fn pod_views(&self, cluster: &str) -> Vec<PodView> {
-        self.pods.iter().filter_map(|pod| pod_view(pod, cluster)).collect()
+        self.pods.iter().filter_map(|pod| pod_view(pod, cluster, &self.lost)).collect()
+    }
+
+    /// The pods' template of a revision, as its controller wrote it down
+    /// (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/>).
+    pub fn template(&self, revision: &str) -> Option<PodTemplateSpec> {
+        let revision = self.revisions.iter().find(|observed| observed.name_any() == revision)?;
+        serde_json::from_value(revision.data.as_ref()?.0.get("spec")?.get("template")?.clone()).ok()
     }
 
     /// Names of the pods behind the ready endpoints of a Service.
@@ -233,13 +314,14 @@ fn set_view(set: &StatefulSet, template_current: bool) -> Option<SetView> {
             partition: rolling.and_then(|rolling| rolling.partition).unwrap_or(0),
         },
         template_current,
+        noted: template::noted(set),
         fresh: status.observed_generation.is_some() && status.observed_generation == set.metadata.generation,
         current_revision: status.current_revision.unwrap_or_default(),
         update_revision: status.update_revision.unwrap_or_default(),
     })
 }
 
-fn pod_view(pod: &Pod, cluster: &str) -> Option<PodView> {
+fn pod_view(pod: &Pod, cluster: &str, lost: &BTreeSet<String>) -> Option<PodView> {
     let name = pod.name_any();
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
     let ready = condition(pod);
@@ -250,6 +332,7 @@ fn pod_view(pod: &Pod, cluster: &str) -> Option<PodView> {
         ready: is_ready(pod),
         since: ready.and_then(|ready| ready.last_transition_time.as_ref()).map_or(created, |time| time.0),
         terminating: pod.metadata.deletion_timestamp.is_some(),
+        lost: lost.contains(&name),
         name,
     })
 }
@@ -260,4 +343,22 @@ fn condition(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
 
 fn is_ready(pod: &Pod) -> bool {
     condition(pod).is_some_and(|ready| ready.status == "True")
+}
+
+/// Whether the grace of a leaving pod is over.
+fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
+    pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now)
+}
+
+fn is_up(machine: &Node) -> bool {
+    let conditions = machine.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
+}
+
+/// Whether Kubernetes has deleted the pod because its machine does not answer
+/// (<https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>).
+fn was_given_up(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
+    let mut target = conditions.filter(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
+    target.any(|condition| condition.reason.as_deref() == Some("DeletionByTaintManager"))
 }

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use crds::{ChatCluster, ChatClusterStatus};
 use jiff::Timestamp;
+use k8s_openapi::api::apps::v1::StatefulSet;
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
-    runtime::events::Recorder,
+    runtime::{events::Recorder, reflector::ObjectRef},
 };
 
 use crate::{
@@ -17,11 +18,15 @@ use crate::{
     observe::{Observed, Observer, STATUS_AGE_MAX},
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress, Template},
+    template,
     validate::{Cluster, Invalid},
 };
 
 /// Wait before a name that somebody else's object holds is tried again.
 const TAKEN_AGAIN: Duration = Duration::from_secs(60);
+
+/// When to go on after nodes have passed their self-tests: at once.
+const PROVEN: Duration = Duration::from_millis(50);
 
 /// HTTP status of an object that breaks a rule of its kind.
 const UNPROCESSABLE: u16 = 422;
@@ -57,7 +62,7 @@ pub enum Verdict {
 /// The API server's. A conflict means that something changed in between: observe again.
 pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
     let now = (context.clock)();
-    let observed = context.observer.observe(resource).await?;
+    let observed = context.observer.observe(resource, now).await?;
     let bindings = Bindings::resolve(resource, &observed.read);
     let told = Told { context, resource, observed: &observed, bindings: &bindings, now };
     let mut cluster = match Cluster::new(resource, &context.node_image) {
@@ -87,16 +92,30 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         return Ok(Verdict::Done(None));
     };
     cluster.image.clone_from(&choice.image);
-    let decision = rollout::decide(&observed.scene(resource, cluster.policy, choice.current), now);
-    let children = desired::children(&cluster, &owner, choice.config_map, choice.stateful_set, &decision);
+    let spec_hash = template::noted(&choice.stateful_set);
+    let decision = rollout::decide(&observed.scene(resource, cluster.policy, spec_hash, choice.current), now);
+    let set = with_template(choice.stateful_set, &decision, &observed);
+    let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
     let applier = Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name };
     let applied = Box::pin(applier.apply(children, &observed)).await;
     if let Some(verdict) = told.refused(&cluster, applied).await? {
         return Ok(verdict);
     }
+    applier.delete_lost(&decision.lost, &observed).await?;
     let template = Template { shape: choice.shape, update: choice.update };
     told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
-    Ok(Verdict::Done(Some(next_look(&decision))))
+    let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
+    Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision) })))
+}
+
+/// A spec that has failed leaves the pods' template to a revision.
+fn with_template(set: StatefulSet, decision: &Decision, observed: &Observed) -> StatefulSet {
+    let rollout::Template::Revision(revision) = &decision.template else { return set };
+    let live = || observed.stateful_set.as_ref()?.spec.as_ref().map(|spec| spec.template.clone());
+    match observed.template(revision).or_else(live) {
+        Some(pods) => template::at_revision(set, revision, pods),
+        None => set,
+    }
 }
 
 /// What is told about one reconcile.
@@ -134,6 +153,8 @@ impl Told<'_> {
         let inputs = Inputs { resource, cluster, bindings, progress, pods: &pods, connections };
         let status = status::fold(&inputs, *now);
         let before = resource.status.clone().unwrap_or_default();
+        let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());
+        metrics::rollout_failed(&ObjectRef::from_obj(*resource).to_string(), failed);
         if resource.status.as_ref() == Some(&status) {
             return Ok(());
         }

@@ -3,7 +3,7 @@
 //! What was applied is noted on the StatefulSet as a hash, so that a field that is no longer wanted is noticed too; what somebody else
 //! changed is seen from the live object.
 
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PodTemplateSpec};
 use kube::ResourceExt;
 use serde::Serialize;
 use serde_json::Value;
@@ -35,4 +35,18 @@ pub fn has(observed: &StatefulSet, desired: &StatefulSet) -> bool {
 /// A hash of what is written. Struct fields and ordered maps always encode in the same order.
 pub fn hash<T: Serialize>(value: &T) -> String {
     hex(&Sha256::digest(serde_json::to_vec(value).unwrap_or_default()))
+}
+
+/// Gives a StatefulSet the template of a revision, and notes that.
+pub fn at_revision(mut set: StatefulSet, revision: &str, template: PodTemplateSpec) -> StatefulSet {
+    if let Some(spec) = &mut set.spec {
+        spec.template = template;
+    }
+    set.annotations_mut().insert(TEMPLATE.into(), revision.to_owned());
+    set
+}
+
+/// What was noted of a StatefulSet's template: a hash, or the name of a revision.
+pub fn noted(set: &StatefulSet) -> String {
+    set.annotations().get(TEMPLATE).cloned().unwrap_or_default()
 }

@@ -94,8 +94,18 @@ fn policy(spec: &ChatClusterSpec, in_place: bool) -> Result<Policy, Invalid> {
     let unavailable = share(&strategy.max_unavailable, replicas, Rounding::Down, "spec.updateStrategy.maxUnavailable")?;
     // Both zero by rounding would never come forward; Deployments then take one away.
     let unavailable = if surge == 0 { unavailable.max(1) } else { unavailable }.min(replicas);
-    let seconds = u64::try_from(strategy.progress_deadline_seconds).unwrap_or(0);
-    Ok(Policy { replicas, surge, unavailable, progress_deadline: Duration::from_secs(seconds), in_place })
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or(0));
+    Ok(Policy {
+        replicas,
+        surge,
+        unavailable,
+        soak: seconds(strategy.soak_seconds),
+        progress_deadline: seconds(strategy.progress_deadline_seconds),
+        on_failure: strategy.on_failure,
+        on_inconclusive: strategy.on_inconclusive,
+        paused: strategy.paused,
+        in_place,
+    })
 }
 
 #[derive(Clone, Copy)]

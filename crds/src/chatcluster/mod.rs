@@ -7,6 +7,7 @@ mod bindings;
 mod spec;
 mod status;
 mod storage;
+mod update_strategy;
 
 pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
@@ -14,10 +15,10 @@ pub use bindings::{
 };
 pub use spec::{
     AuthSpec, ChatCluster, ChatClusterSpec, Limits, Logging, Pod, SecretKeyReference, ServiceSpec, ServiceType,
-    UpdateStrategy,
 };
-pub use status::{ChatClusterStatus, ConditionType, RolloutPhase, RolloutStatus, Window};
+pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};
 pub use storage::Storage;
+pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};
 
 /// API group of the resource.
 pub const GROUP: &str = "chatcluster.dev";

@@ -4,11 +4,8 @@
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::{
-    api::core::v1::{
-        Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
-    },
-    apimachinery::pkg::util::intstr::IntOrString,
+use k8s_openapi::api::core::v1::{
+    Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
 };
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
@@ -18,6 +15,7 @@ use super::{
     bindings::{PostgresBinding, RabbitmqBinding},
     status::ChatClusterStatus,
     storage::Storage,
+    update_strategy::UpdateStrategy,
 };
 use crate::node_config::Algorithm;
 
@@ -167,39 +165,6 @@ pub struct AuthSpec {
     pub accounts: bool,
 }
 
-/// How a change of the pods is rolled out. A bound cluster slides: new nodes are added, take the new connections, and
-/// the old ones drain, so that each client moves once. A self-contained node restarts in place.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[x_kube(
-    validation = Rule::new("!(self.maxSurge in [dyn(0), dyn('0%')]) || !(self.maxUnavailable in [dyn(0), dyn('0%')])").message(
-        "maxSurge and maxUnavailable cannot both be zero, no node could ever be replaced: give one of them, such as maxSurge: 25%"
-    ),
-    validation = Rule::new("type(self.maxSurge) == int ? self.maxSurge >= 0 : self.maxSurge.matches('^(100|[1-9]?[0-9])%$')")
-        .message("maxSurge must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%"),
-    validation = Rule::new(
-        "type(self.maxUnavailable) == int ? self.maxUnavailable >= 0 : self.maxUnavailable.matches('^(100|[1-9]?[0-9])%$')"
-    )
-    .message("maxUnavailable must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%")
-)]
-#[serde(rename_all = "camelCase")]
-pub struct UpdateStrategy {
-    /// Nodes added during a rollout: a number, or a percentage of `replicas` that is rounded up. The default is 25%; 100% spreads
-    /// clients most evenly; 0 moves clients more than once.
-    #[serde(default = "default_share")]
-    pub max_surge: IntOrString,
-    /// Nodes that may be missing during a rollout or an eviction: a number, or a percentage of `replicas` that is rounded down.
-    #[serde(default = "default_share")]
-    pub max_unavailable: IntOrString,
-    /// Time over which a leaving node moves its clients, in seconds.
-    #[serde(default = "default_drain_seconds")]
-    #[schemars(range(min = 0, max = 3600))]
-    pub drain_seconds: i64,
-    /// Time without progress after which a rollout is reported as stuck, in seconds.
-    #[serde(default = "default_progress_deadline_seconds")]
-    #[schemars(range(min = 1, max = 86400))]
-    pub progress_deadline_seconds: i64,
-}
-
 /// The Service that clients connect to.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase", default)]
@@ -318,17 +283,6 @@ impl Default for AuthSpec {
     }
 }
 
-impl Default for UpdateStrategy {
-    fn default() -> Self {
-        UpdateStrategy {
-            max_surge: default_share(),
-            max_unavailable: default_share(),
-            drain_seconds: default_drain_seconds(),
-            progress_deadline_seconds: default_progress_deadline_seconds(),
-        }
-    }
-}
-
 impl Default for ServiceSpec {
     fn default() -> Self {
         ServiceSpec { type_: ServiceType::ClusterIP, port: 80, annotations: BTreeMap::new() }
@@ -337,18 +291,6 @@ impl Default for ServiceSpec {
 
 fn default_replicas() -> i32 {
     1
-}
-
-fn default_share() -> IntOrString {
-    IntOrString::String("25%".into())
-}
-
-fn default_drain_seconds() -> i64 {
-    30
-}
-
-fn default_progress_deadline_seconds() -> i64 {
-    600
 }
 
 fn default_algorithm() -> Algorithm {

@@ -59,12 +59,55 @@ pub struct RolloutStatus {
     pub window: Option<Window>,
     /// Nodes that the rollout adds at most.
     pub surge: i32,
-    /// When the rollout last came forward.
+    /// Most new nodes of this window that were ready at once. A further one is progress, one that comes and goes is none.
+    pub ready_nodes: i32,
+    /// Hash of the pods' desired template; `order`, `liveGate` and `failure` speak of this one.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub spec_hash: String,
+    /// Hash of a desired template that has failed. It is not tried again until the spec changes or somebody says so.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failed_spec_hash: String,
+    /// Why it has failed, in words.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub failure: String,
+    /// How the new nodes did against the old ones, when that was last judged.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub live_gate: Option<LiveGate>,
+    /// What a person has ordered for this rollout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub order: Option<RolloutOrder>,
+    /// The value of the annotation `chatcluster.dev/rollout` that was taken last. It acts once.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub command: String,
+    /// When this step began, with this window and this revision served.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_time: Option<Time>,
+    /// When the rollout last came forward: another window, or one more new node that is ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
     /// What it waits for, in words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,
+}
+
+/// How new nodes did against old ones under clients.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LiveGate {
+    /// They did no worse.
+    Passed,
+    /// They had too little to do to be judged.
+    Inconclusive,
+    /// They did worse.
+    Failed,
+}
+
+/// What a person has ordered for a rollout.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RolloutOrder {
+    /// Go on to the end without asking the gates.
+    Promote,
+    /// Go back to the old nodes.
+    Abort,
 }
 
 /// Ordinals of the StatefulSet: `start .. start + replicas`, of which those from `start + partition` on are new.
@@ -87,22 +130,47 @@ pub enum RolloutPhase {
     Stable,
     /// New nodes are being added.
     Surging,
+    /// New nodes test themselves; no client is led to them.
+    Proving,
     /// New connections are being turned to the new nodes.
     Steering,
+    /// The new nodes serve new connections and are compared with the old ones.
+    Judging,
     /// The lowest old nodes leave.
     Sliding,
+    /// The rollout stands until a person or another spec moves it.
+    Paused,
+    /// Clients are led back to old nodes, and the new ones leave.
+    Returning,
     /// The only node restarts in place.
     Restarting,
 }
 
 impl RolloutPhase {
+    /// All of them: the closed set that labels of metrics come from.
+    pub const ALL: [RolloutPhase; 9] = [
+        RolloutPhase::Stable,
+        RolloutPhase::Surging,
+        RolloutPhase::Proving,
+        RolloutPhase::Steering,
+        RolloutPhase::Judging,
+        RolloutPhase::Sliding,
+        RolloutPhase::Paused,
+        RolloutPhase::Returning,
+        RolloutPhase::Restarting,
+    ];
+
     /// The name, as in the status.
     pub fn as_str(self) -> &'static str {
         match self {
             RolloutPhase::Stable => "Stable",
             RolloutPhase::Surging => "Surging",
+            RolloutPhase::Proving => "Proving",
             RolloutPhase::Steering => "Steering",
+            RolloutPhase::Judging => "Judging",
             RolloutPhase::Sliding => "Sliding",
+            RolloutPhase::Paused => "Paused",
+            RolloutPhase::Returning => "Returning",
             RolloutPhase::Restarting => "Restarting",
         }
     }

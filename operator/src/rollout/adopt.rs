@@ -1,40 +1,44 @@
 //! The first window of a StatefulSet, also of one that was lost while its pods live on.
 //!
 //! Owns the promise that recreating a StatefulSet stops no running node. The partition covers everything, so that the
-//! controller touches no pod that it adopts; a new StatefulSet's pods are all born at the desired revision.
+//! controller touches no pod that it adopts; a new StatefulSet's pods are all born at the revision of its template.
 
 use crds::chatcluster::{RolloutPhase, Window};
 
-use super::{PodView, Scene, Step};
+use super::{
+    PodView, Scene, Step, Template,
+    rules::{Rule, holds},
+    standing::Standing,
+};
 
-pub(super) fn first_window(scene: &Scene) -> Step {
+pub(super) fn first_window(scene: &Scene, standing: &Standing) -> Step {
     let replicas = scene.policy.replicas;
     let previous = scene.previous.as_ref();
     let alive = || scene.pods.iter().filter(|pod| !pod.terminating).map(|pod| pod.ordinal);
     let (start, replicas) = match (alive().min(), alive().max()) {
-        (Some(lowest), Some(highest)) => {
+        (Some(lowest), Some(highest)) if holds(Rule::AdoptLowest) => {
             // Never more than a rollout would have: far above the lowest, the highest are the newer ones.
             let lowest = lowest.max(highest + 1 - (replicas + scene.policy.surge).max(1));
             (lowest, replicas.max(highest + 1 - lowest))
         }
+        (Some(_), Some(_)) => (0, replicas),
         _ => (above_leaving(&scene.pods).max(previous_start(scene)), replicas),
     };
     let in_place = scene.policy.in_place;
+    let window = match in_place {
+        // Its volume is named by its ordinal.
+        true => Window { start: previous_start(scene), replicas: scene.policy.replicas, partition: 0 },
+        false => Window { start, replicas, partition: if holds(Rule::AdoptCovers) { replicas } else { 0 } },
+    };
+    let phase = match (in_place, previous) {
+        (false, Some(previous)) => previous.phase,
+        _ => RolloutPhase::Stable,
+    };
+    let home = previous.map(|previous| previous.stable_revision.clone());
+    let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
     Step {
-        window: if in_place {
-            // Its volume is named by its ordinal.
-            Window { start: previous_start(scene), replicas: scene.policy.replicas, partition: 0 }
-        } else {
-            Window { start, replicas, partition: replicas }
-        },
-        serving: scene.serving.clone(),
-        phase: if in_place {
-            RolloutPhase::Stable
-        } else {
-            previous.map(|previous| previous.phase).unwrap_or_default()
-        },
-        message: "the StatefulSet is created".into(),
-        requeue: None,
+        template: home.map_or(Template::Desired, Template::Revision),
+        ..Step::new(window, scene.serving.clone(), phase, "the StatefulSet is created")
     }
 }
 

@@ -1,36 +1,52 @@
-//! The sliding rollout: which ordinals exist, which of them keep their revision, and which revision clients are led to.
+//! The judged sliding rollout: which ordinals exist, which of them keep their revision, and which revision clients are led to.
 //!
 //! Owns the decision and nothing else: [`decide`] is a pure function of what was observed and of the time, so a crash of the
 //! operator between any two writes resumes where it was. It must never hold a client, read a clock or remember anything.
 //!
 //! ```text
-//!  rest      surge       steer                     slide        ...      rest
-//!  A A A ->  A A A b ->  A A A B                -> . A A B  ->  ...  ->  . . . B B B
-//!  all       pinned: A   Service: B, settled       A drains              all
+//!  rest      surge       prove, steer             judge, slide          ...      rest
+//!  A A A ->  A A A b ->  A A A B               -> . A A B            -> ...  ->  . . . B B B
+//!  all       pinned: A   self-tests, Service: B   soaked, A drains               all
+//!
+//!                        back: Service: A         . A A B -> a A A B -> A A A .  all
 //! ```
 //!
 //! | file | what it decides |
 //! |---|---|
-//! | `scene` | nothing: the observation, reduced to what a rollout depends on |
-//! | `slide` | the next window of a StatefulSet that is there |
+//! | `scene`, `view` | nothing: the observation, reduced to what a rollout depends on, and counted |
+//! | `standing` | whether the present spec has failed, and what a person has ordered |
+//! | `slide` | the next window on the way forward |
+//! | `dark`, `live` | whether new nodes are good enough: before clients are on them, and after |
+//! | `back` | the next window on the way back |
 //! | `serving` | the revision that the client Service selects |
 //! | `adopt` | the first window, also of a StatefulSet that was lost |
+//! | `progress` | whether it comes forward, and what is told |
+//! | `rules` | nothing: the names of the rules, which the tests break one by one |
 
 mod adopt;
+mod back;
+mod dark;
+mod live;
+mod progress;
+mod rules;
 mod scene;
 mod serving;
-#[cfg(test)]
-mod simulation;
 mod slide;
+mod standing;
 #[cfg(test)]
 mod tests;
+mod view;
 
 use std::time::Duration;
 
-use crds::chatcluster::{RolloutPhase, RolloutStatus, Window};
+use crds::chatcluster::{LiveGate, RolloutPhase, RolloutStatus, Window};
 use jiff::Timestamp;
 
-pub use self::scene::{PodView, Policy, Scene, SetView};
+pub use self::{
+    dark::FAILURES_MAX,
+    scene::{PodView, Policy, Scene, SetView},
+};
+use self::{standing::Standing, view::View};
 
 /// Time between the moment at which the EndpointSlices show the new nodes alone and the first old node's leave. Load balancers and
 /// kube-proxy follow the slices within it; the node's own drain has a settle time of the same length.
@@ -39,91 +55,123 @@ pub const SETTLE: Duration = Duration::from_secs(5);
 /// An old node that has not been ready for so long is broken, and is no longer waited for.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Time between two looks at nodes that test themselves or are being judged.
+pub const AGAIN: Duration = Duration::from_secs(3);
+
 /// What is to be written, and what is to be told.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// The ordinals of the StatefulSet. Written together with the template, in one write.
     pub window: Window,
+    /// The template of the StatefulSet.
+    pub template: Template,
     /// The revision that the client Service selects; `None`: every node.
     pub serving: Option<String>,
-    /// The revision that is rolled out; empty before the StatefulSet's controller has named it.
-    pub revision: String,
-    /// The revision that clients were on before.
-    pub stable_revision: String,
-    /// The step.
-    pub phase: RolloutPhase,
-    /// What it waits for, in words.
-    pub message: String,
-    /// When phase, window or revisions last changed.
-    pub last_progress_time: Timestamp,
+    /// Pods whose nodes are to be asked to test themselves.
+    pub tests: Vec<String>,
+    /// Pods that are to be deleted by force, because their machine is dead.
+    pub lost: Vec<String>,
     /// Nothing came forward for longer than the progress deadline.
     pub deadline_exceeded: bool,
     /// When to decide again although nothing changed.
     pub requeue: Option<Duration>,
+    /// What is told: the step, the verdicts, and the words for them.
+    pub told: RolloutStatus,
+}
+
+/// Where the pods' template comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Template {
+    /// The user's spec.
+    Desired,
+    /// A ControllerRevision: the spec has failed.
+    Revision(String),
 }
 
 /// One step, before its time is taken down.
 #[derive(Clone, Debug, PartialEq)]
 struct Step {
     window: Window,
+    template: Template,
     serving: Option<String>,
     phase: RolloutPhase,
     message: String,
     requeue: Option<Duration>,
+    tests: Vec<String>,
+    live_gate: Option<LiveGate>,
+    failure: Option<String>,
+}
+
+impl Step {
+    fn new(window: Window, serving: Option<String>, phase: RolloutPhase, message: impl Into<String>) -> Step {
+        Step {
+            window,
+            template: Template::Desired,
+            serving,
+            phase,
+            message: message.into(),
+            requeue: None,
+            tests: Vec::new(),
+            live_gate: None,
+            failure: None,
+        }
+    }
 }
 
 /// Decides the next step. What it returns is level-triggered: writing it again changes nothing.
 pub fn decide(scene: &Scene, now: Timestamp) -> Decision {
+    let standing = Standing::of(scene);
     let step = match &scene.set {
-        None => adopt::first_window(scene),
-        Some(set) if scene.policy.in_place => slide::in_place(scene, set),
-        Some(set) => slide::step(scene, set, now),
+        None => adopt::first_window(scene, &standing),
+        Some(set) if scene.policy.in_place => slide::in_place(scene, set, &standing),
+        Some(set) if standing.goes_back => go_back(scene, set, &standing, now),
+        Some(set) if !set.template_current => slide::begin(scene, set, &standing),
+        Some(set) => go_on(scene, set, &standing, now),
     };
-    take_down(scene, step, now)
+    progress::take_down(scene, &standing, step, now)
 }
 
-/// Adds to a step who is new, who was before, and how long nothing has moved.
-fn take_down(scene: &Scene, step: Step, now: Timestamp) -> Decision {
-    let previous = scene.previous.as_ref();
-    let named = scene.set.as_ref().filter(|set| set.fresh && set.template_current);
-    let revision = named.map_or_else(
-        || previous.map(|previous| previous.revision.clone()).unwrap_or_default(),
-        |set| set.update_revision.clone(),
-    );
-    let stable_revision = match (step.phase, previous) {
-        (RolloutPhase::Stable, _) => revision.clone(),
-        (_, Some(previous)) if previous.revision == revision => previous.stable_revision.clone(),
-        (_, Some(previous)) => previous.revision.clone(),
-        (_, None) => named.map(|set| set.current_revision.clone()).unwrap_or_default(),
+/// The spec has failed: its nodes leave, and then its template.
+fn go_back(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) -> Step {
+    let Some(home) = home(scene, set) else {
+        // The old revision is not known any more: a person has to decide.
+        return go_on(scene, set, &Standing { paused: true, ..standing.clone() }, now);
     };
-    let moved = !previous.is_some_and(|previous| same_place(previous, &step, &revision));
-    let last_progress_time = match previous.and_then(|previous| previous.last_progress_time.as_ref()) {
-        Some(time) if !moved => time.0,
-        _ => now,
-    };
-    let deadline = scene.unfinished(step.phase).then(|| {
-        let newest = scene.pods.iter().filter(|pod| pod.ready).map(|pod| pod.since).max();
-        let progress = newest.map_or(last_progress_time, |newest| newest.max(last_progress_time));
-        scene.policy.progress_deadline.saturating_sub(elapsed(progress, now))
-    });
-    Decision {
-        deadline_exceeded: deadline.is_some_and(|left| left.is_zero()),
-        requeue: [step.requeue, deadline.filter(|left| !left.is_zero())].into_iter().flatten().min(),
-        window: step.window,
-        serving: step.serving,
-        revision,
-        stable_revision,
-        phase: step.phase,
-        message: step.message,
-        last_progress_time,
+    let view = View::new(scene, set, now);
+    if set.template_current {
+        return if set.fresh { back::step(&view, &home) } else { go_on(scene, set, standing, now) };
+    }
+    let is_home = set.noted == home && (!set.fresh || set.update_revision == home);
+    match is_home {
+        true => Step { template: Template::Revision(home), ..go_on(scene, set, standing, now) },
+        false => back::restore(&view, &home),
     }
 }
 
-fn same_place(previous: &RolloutStatus, step: &Step, revision: &str) -> bool {
-    previous.phase == step.phase
-        && previous.window == Some(step.window)
-        && previous.revision == revision
-        && previous.serving_revision == step.serving.as_deref().unwrap_or_default()
+/// The revision to go back to, if it is still known.
+fn home(scene: &Scene, set: &SetView) -> Option<String> {
+    let told = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
+    let born = (set.current_revision != set.update_revision).then(|| set.current_revision.clone());
+    let home = if set.template_current { born.or(told) } else { told };
+    home.filter(|home| scene.revisions.contains_key(home))
+        .filter(|home| !set.template_current || *home != set.update_revision)
+}
+
+/// The StatefulSet has the template that is wanted.
+fn go_on(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) -> Step {
+    if !set.fresh && rules::holds(rules::Rule::FreshStatus) {
+        let phase = scene.previous.as_ref().map(|previous| previous.phase).unwrap_or_default();
+        let message = "waiting for the StatefulSet controller to see the last change";
+        return Step::new(set.window, scene.serving.clone(), phase, message);
+    }
+    let view = View::new(scene, set, now);
+    if view.old == 0 {
+        slide::rest(&view)
+    } else if standing.paused && rules::holds(rules::Rule::PausedStays) {
+        slide::stay(&view, standing)
+    } else {
+        slide::advance(scene, set, standing, now)
+    }
 }
 
 /// Time from `earlier` to `later`; zero when a clock went back.

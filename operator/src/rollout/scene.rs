@@ -10,7 +10,7 @@ use std::{
 
 use crds::{
     NodeStatus,
-    chatcluster::{RolloutPhase, RolloutStatus, Window},
+    chatcluster::{OnFailure, OnInconclusive, RolloutStatus, Window},
 };
 use jiff::Timestamp;
 
@@ -19,6 +19,10 @@ use jiff::Timestamp;
 pub struct Scene {
     /// What the user wants.
     pub policy: Policy,
+    /// Hash of the pods' template that the user's spec asks for.
+    pub spec_hash: String,
+    /// The annotation by which a person commands a rollout.
+    pub command: Option<String>,
     /// The StatefulSet; `None` when there is none.
     pub set: Option<SetView>,
     /// Every pod of the cluster, also those that are leaving.
@@ -44,8 +48,16 @@ pub struct Policy {
     pub surge: i32,
     /// Nodes that may be missing during a rollout. Never zero together with `surge`.
     pub unavailable: i32,
+    /// Time for which new nodes serve before old ones leave.
+    pub soak: Duration,
     /// Time without progress after which the rollout counts as stuck.
     pub progress_deadline: Duration,
+    /// What to do when new nodes fail.
+    pub on_failure: OnFailure,
+    /// What to do when new nodes cannot be judged.
+    pub on_inconclusive: OnInconclusive,
+    /// Rollouts stand still.
+    pub paused: bool,
     /// A self-contained node restarts in place: its volume cannot be at two pods.
     pub in_place: bool,
 }
@@ -57,6 +69,8 @@ pub struct SetView {
     pub window: Window,
     /// Its template is the desired one.
     pub template_current: bool,
+    /// What the operator noted of its template: a hash of the desired one, or the name of a revision.
+    pub noted: String,
     /// Its status speaks of its present spec (`observedGeneration == generation`).
     pub fresh: bool,
     /// Revision at which pods below the partition are born.
@@ -80,6 +94,8 @@ pub struct PodView {
     pub since: Timestamp,
     /// Whether it is leaving.
     pub terminating: bool,
+    /// Whether it should be gone by now, but its machine is dead and cannot say so.
+    pub lost: bool,
 }
 
 impl Scene {
@@ -95,10 +111,10 @@ impl Scene {
         positions
     }
 
-    /// Whether something is still to come: a rollout's end, or nodes that are not ready yet.
-    pub(super) fn unfinished(&self, phase: RolloutPhase) -> bool {
-        let ready = self.pods.iter().filter(|pod| pod.serves()).count();
-        phase != RolloutPhase::Stable || ready < usize::try_from(self.policy.replicas).unwrap_or(0)
+    /// Ready nodes of a revision within a window.
+    pub(super) fn ready_of(&self, window: Window, revision: &str) -> i32 {
+        let pods = self.positions(window).into_iter().flatten();
+        i32::try_from(pods.filter(|pod| pod.serves() && pod.revision == revision).count()).unwrap_or(i32::MAX)
     }
 }
 

@@ -1,241 +1,251 @@
-//! The next window of a StatefulSet that is there.
+//! The next window of a StatefulSet that is there, on the way forward.
 //!
-//! Owns the order of the steps: rest, surge, steer, settle, slide. Kubernetes' StatefulSet controller deletes a pod at once when it
+//! Owns the order of the steps: rest, surge, prove, steer, judge, slide. Kubernetes' StatefulSet controller deletes a pod at once when it
 //! lies outside of the window, or at or above the partition with another revision; so the partition never sinks below an old
 //! pod, and the window's lower end moves only when enough others are ready.
 
-use crds::chatcluster::{RolloutPhase, Window};
+use std::time::Duration;
+
+use crds::chatcluster::{LiveGate, OnInconclusive, RolloutPhase, Window};
 use jiff::Timestamp;
 
-use super::{PATIENCE, PodView, SETTLE, Scene, SetView, Step, elapsed, serving};
+use super::{
+    AGAIN, PATIENCE, Scene, SetView, Step, Template,
+    dark::{self, Dark},
+    live,
+    rules::{Rule, holds},
+    serving,
+    standing::Standing,
+    view::{View, settle},
+};
 
 /// A self-contained node: the StatefulSet restarts its pod in place.
-pub(super) fn in_place(scene: &Scene, set: &SetView) -> Step {
+pub(super) fn in_place(scene: &Scene, set: &SetView, standing: &Standing) -> Step {
     let window = Window { partition: 0, replicas: scene.policy.replicas, ..set.window };
-    let restarting = !set.template_current
+    let home = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
+    let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
+    let restarting = (!set.template_current && home.is_none())
         || !set.fresh
         || set.current_revision != set.update_revision
+        || home.as_ref().is_some_and(|home| *home != set.update_revision)
         || scene.pods.iter().any(|pod| pod.revision != set.update_revision);
     let (phase, message) = match restarting && window.replicas > 0 {
-        true => (RolloutPhase::Restarting, "the node restarts in place".into()),
-        false => (RolloutPhase::Stable, String::new()),
+        true => (RolloutPhase::Restarting, "the node restarts in place"),
+        false => (RolloutPhase::Stable, ""),
     };
-    Step { window, serving: None, phase, message, requeue: None }
+    let template = home.map_or(Template::Desired, Template::Revision);
+    Step { template, ..Step::new(window, None, phase, message) }
 }
 
-/// A bound cluster: the window slides.
-pub(super) fn step(scene: &Scene, set: &SetView, now: Timestamp) -> Step {
-    if !set.template_current {
-        // The partition covers every pod in the same write, so the template alone restarts none.
-        let window = Window { partition: set.window.replicas, ..set.window };
-        return keep(scene, window, RolloutPhase::Surging, "the new template is written");
+/// The user's spec asks for another template: it is written together with the window.
+pub(super) fn begin(scene: &Scene, set: &SetView, standing: &Standing) -> Step {
+    let window = set.window;
+    let policy = scene.policy;
+    // The partition covers every pod in the same write, so the template alone restarts none.
+    let partition = if holds(Rule::CoverTemplate) { window.replicas } else { window.partition };
+    let failed_before = scene.previous.as_ref().is_some_and(|previous| !previous.failure.is_empty());
+    // After a failure the template is likely to be that of before again, of which no node is missing.
+    let at_rest = set.fresh
+        && !failed_before
+        && set.current_revision == set.update_revision
+        && window.replicas == policy.replicas
+        && scene.pods.iter().all(|pod| pod.revision == set.current_revision && !pod.terminating);
+    if at_rest && policy.surge > 0 && !standing.paused {
+        let serving = holds(Rule::PinFirst).then(|| set.current_revision.clone());
+        let message = format!("{} new nodes are added", policy.surge);
+        let window = Window { replicas: policy.replicas + policy.surge, partition, ..window };
+        return Step::new(window, serving, RolloutPhase::Surging, message);
     }
-    if !set.fresh {
-        let phase = scene.previous.as_ref().map(|previous| previous.phase).unwrap_or_default();
-        return keep(scene, set.window, phase, "waiting for the StatefulSet controller to see the last change");
+    let pinned = if at_rest { Some(set.current_revision.clone()) } else { scene.serving.clone() };
+    Step::new(Window { partition, ..window }, pinned, RolloutPhase::Surging, "the new template is written")
+}
+
+/// All nodes are new. The partition returns to the top only when the controller has taken the new revision as the current one, or
+/// a pod that dies would be born old again.
+pub(super) fn rest(view: &View<'_>) -> Step {
+    let set = view.set;
+    let complete = set.current_revision == set.update_revision || !holds(Rule::RestWhenComplete);
+    let replicas = view.scene.policy.replicas;
+    let partition = if complete && holds(Rule::CoverAtRest) { replicas } else { 0 };
+    let window = Window { start: set.window.start, replicas, partition };
+    match complete {
+        true => Step::new(window, None, RolloutPhase::Stable, ""),
+        false => Step::new(window, None, RolloutPhase::Sliding, "every node is new; the last old ones leave"),
     }
-    let view = View::new(scene, set, now);
-    if view.old == 0 { view.rest() } else { view.advance() }
 }
 
-fn keep(scene: &Scene, window: Window, phase: RolloutPhase, message: &str) -> Step {
-    Step { window, serving: scene.serving.clone(), phase, message: message.into(), requeue: None }
+/// A rollout stands still. As long as no new node is there, scaling goes on at the old revision.
+pub(super) fn stay(view: &View<'_>, standing: &Standing) -> Step {
+    let (scene, set) = (view.scene, view.set);
+    let policy = scene.policy;
+    let stable = serving::lead_back(scene, set);
+    let keeps = policy.replicas - policy.unavailable;
+    let serving = match !standing.failure.is_empty() && scene.ready_of(set.window, &stable) >= keeps.max(1) {
+        true => stable,
+        false => serving::choose(scene, set, false),
+    };
+    let window = match view.is_uniform() {
+        true => Window { replicas: policy.replicas, partition: policy.replicas, ..set.window },
+        false => set.window,
+    };
+    let message = match standing.failure.is_empty() {
+        true => "the rollout is paused by spec.updateStrategy.paused".into(),
+        false => {
+            format!("the rollout has failed and waits for promote, abort, resume or another spec: {}", standing.failure)
+        }
+    };
+    Step::new(window, Some(serving), RolloutPhase::Paused, message)
 }
 
-/// The window with its pods in their places.
-struct View<'a> {
-    scene: &'a Scene,
-    set: &'a SetView,
-    now: Timestamp,
-    places: Vec<Option<&'a PodView>>,
-    /// Places from the lowest up to and with the highest one that holds, or would be born with, an old revision.
-    old: i32,
+/// Some nodes are old, and new ones take their places.
+pub(super) fn advance(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) -> Step {
+    Advance { view: View::new(scene, set, now), standing }.step()
 }
 
-impl<'a> View<'a> {
-    fn new(scene: &'a Scene, set: &'a SetView, now: Timestamp) -> Self {
-        let places = scene.positions(set.window);
-        let born_old = set.current_revision != set.update_revision;
-        let is_old = |index: usize| match places[index] {
-            Some(pod) => pod.revision != set.update_revision,
-            None => born_old && count(index) < set.window.partition,
+struct Advance<'a> {
+    view: View<'a>,
+    standing: &'a Standing,
+}
+
+impl Advance<'_> {
+    fn step(&self) -> Step {
+        let (view, policy, window) = (&self.view, self.view.scene.policy, self.view.set.window);
+        let dark = match self.standing.is_judged() {
+            true => dark::look(view.scene, view.new_nodes()),
+            false => Dark::Passed,
         };
-        let old = (0..places.len()).rev().find(|index| is_old(*index)).map_or(0, |index| count(index + 1));
-        View { scene, set, now, places, old }
-    }
+        let serving = serving::choose(view.scene, view.set, dark == Dark::Passed);
+        let steered = serving == view.set.update_revision;
+        let here = |phase, message: String| Step::new(window, Some(serving.clone()), phase, message);
+        let patient = |phase| Step { requeue: Some(PATIENCE), ..here(phase, view.too_few()) };
 
-    /// All nodes are new. The partition returns to the top only when the controller has taken the new revision as the current one, or
-    /// a pod that dies would be born old again.
-    fn rest(&self) -> Step {
-        let complete = self.set.current_revision == self.set.update_revision;
-        let replicas = self.scene.policy.replicas;
-        let window = Window { start: self.set.window.start, replicas, partition: if complete { replicas } else { 0 } };
-        let (phase, message) = match complete {
-            true => (RolloutPhase::Stable, ""),
-            false => (RolloutPhase::Sliding, "every node is new; the last old ones leave"),
-        };
-        Step { window, serving: None, phase, message: message.into(), requeue: None }
-    }
-
-    /// Some nodes are old.
-    fn advance(&self) -> Step {
-        let policy = self.scene.policy;
-        let window = self.set.window;
-        let serving = serving::choose(self.scene, self.set);
-        let steered = serving == self.set.update_revision;
-        let here =
-            |phase, message: String| Step { window, serving: Some(serving.clone()), phase, message, requeue: None };
-        let to = |window, phase, message: String| Step { window, ..here(phase, message) };
-
-        if self.scene.serving.as_ref() != Some(&serving) {
+        if view.scene.serving.as_ref() != Some(&serving) && (holds(Rule::PinFirst) || steered) {
             return match steered {
                 true => here(RolloutPhase::Steering, "new connections are turned to the new nodes".into()),
                 false => here(RolloutPhase::Surging, "the Service is pinned to the nodes that clients are on".into()),
             };
         }
-        if self.old == window.replicas && window.replicas > policy.replicas {
-            return match self.retreat(&serving) {
-                Some(window) => to(window, RolloutPhase::Surging, "nodes of an abandoned rollout leave".into()),
-                None => Step { requeue: Some(PATIENCE), ..here(RolloutPhase::Surging, self.too_few()) },
-            };
+        if let Some(step) = self.shrink(&serving, steered) {
+            return step;
         }
-        if self.old > policy.replicas && !steered {
-            return match self.removable(self.old - policy.replicas) {
-                0 => Step { requeue: Some(PATIENCE), ..here(RolloutPhase::Surging, self.too_few()) },
-                gone => to(self.without_lowest(gone), RolloutPhase::Surging, "fewer nodes are wanted".into()),
-            };
-        }
-        let surged = policy.replicas + policy.surge.min(self.old);
+        let surged = policy.replicas + policy.surge.min(view.old);
         if window.replicas < surged {
-            let window = Window { replicas: surged, partition: self.old, ..window };
-            return to(
-                window,
-                RolloutPhase::Surging,
-                format!("{} new nodes are added", surged - self.set.window.replicas),
-            );
+            let message = format!("{} new nodes are added", surged - window.replicas);
+            let window = Window { replicas: surged, partition: view.old, ..window };
+            return Step { window, ..here(RolloutPhase::Surging, message) };
         }
-        let new = window.replicas - self.old;
-        let ready = self.ready_from(self.old);
-        if ready < new {
+        let (new, ready) = (view.new_places(), view.ready_from(view.old));
+        if ready < new && holds(Rule::NewReady) {
             return here(RolloutPhase::Surging, format!("{ready} of {new} new nodes are ready"));
         }
-        if steered && let Some(wait) = self.settling() {
-            return Step { requeue: wait.requeue, ..here(wait.phase, wait.message.into()) };
+        match dark {
+            Dark::Passed => {}
+            Dark::Unproven(tests) => {
+                let message = format!("{} new nodes are testing themselves", tests.len());
+                return Step { tests, requeue: Some(AGAIN), ..here(RolloutPhase::Proving, message) };
+            }
+            Dark::Failed(why) => return self.fail(&serving, None, why),
+        }
+        let (live_gate, wait) = if steered { self.judge(&serving) } else { (None, None) };
+        if let Some(step) = wait {
+            return step;
         }
         let batch = if policy.surge > 0 { window.replicas - policy.replicas } else { policy.unavailable };
-        match self.removable(batch.min(self.old)) {
-            0 => Step { requeue: Some(PATIENCE), ..here(RolloutPhase::Sliding, self.too_few()) },
-            gone => {
-                let rest = self.old - gone;
-                let phase = if rest > 0 { RolloutPhase::Surging } else { RolloutPhase::Sliding };
-                // When the last old node leaves before a new one is there, whoever comes first serves.
-                let serving = (rest > 0 || steered).then_some(serving.clone());
-                let message = format!("{gone} old nodes leave, {rest} stay for now");
-                Step { window: self.after_slide(gone), serving, phase, message, requeue: None }
+        let batch = if holds(Rule::SlideBySurge) { batch } else { batch + 1 };
+        match view.removable_below(batch.min(view.old)) {
+            0 => patient(RolloutPhase::Sliding),
+            gone => Step { live_gate, ..self.slide(gone, &serving, steered) },
+        }
+    }
+
+    fn slide(&self, gone: i32, serving: &str, steered: bool) -> Step {
+        let rest = self.view.old - gone;
+        let phase = if rest > 0 { RolloutPhase::Surging } else { RolloutPhase::Sliding };
+        // When the last old node leaves before a new one is there, whoever comes first serves.
+        let serving = (rest > 0 || steered).then(|| serving.to_owned());
+        let mut window = self.view.without_lowest(gone);
+        // With surge the new nodes are there already; without, they are born as the old ones leave.
+        window.replicas = window.replicas.max(self.view.scene.policy.replicas);
+        Step::new(window, serving, phase, format!("{gone} old nodes leave, {rest} stay for now"))
+    }
+
+    /// There are more nodes than the rollout needs: of an abandoned one, or because fewer are wanted now.
+    fn shrink(&self, serving: &str, steered: bool) -> Option<Step> {
+        let (view, wanted, window) = (&self.view, self.view.scene.policy.replicas, self.view.set.window);
+        let to = |window, message: &str| Step::new(window, Some(serving.to_owned()), RolloutPhase::Surging, message);
+        let wait = || Step { requeue: Some(PATIENCE), ..to(window, &view.too_few()) };
+        if view.old == window.replicas && window.replicas > wanted {
+            let idle = view.idle_above(serving, window.replicas - wanted);
+            if idle > 0 {
+                let replicas = window.replicas - idle;
+                let window = Window { replicas, partition: replicas, ..window };
+                return Some(to(window, "nodes of an abandoned rollout leave"));
             }
+            return Some(match view.removable_below(window.replicas - wanted) {
+                0 => wait(),
+                gone => to(view.without_lowest(gone), "nodes of an abandoned rollout leave"),
+            });
         }
-    }
-
-    /// What an earlier rollout added and nobody serves from leaves at the top; otherwise the lowest leave.
-    fn retreat(&self, serving: &str) -> Option<Window> {
-        let surplus = self.set.window.replicas - self.scene.policy.replicas;
-        let idle = |place: &&Option<&PodView>| place.is_none_or(|pod| !pod.serves() || pod.revision != serving);
-        let top = count(self.places.iter().rev().take_while(idle).count()).min(surplus);
-        if top > 0 {
-            let replicas = self.set.window.replicas - top;
-            return Some(Window { replicas, partition: replicas, ..self.set.window });
+        if view.old > wanted && !steered {
+            if !holds(Rule::ScaleDownOld) {
+                return Some(to(
+                    Window { replicas: view.old, partition: view.old, ..window },
+                    "fewer nodes are wanted",
+                ));
+            }
+            return Some(match view.removable_below(view.old - wanted) {
+                0 => wait(),
+                gone => to(view.without_lowest(gone), "fewer nodes are wanted"),
+            });
         }
-        match self.removable(surplus) {
-            0 => None,
-            gone => Some(self.without_lowest(gone)),
+        None
+    }
+
+    /// What is still to wait for after the Service was turned to the new nodes, or how they did.
+    fn judge(&self, serving: &str) -> (Option<LiveGate>, Option<Step>) {
+        let view = &self.view;
+        let here = |phase, message| Step::new(view.set.window, Some(serving.to_owned()), phase, message);
+        if !view.endpoints_are(view.new_nodes()) {
+            let message = "waiting for the endpoints to show the new nodes alone".into();
+            return (None, Some(here(RolloutPhase::Steering, message)));
         }
-    }
-
-    /// The window without its `gone` lowest places.
-    fn without_lowest(&self, gone: i32) -> Window {
-        let window = self.set.window;
-        Window { start: window.start + gone, replicas: window.replicas - gone, partition: self.old - gone }
-    }
-
-    /// The window after a slide. With surge the new nodes are there already; without, they are born as the old ones leave.
-    fn after_slide(&self, gone: i32) -> Window {
-        let mut window = self.without_lowest(gone);
-        window.replicas = window.replicas.max(self.scene.policy.replicas);
-        window
-    }
-
-    /// How many of the lowest `wanted` may leave so that as many as must stay ready do. Old nodes that are broken are not
-    /// held against the rollout, which may be what repairs them.
-    fn removable(&self, wanted: i32) -> i32 {
-        let policy = self.scene.policy;
-        let broken = count(self.places.iter().take(index(self.old)).filter(|place| self.broken(place)).count());
-        let missing = if policy.surge > 0 { policy.unavailable.max(broken) } else { policy.unavailable + broken };
-        let all = self.ready_from(0);
-        (1..=wanted)
-            .rev()
-            .find(|gone| {
-                let staying = self.ready_from(*gone);
-                staying == all || staying >= policy.replicas - missing
-            })
-            .unwrap_or(0)
-    }
-
-    fn broken(&self, place: &Option<&PodView>) -> bool {
-        place.is_some_and(|pod| !pod.ready && !pod.terminating && elapsed(pod.since, self.now) >= PATIENCE)
-    }
-
-    fn ready_from(&self, place: i32) -> i32 {
-        count(self.places.iter().skip(index(place)).flatten().filter(|pod| pod.serves()).count())
-    }
-
-    /// What is still to wait for after the Service was turned to the new nodes.
-    fn settling(&self) -> Option<Wait> {
-        let new: Vec<&str> = self
-            .places
-            .iter()
-            .flatten()
-            .filter(|pod| pod.revision == self.set.update_revision && pod.serves())
-            .map(|pod| pod.name.as_str())
-            .collect();
-        let endpoints = &self.scene.endpoints;
-        if endpoints.len() != new.len() || !new.iter().all(|name| endpoints.contains(*name)) {
-            let message = "waiting for the endpoints to show the new nodes alone";
-            return Some(Wait { phase: RolloutPhase::Steering, message, requeue: None });
+        let since = view.judged(serving);
+        let (settle, soak) = (settle(Rule::Settle), view.scene.policy.soak);
+        let soak = if holds(Rule::Soak) && self.standing.is_judged() { soak } else { Duration::ZERO };
+        let wait = |left: Duration, live_gate, message: String| {
+            let requeue = Some(left.min(AGAIN));
+            (live_gate, Some(Step { requeue, live_gate, ..here(RolloutPhase::Judging, message) }))
+        };
+        if since < settle {
+            return wait(settle - since, None, "new connections settle on the new nodes".into());
         }
-        let since = self.scene.previous.as_ref().filter(|previous| {
-            previous.phase == RolloutPhase::Sliding
-                && previous.serving_revision == self.set.update_revision
-                && previous.window == Some(self.set.window)
-        });
-        let since = since.and_then(|previous| previous.last_progress_time.as_ref()).map_or(self.now, |time| time.0);
-        let left = SETTLE.saturating_sub(elapsed(since, self.now));
-        (!left.is_zero()).then_some(Wait {
-            phase: RolloutPhase::Sliding,
-            message: "new connections settle on the new nodes",
-            requeue: Some(left),
-        })
+        if !self.standing.is_judged() {
+            return (None, None);
+        }
+        let report = |pod: &super::PodView| view.scene.nodes.get(&pod.name);
+        let judgement = live::judge(view.new_nodes().filter_map(report), view.old_nodes().filter_map(report));
+        if judgement.gate == LiveGate::Failed && holds(Rule::WorseFails) {
+            return (Some(judgement.gate), Some(self.fail(serving, Some(judgement.gate), judgement.why)));
+        }
+        let gate = Some(judgement.gate);
+        if since < settle + soak {
+            return wait(
+                settle + soak - since,
+                gate,
+                format!("the new nodes serve and are watched: {}", judgement.why),
+            );
+        }
+        let waits = view.scene.policy.on_inconclusive == OnInconclusive::Wait;
+        if judgement.gate == LiveGate::Inconclusive && waits {
+            return wait(AGAIN, gate, format!("the new nodes cannot be judged: {}", judgement.why));
+        }
+        (gate, None)
     }
 
-    fn too_few(&self) -> String {
-        let policy = self.scene.policy;
-        format!(
-            "waiting for {} ready nodes besides those that are to leave",
-            (policy.replicas - policy.unavailable).max(0)
-        )
+    /// The failure is written down first and acted upon next, so that a crash in between forgets nothing.
+    fn fail(&self, serving: &str, live_gate: Option<LiveGate>, why: String) -> Step {
+        let message = format!("the rollout has failed: {why}");
+        let step = Step::new(self.view.set.window, Some(serving.to_owned()), RolloutPhase::Paused, message);
+        Step { live_gate, failure: Some(why), requeue: Some(Duration::ZERO), ..step }
     }
-}
-
-struct Wait {
-    phase: RolloutPhase,
-    message: &'static str,
-    requeue: Option<std::time::Duration>,
-}
-
-/// Places are at most 1000 by the schema, twice that with surge.
-fn count(places: usize) -> i32 {
-    i32::try_from(places).unwrap_or(i32::MAX)
-}
-
-fn index(place: i32) -> usize {
-    usize::try_from(place).unwrap_or(0)
 }

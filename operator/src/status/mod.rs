@@ -9,10 +9,7 @@ mod progressing;
 mod rabbitmq_bound;
 mod ready;
 
-use crds::{
-    ChatCluster, ChatClusterStatus,
-    chatcluster::{ConditionType, RolloutStatus},
-};
+use crds::{ChatCluster, ChatClusterStatus, chatcluster::ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
@@ -85,7 +82,7 @@ pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
     let there = inputs.pods.iter().filter(|pod| !pod.terminating);
     let ready = there.clone().filter(|pod| pod.ready);
     let rollout = match &inputs.progress {
-        Progress::Rollout(decision, _) => Some(rollout(decision, inputs.cluster)),
+        Progress::Rollout(decision, _) => Some(decision.told.clone()),
         Progress::Invalid(_) | Progress::Unbound | Progress::Paused => previous.rollout.clone(),
     };
     let (pod_template_version, update_available) = match &inputs.progress {
@@ -139,28 +136,9 @@ fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp)
     ConditionType::ALL.map(condition).into()
 }
 
-fn rollout(decision: &Decision, cluster: Option<&Cluster>) -> RolloutStatus {
-    RolloutStatus {
-        phase: decision.phase,
-        revision: decision.revision.clone(),
-        stable_revision: decision.stable_revision.clone(),
-        serving_revision: decision.serving.clone().unwrap_or_default(),
-        window: Some(decision.window),
-        surge: cluster.map_or(0, |cluster| cluster.policy.surge),
-        last_progress_time: Some(Time(next_second(decision.last_progress_time))),
-        message: decision.message.clone(),
-    }
-}
-
 /// The API server keeps whole seconds; more would differ from what is read back.
 fn whole_seconds(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// A time from which a wait is counted is rounded up, or the wait would be shorter than it says.
-fn next_second(time: Timestamp) -> Timestamp {
-    let whole = whole_seconds(time);
-    if whole == time { whole } else { Timestamp::from_second(time.as_second() + 1).unwrap_or(whole) }
 }
 
 /// The number of connections moves all the time; a new one is told when it differs by 5%.
@@ -194,14 +172,6 @@ mod tests {
             [(100, Some(104), 100), (100, Some(106), 106), (0, Some(1), 1), (7, None, 7), (3, Some(0), 0)]
         {
             assert_eq!(settled(told, counted), expected);
-        }
-    }
-
-    #[test]
-    fn a_wait_is_never_counted_from_before_it_began() {
-        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
-        for (time, counted) in [(5_000, 5_000), (5_001, 6_000), (5_999, 6_000)] {
-            assert_eq!(next_second(at(time)), at(counted));
         }
     }
 

@@ -18,11 +18,15 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
         Progress::Rollout(decision, _) => decision,
     };
     if decision.deadline_exceeded {
-        let message = format!("nothing came forward within the deadline: {}", decision.message);
+        let message = format!("nothing came forward within the deadline: {}", decision.told.message);
         return Verdict::new(false, "ProgressDeadlineExceeded", message);
     }
-    match decision.phase {
-        RolloutPhase::Stable => Verdict::new(false, "Stable", "every node is of one revision"),
-        phase => Verdict::new(true, phase.as_str(), decision.message.clone()),
+    let told = &decision.told;
+    match (told.phase, told.failure.is_empty()) {
+        (RolloutPhase::Stable, true) => Verdict::new(false, "Stable", "every node is of one revision"),
+        (RolloutPhase::Stable, false) => Verdict::new(false, "RolledBack", told.message.clone()),
+        (RolloutPhase::Paused, true) => Verdict::new(false, "RolloutPaused", told.message.clone()),
+        (RolloutPhase::Paused, false) => Verdict::new(false, "RolloutFailed", told.message.clone()),
+        (phase, _) => Verdict::new(true, phase.as_str(), told.message.clone()),
     }
 }

@@ -103,7 +103,7 @@ impl Stage {
             "replicas": 3,
             "postgres": {"secret": {"name": "postgres"}},
             "rabbitmq": {"secret": {"name": "rabbitmq"}},
-            "updateStrategy": {"drainSeconds": 3},
+            "updateStrategy": {"drainSeconds": 3, "soakSeconds": 2},
         });
         apply(&chat_cluster(BOUND, spec))?;
         self.at_rest(BOUND, 3).await

@@ -107,26 +107,26 @@ pub const MUTANTS: [Mutant; 20] = [
     mutant(
         "the new template is written without covering every pod (rule 1)",
         "rollout/slide.rs",
-        &[("Window { partition: set.window.replicas, ..set.window }", "Window { partition: 0, ..set.window }")],
+        &[("if holds(Rule::CoverTemplate)", "if !holds(Rule::CoverTemplate)")],
     ),
     mutant(
         "the status of a StatefulSet counts though it speaks of an older spec (rule 2)",
-        "rollout/slide.rs",
-        &[("    if !set.fresh {\n", "    if !set.fresh && set.update_revision.is_empty() {\n")],
+        "rollout/mod.rs",
+        &[("if !set.fresh && rules::holds", "if set.update_revision.is_empty() && rules::holds")],
     ),
     mutant(
         "old nodes leave before the endpoints have settled (rule 5)",
         "rollout/slide.rs",
-        &[("if steered && let Some(wait) = self.settling() {", "if false && let Some(wait) = self.settling() {")],
+        &[("(settle(Rule::Settle), view.scene.policy.soak)", "(settle(Rule::Settle) * 0, view.scene.policy.soak * 0)")],
     ),
     mutant(
         "old nodes leave although too few would stay (rule 7)",
-        "rollout/slide.rs",
-        &[("staying == all || staying >= policy.replicas - missing", "staying >= policy.replicas - missing || true")],
+        "rollout/view.rs",
+        &[("if !holds(Rule::KeepReady)", "if holds(Rule::KeepReady)")],
     ),
     mutant(
         "a slide takes one node more than it may (rule 7)",
-        "rollout/slide.rs",
+        "rollout/view.rs",
         &[(
             "start: window.start + gone, replicas: window.replicas - gone",
             "start: window.start + gone + 1, replicas: window.replicas - gone",
@@ -135,7 +135,7 @@ pub const MUTANTS: [Mutant; 20] = [
     mutant(
         "the Service is led to the new revision before it has a node (rule 4)",
         "rollout/serving.rs",
-        &[("new >= scene.policy.batch().max(1)", "new >= 0")],
+        &[("let enough = new >= batch", "let enough = new >= 0")],
     ),
     mutant(
         "the Service is not pinned while two revisions run (rule 4)",

@@ -4,6 +4,7 @@
 
 mod admission;
 mod bindings;
+mod judged;
 mod life;
 mod lifecycle;
 mod rollout;
@@ -20,7 +21,7 @@ use tokio::runtime::Runtime;
 type Claim = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<String>>;
 
 /// In this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(&str, Claim); 20] = [
+const CLAIMS: [(&str, Claim); 23] = [
     ("a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     ("a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     ("a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
@@ -41,6 +42,9 @@ const CLAIMS: [(&str, Claim); 20] = [
     ("a_deleted_child_comes_back", |stage| Box::pin(steady::deleted_children(stage))),
     ("kubectl_scale_reaches_five_and_two", |stage| Box::pin(life::scale(stage))),
     ("a_change_slides_and_moves_each_of_fifty_clients_once", |stage| Box::pin(rollout::slides(stage))),
+    ("a_node_that_fails_its_self_test_costs_nobody_a_connection", |stage| Box::pin(judged::sick(stage))),
+    ("an_image_that_is_not_there_goes_back", |stage| Box::pin(judged::bad_image(stage))),
+    ("an_abort_in_the_middle_slides_back", |stage| Box::pin(judged::abort(stage))),
     ("a_killed_pod_loses_nothing_and_its_clients_resume", |stage| Box::pin(rollout::killed_pod(stage))),
     ("a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
     ("applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),

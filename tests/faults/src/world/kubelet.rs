@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use crds::{NodeStatus, node_status::Dependency};
+use crds::{
+    NodeStatus,
+    node_status::{Dependency, SelfTest},
+};
 use operator::nodes::Nodes;
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -115,5 +118,9 @@ impl Nodes for Answers {
             bus: up("rabbitmq"),
             ..NodeStatus::default()
         })
+    }
+
+    async fn self_test(&self, ip: &str) -> Option<SelfTest> {
+        self.status(ip).await.map(|_| SelfTest { passed: true, ..SelfTest::default() })
     }
 }

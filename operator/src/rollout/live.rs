@@ -1,0 +1,139 @@
+//! The live gate: new nodes against old ones, under clients.
+//!
+//! Owns the comparison: errors, acknowledgement latency and resumes of the latest minute or two. It must never call too few samples a
+//! pass. Nodes that do as badly as the old ones pass: what ails both is not the new version's fault.
+
+use crds::{NodeStatus, chatcluster::LiveGate, node_status::Quantiles};
+
+use super::rules::{Rule, holds};
+
+/// Sends (or resumes) on either side below which a comparison means little.
+const SAMPLES_MIN: u64 = 50;
+
+/// Failed sends (or lost positions) that are no accident, however few the samples.
+const FAILURES_MIN: u64 = 5;
+
+/// The share of failures that new nodes may have beyond twice that of the old ones.
+const SHARE_MARGIN: f64 = 0.01;
+
+/// The p99 of acknowledgements that new nodes may have beyond twice that of the old ones, in milliseconds. Caches are cold at first.
+const LATENCY_MARGIN_MS: f64 = 50.0;
+
+/// What came of a comparison, with the reason in words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Judgement {
+    pub(super) gate: LiveGate,
+    pub(super) why: String,
+}
+
+#[derive(Default)]
+struct Side {
+    sends: u64,
+    failed: u64,
+    resumes: u64,
+    lost: u64,
+    /// Of the node that is slowest among those with samples.
+    p99_ms: f64,
+    samples: u64,
+}
+
+impl Side {
+    fn of<'a>(nodes: impl Iterator<Item = &'a NodeStatus>) -> Side {
+        nodes.fold(Side::default(), |mut side, node| {
+            let recent = &node.recent;
+            let lost = recent.resumes.reset;
+            side.sends += recent.sends;
+            side.failed += recent.sends_failed;
+            side.resumes += recent.resumes.replayed + recent.resumes.too_far + lost;
+            side.lost += lost;
+            let Quantiles { samples, p99_ms, .. } = recent.ack_latency;
+            side.samples += samples;
+            if samples > 0 {
+                side.p99_ms = side.p99_ms.max(p99_ms);
+            }
+            side
+        })
+    }
+}
+
+/// Compares new nodes with old ones.
+pub(super) fn judge<'a>(
+    new: impl Iterator<Item = &'a NodeStatus>,
+    old: impl Iterator<Item = &'a NodeStatus>,
+) -> Judgement {
+    let (new, old) = (Side::of(new), Side::of(old));
+    let verdict = |gate, why: String| Judgement { gate, why };
+    let worse = |bad: u64, of: u64, old_bad: u64, old_of: u64| {
+        bad >= FAILURES_MIN && share(bad, of) > 2.0 * share(old_bad, old_of) + SHARE_MARGIN
+    };
+    if worse(new.failed, new.sends, old.failed, old.sends) {
+        let why = format!(
+            "{} of {} sends fail on new nodes, {} of {} on old ones",
+            new.failed, new.sends, old.failed, old.sends
+        );
+        return verdict(LiveGate::Failed, why);
+    }
+    if worse(new.lost, new.resumes, old.lost, old.resumes) {
+        let why = format!(
+            "{} of {} resumes are lost on new nodes, {} of {} on old ones",
+            new.lost, new.resumes, old.lost, old.resumes
+        );
+        return verdict(LiveGate::Failed, why);
+    }
+    if new.samples.min(old.samples) < SAMPLES_MIN && holds(Rule::SamplesMin) {
+        let why = format!(
+            "{} sends on new nodes and {} on old ones in the latest minute are too few to compare",
+            new.samples, old.samples
+        );
+        return verdict(LiveGate::Inconclusive, why);
+    }
+    if new.p99_ms > 2.0 * old.p99_ms + LATENCY_MARGIN_MS {
+        let why =
+            format!("one send in a hundred takes {:.0} ms on new nodes, {:.0} ms on old ones", new.p99_ms, old.p99_ms);
+        return verdict(LiveGate::Failed, why);
+    }
+    verdict(LiveGate::Passed, format!("new nodes do no worse than old ones in {} sends", new.samples))
+}
+
+fn share(part: u64, of: u64) -> f64 {
+    if of == 0 { 0.0 } else { part as f64 / of as f64 }
+}
+
+#[cfg(test)]
+mod tests {
+    use crds::node_status::{Recent, Resumes};
+
+    use super::*;
+
+    fn node(sends: u64, failed: u64, p99_ms: f64, reset: u64) -> NodeStatus {
+        let ack_latency = Quantiles { samples: sends - failed, p50_ms: 1.0, p99_ms };
+        let resumes = Resumes { replayed: 100, too_far: 0, reset };
+        NodeStatus { recent: Recent { sends, sends_failed: failed, ack_latency, resumes }, ..NodeStatus::default() }
+    }
+
+    #[track_caller]
+    fn check(new: NodeStatus, old: NodeStatus, expected: LiveGate) {
+        let judgement = judge([new].iter(), [old].iter());
+        assert_eq!(judgement.gate, expected, "{}", judgement.why);
+    }
+
+    #[test]
+    fn new_nodes_may_be_no_worse_than_old_ones() {
+        check(node(1000, 0, 20.0, 0), node(1000, 0, 20.0, 0), LiveGate::Passed);
+        check(node(1000, 30, 20.0, 0), node(1000, 0, 20.0, 0), LiveGate::Failed);
+        check(node(1000, 30, 20.0, 0), node(1000, 30, 20.0, 0), LiveGate::Passed);
+        check(node(1000, 0, 95.0, 0), node(1000, 0, 20.0, 0), LiveGate::Failed);
+        check(node(1000, 0, 85.0, 0), node(1000, 0, 20.0, 0), LiveGate::Passed);
+        check(node(1000, 0, 20.0, 20), node(1000, 0, 20.0, 0), LiveGate::Failed);
+    }
+
+    #[test]
+    fn too_few_samples_are_neither_good_nor_bad_but_failures_are_bad() {
+        check(node(49, 0, 20.0, 0), node(1000, 0, 20.0, 0), LiveGate::Inconclusive);
+        check(node(49, 0, 500.0, 0), node(1000, 0, 20.0, 0), LiveGate::Inconclusive);
+        check(node(1000, 0, 20.0, 0), node(0, 0, 0.0, 0), LiveGate::Inconclusive);
+        check(node(49, 4, 20.0, 0), node(1000, 0, 20.0, 0), LiveGate::Inconclusive);
+        check(node(5, 5, 0.0, 0), node(1000, 0, 20.0, 0), LiveGate::Failed);
+        assert_eq!(judge([].iter(), [].iter()).gate, LiveGate::Inconclusive);
+    }
+}

@@ -1,0 +1,71 @@
+//! How the present spec stands: what a person has ordered for it, and whether it has failed before.
+//!
+//! Owns how the annotation acts: once, when its value is first seen, and on the spec of that moment. To give the same command
+//! again, one removes it or adds a suffix (`abort/2`). What it did is in the status, so nothing of the resource's own is written.
+
+use crds::chatcluster::{LiveGate, OnFailure, RolloutOrder, RolloutPhase, RolloutStatus};
+
+use super::{
+    Scene,
+    rules::{Rule, holds},
+};
+
+/// How the present spec stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Standing {
+    /// What a person has ordered.
+    pub(super) order: Option<RolloutOrder>,
+    /// Why it has failed; empty when it has not.
+    pub(super) failure: String,
+    /// How its nodes did when they were last judged.
+    pub(super) live_gate: Option<LiveGate>,
+    /// The command that was taken last.
+    pub(super) command: String,
+    /// It has failed, and the old nodes are what is wanted.
+    pub(super) goes_back: bool,
+    /// It stands still.
+    pub(super) paused: bool,
+}
+
+impl Standing {
+    pub(super) fn of(scene: &Scene) -> Standing {
+        let previous = scene.previous.clone().unwrap_or_default();
+        let same_spec = previous.spec_hash == scene.spec_hash && holds(Rule::RememberFailed);
+        let mut standing = match same_spec {
+            true => Standing {
+                order: previous.order,
+                failure: previous.failure.clone(),
+                live_gate: previous.live_gate,
+                ..Standing::default()
+            },
+            false => Standing::default(),
+        };
+        standing.command = scene.command.clone().unwrap_or_default();
+        if standing.command != previous.command {
+            standing.obey(&previous);
+        }
+        let failed = !standing.failure.is_empty();
+        let back = standing.order == Some(RolloutOrder::Abort) || scene.policy.on_failure == OnFailure::Rollback;
+        standing.goes_back = failed && back;
+        standing.paused = (scene.policy.paused || failed) && !standing.goes_back;
+        standing
+    }
+
+    fn obey(&mut self, previous: &RolloutStatus) {
+        let under_way = previous.phase != RolloutPhase::Stable;
+        match self.command.split('/').next().unwrap_or_default() {
+            "promote" => (self.order, self.failure) = (Some(RolloutOrder::Promote), String::new()),
+            "resume" => (self.order, self.failure) = (None, String::new()),
+            "abort" if under_way => {
+                self.order = Some(RolloutOrder::Abort);
+                self.failure = "it was aborted by the annotation".into();
+            }
+            _ => {}
+        }
+    }
+
+    /// Whether the gates are asked.
+    pub(super) fn is_judged(&self) -> bool {
+        self.order != Some(RolloutOrder::Promote) && !self.goes_back
+    }
+}
