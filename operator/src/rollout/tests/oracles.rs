@@ -120,10 +120,9 @@ impl World {
             assert!(after >= before.min(policy.replicas - missing), "too few stay of {before}: {after}");
         }
         let back = !decision.told.failure.is_empty();
-        let upper = |window: Window| window.start + window.replicas;
-        if !back && upper(from) > highest_old.unwrap_or(0) + 1 {
-            assert!(upper(to) >= upper(from), "new nodes leave before old ones: {from:?} -> {to:?}");
-        }
+        let above = |pod: &&&PodView| highest_old.is_none_or(|highest| pod.ordinal > highest);
+        let new_leaves = all.iter().filter(above).any(|pod| place(pod, to).is_none());
+        assert!(back || !new_leaves, "new nodes leave before old ones: {from:?} -> {to:?}");
         let most = from.replicas.max(policy.replicas + policy.surge);
         assert!(to.replicas <= most, "more than {most} nodes");
         if self.undisturbed {
