@@ -1,6 +1,6 @@
 # Each target is one script of tests/setup; this file only names them.
 .DEFAULT_GOAL := help
-.PHONY: help run test proof scale generate fmt lint unit integration e2e images up down clean
+.PHONY: help run test proof scale bench generate fmt lint unit integration e2e images up down clean
 
 help: ## Show this list
 	@sed -n 's/^\([a-z0-9]*\): ## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
@@ -16,6 +16,9 @@ proof: ## The long proofs: every pair of faults under load, every fault of the o
 
 scale: ## A benchmark: one operator with a thousand ChatClusters
 	@tests/setup/scale
+
+bench: ## What a node costs, in numbers: all scenarios, or SCENARIO="idle fanout durable storm across"
+	@tests/setup/bench $(SCENARIO)
 
 generate: ## Write the files that are made from others: the CRD, the OpenAPI document and the chart's copies
 	@tests/setup/generate

@@ -1,5 +1,6 @@
 //! `chat-load`: talks to chat nodes over the protocol and says whether the promise was kept.
 
+mod bench;
 mod steady;
 mod talk;
 
@@ -16,6 +17,10 @@ enum Command {
     Talk(talk::Talk),
     /// Sends at a steady rate for a while
     Steady(steady::Steady),
+    /// Measures a chat node
+    Bench(bench::Arguments),
+    /// Serves plain WebSockets, to compare with
+    Reference(bench::reference::Reference),
 }
 
 #[tokio::main]
@@ -23,6 +28,9 @@ async fn main() -> ExitCode {
     let outcome = match Command::parse() {
         Command::Talk(talk) => talk::run(&talk).await,
         Command::Steady(steady) => steady::run(&steady).await,
+        // These two have threads of their own to wait in, and nothing else runs beside them.
+        Command::Bench(arguments) => bench::run(&arguments),
+        Command::Reference(reference) => bench::reference::run(&reference),
     };
     match outcome {
         Ok(true) => ExitCode::SUCCESS,
