@@ -67,6 +67,7 @@ fn status(admin: &Admin) -> NodeStatus {
         connections: stats.connections.load(Relaxed),
         rooms_resident: gateway.hub.rooms_resident() as u64,
         store: Dependency { kind: gateway.store.kind().into(), up: admin.health.is_store_up() },
+        store_synchronous: admin.health.is_synchronous(),
         bus: Dependency { kind: gateway.bus.kind().into(), up: gateway.bus.is_up() },
         queue: gateway.intake.queue_is_up().map(|up| Dependency { kind: gateway.bus.kind().into(), up }),
         sends: stats.sends.load(Relaxed),

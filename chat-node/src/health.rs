@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
@@ -26,18 +27,19 @@ const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(1);
 pub struct Health {
     migrated: AtomicBool,
     store_up: watch::Sender<bool>,
+    synchronous: Mutex<Option<bool>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Health { migrated: AtomicBool::new(false), store_up: watch::Sender::new(false) }
+        Health { migrated: AtomicBool::new(false), store_up: watch::Sender::new(false), synchronous: Mutex::default() }
     }
 }
 
 impl Health {
     /// Of a store that is known to be there.
     pub fn of_ready_store() -> Self {
-        Health { migrated: AtomicBool::new(true), store_up: watch::Sender::new(true) }
+        Health { migrated: AtomicBool::new(true), store_up: watch::Sender::new(true), synchronous: Mutex::default() }
     }
 
     /// Whether the schema was brought up to date; the node can take connections from then on.
@@ -48,6 +50,11 @@ impl Health {
     /// Whether the store answered when it was last asked.
     pub fn is_store_up(&self) -> bool {
         *self.store_up.borrow()
+    }
+
+    /// Whether the store has a commit on a second machine before it is acknowledged, as far as is known.
+    pub fn is_synchronous(&self) -> Option<bool> {
+        *self.synchronous.lock()
     }
 
     /// The store did not answer. It counts as away until it says otherwise.
@@ -82,6 +89,9 @@ impl Health {
         loop {
             let up = matches!(timeout(ANSWER_SECONDS_MAX, store.ping()).await, Ok(Ok(())));
             self.see(up);
+            if up && let Ok(Ok(synchronous)) = timeout(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
+                *self.synchronous.lock() = synchronous;
+            }
             Metric::StoreUp.set(f64::from(u8::from(up)));
             Metric::BusUp.set(f64::from(u8::from(bus.is_up())));
             Metric::RoomsResident.set(hub.rooms_resident() as f64);

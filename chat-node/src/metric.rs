@@ -38,6 +38,7 @@ pub enum Metric {
     BusDropped,
     BusMissed,
     GapReads,
+    Epochs,
 }
 
 /// How a metric behaves.
@@ -88,7 +89,7 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 23] = [
+    pub const ALL: [Metric; 24] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
@@ -112,6 +113,7 @@ impl Metric {
         Metric::BusDropped,
         Metric::BusMissed,
         Metric::GapReads,
+        Metric::Epochs,
     ];
 
     /// What there is to know of it.
@@ -120,7 +122,7 @@ impl Metric {
         use Kind::{Counter, Gauge, Histogram};
         const CLIENT: Label = ("client", &["unnamed", "web", "mobile"]);
         const CLOSED: Label = ("reason", &["client", "idle", "frame_too_large", "node_leaving", "too_many_connections", "bad_token",
-            "token_expired", "no_hello", "slow_consumer"]);
+            "token_expired", "no_hello", "slow_consumer", "history_changed"]);
         const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out"]);
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable"]);
@@ -156,6 +158,8 @@ impl Metric {
             Metric::BusDropped => plain("chat_bus_dropped_total", Counter, "Batches that were not given to the bus, which was slow or away"),
             Metric::BusMissed => plain("chat_bus_missed_total", Counter, "Times that something from another node may have been missed"),
             Metric::GapReads => plain("chat_gap_reads_total", Counter, "Reads of the store because the bus left a gap"),
+            Metric::Epochs => plain("chat_epochs_total", Counter,
+                "Times that this node found another database, or one set back, and began new epochs"),
         }
     }
 

@@ -350,7 +350,7 @@ async fn hear_hints(hub: Arc<Hub>, mut hints: mpsc::Receiver<Hint>) {
     while let Some(hint) = hints.recv().await {
         match hint {
             Hint::Changed { heads, users } => {
-                hub.hear(&heads);
+                hub.hear(heads);
                 if !users.is_empty()
                     && let Err(error) = hub.recheck_memberships(&users).await
                 {

@@ -120,8 +120,9 @@ impl Session {
             Ok(Claims { user, expires }) => {
                 let (client, outbox) = (hello.client, hello.outbox);
                 let (resume, deferred) = (hello.resume, Vec::new());
+                let told = resume.clone();
                 self.state = State::Arriving { user: user.clone(), expires, outbox, resume, deferred };
-                vec![Effect::Arrive { user, client, outbox }]
+                vec![Effect::Arrive { user, client, outbox, resume: told }]
             }
             Err(TokenError::Bad) => self.end(hello.id, Code::BadToken, CloseReason::BadToken),
             Err(TokenError::Expired) => self.end(hello.id, Code::TokenExpired, CloseReason::TokenExpired),
@@ -134,7 +135,7 @@ impl Session {
         else {
             return Vec::new();
         };
-        let Arrival { rooms, outbox_last } = match result {
+        let Arrival { rooms, outbox_last, contradicted } = match result {
             Ok(arrival) => arrival,
             Err(code) => {
                 let error = ServerFrame::error(None, None, code).encode();
@@ -146,7 +147,8 @@ impl Session {
         let mut frames = Vec::with_capacity(rooms.len());
         for Seat { room, standing, read } in &rooms {
             let given = resume.iter().find(|position| position.room == room.id);
-            let (outcome, from) = resumption(room, given, self.limits.replay_events_max);
+            let is_other = contradicted.contains(&room.id);
+            let (outcome, from) = resumption(room, given, is_other, self.limits.replay_events_max);
             effects.push(Effect::Resumed(outcome));
             positions.push((room.id, from));
             frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)).read(*read));
@@ -329,9 +331,10 @@ fn answer<T>(id: Option<u64>, result: Result<T, Code>, frame: impl FnOnce(T) -> 
 }
 
 /// Where a room's events begin for a connection, given the position that its client has.
-fn resumption(room: &Room, given: Option<&Position>, replay_max: usize) -> (ResumeOutcome, Seq) {
+fn resumption(room: &Room, given: Option<&Position>, is_other: bool, replay_max: usize) -> (ResumeOutcome, Seq) {
     match given {
         None => (ResumeOutcome::Live, room.head),
+        Some(_) if is_other => (ResumeOutcome::Reset, room.head),
         Some(position) if position.epoch != room.epoch || position.seq > room.head || position.seq < 0 => {
             (ResumeOutcome::Reset, room.head)
         }

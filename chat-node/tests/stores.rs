@@ -8,7 +8,7 @@ use chat_node::{
     event::{RoomKind, User},
     health::Health,
     intake::{First, Intake, IntakeLimits, Parts, Taken},
-    protocol::{Code, HistoryRange, RoomReference},
+    protocol::{Code, HistoryRange, Position, RoomReference},
     store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits},
 };
 use services::Services;
@@ -69,7 +69,7 @@ fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Code {
 }
 
 async fn room(store: &SharedStore, name: &str) -> Uuid {
-    store.arrive("alice", None, NOW).await.unwrap();
+    store.arrive("alice", None, &[], NOW).await.unwrap();
     store.create_room(&user("alice"), name, RoomKind::Public, NOW).await.unwrap().room.id
 }
 
@@ -77,7 +77,7 @@ async fn room(store: &SharedStore, name: &str) -> Uuid {
 async fn a_send_is_committed_once_and_in_order_however_often_it_comes() {
     on_both(|store| async move {
         let room = room(&store, "lobby").await;
-        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), NOW).await.unwrap().outbox_last, 0);
+        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), &[], NOW).await.unwrap().outbox_last, 0);
         let batch = [send("alice", 1, 1, room, "a"), send("alice", 1, 2, room, "b")];
         let first = store.append(&batch).await.unwrap();
         assert_eq!(first.iter().map(seq).collect::<Vec<_>>(), [3, 4], "after created and joined");
@@ -88,9 +88,26 @@ async fn a_send_is_committed_once_and_in_order_however_often_it_comes() {
         assert_eq!(gap, [Answer::Gap { expected: 3 }]);
         let other = store.append(&[send("bob", 1, 1, room, "not alice's outbox")]).await.unwrap();
         assert_eq!(seq(&other[0]), 5);
-        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), NOW).await.unwrap().outbox_last, 2);
+        assert_eq!(store.arrive("alice", Some(Uuid::from_u128(1)), &[], NOW).await.unwrap().outbox_last, 2);
         let page = store.page(room, HistoryRange::default(), 10).await.unwrap();
         assert_eq!(page.events.iter().map(|event| event.seq).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_position_whose_event_is_another_one_is_contradicted() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        let page = store.page(room, HistoryRange::default(), 10).await.unwrap();
+        let at = |seq, event| Position { room, epoch: 1, seq, event };
+        let (own, foreign) = (Some(page.events[1].id), Some(Uuid::from_u128(404)));
+        for (position, contradicted) in
+            [(at(2, own), vec![]), (at(2, None), vec![]), (at(2, foreign), vec![room]), (at(9, foreign), vec![])]
+        {
+            let arrival = store.arrive("alice", None, &[position], NOW).await.unwrap();
+            assert_eq!(arrival.contradicted, contradicted, "{position:?}");
+        }
     })
     .await;
 }
@@ -100,10 +117,10 @@ async fn results_are_kept_for_a_while_and_then_forgotten_but_never_repeated() {
     on_both(|store| async move {
         let room = room(&store, "lobby").await;
         let outbox = Some(Uuid::from_u128(1));
-        store.arrive("alice", outbox, NOW).await.unwrap();
+        store.arrive("alice", outbox, &[], NOW).await.unwrap();
         let batch: Vec<_> = (1..=9).map(|n| send("alice", 1, n, room, "x")).collect();
         store.append(&batch).await.unwrap();
-        store.arrive("alice", outbox, NOW).await.unwrap();
+        store.arrive("alice", outbox, &[], NOW).await.unwrap();
         let answers = store.append(&[batch[3].clone(), batch[4].clone()]).await.unwrap();
         assert_eq!(answers[0], Answer::Forgotten);
         assert_eq!(seq(&answers[1]), 7);
@@ -204,7 +221,7 @@ async fn a_commit_tells_the_other_nodes_through_the_database() {
     writes.append(&[send("alice", 1, 1, room, "x")]).await.unwrap();
     match hints.recv().await {
         Some(Hint::Changed { heads, users }) => {
-            assert_eq!((heads[0].room, heads[0].seq, users.len()), (room, 3, 0));
+            assert_eq!((&*heads, users.len()), (&[(room, 3)][..], 0));
         }
         other => panic!("{other:?}"),
     }
@@ -241,15 +258,15 @@ async fn rooms_are_joined_left_and_bounded() {
 #[tokio::test]
 async fn two_people_have_one_direct_room_whoever_asks() {
     on_both(|store| async move {
-        store.arrive("alice", None, NOW).await.unwrap();
+        store.arrive("alice", None, &[], NOW).await.unwrap();
         assert_eq!(refused(store.direct(&user("alice"), &user("bob"), NOW).await), Code::UnknownUser);
-        store.arrive("bob", None, NOW).await.unwrap();
+        store.arrive("bob", None, &[], NOW).await.unwrap();
         let (first, second) = (user("alice"), user("bob"));
         let both = tokio::join!(store.direct(&first, &second, NOW), store.direct(&second, &first, NOW));
         let (one, other) = (both.0.unwrap(), both.1.unwrap());
         assert_eq!((one.room.id, one.room.kind), (other.room.id, RoomKind::Direct));
         assert_eq!(one.events.len() + other.events.len(), 1, "it was made once");
-        store.arrive("carol", None, NOW).await.unwrap();
+        store.arrive("carol", None, &[], NOW).await.unwrap();
         let reference = RoomReference::Id(one.room.id);
         assert_eq!(refused(store.join(&user("carol"), &reference, NOW).await), Code::UnknownRoom);
         assert_eq!(refused(store.leave(&user("bob"), one.room.id, NOW).await), Code::NotAllowed);

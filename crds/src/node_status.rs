@@ -23,6 +23,9 @@ pub struct NodeStatus {
     pub rooms_resident: u64,
     /// State of the database.
     pub store: Dependency,
+    /// Whether the database has a commit on a second machine before it is acknowledged; absent when that is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub store_synchronous: Option<bool>,
     /// State of the bus between nodes.
     pub bus: Dependency,
     /// State of the durable queue, where there is one.

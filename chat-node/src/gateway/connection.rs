@@ -25,7 +25,7 @@ use crate::{
     hub::{ConnectionId, Drained, Outbound},
     intake::OpenOutbox,
     metric::Metric,
-    protocol::{ClientType, CloseReason, decode},
+    protocol::{ClientType, CloseReason, Position, decode},
     session::{Effect, Input, Now, Outcome, Session},
 };
 
@@ -184,7 +184,7 @@ impl Connection {
             Effect::Reply(frame) => self.outbound.push(frame),
             Effect::Close(reason) => self.outbound.close(reason, None),
             Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
-            Effect::Arrive { user, client, outbox } => self.arrive(user, client, outbox),
+            Effect::Arrive { user, client, outbox, resume } => self.arrive(user, client, outbox, resume),
             Effect::Follow(positions) => {
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
                 self.following.push(following.boxed());
@@ -221,7 +221,7 @@ impl Connection {
         }
     }
 
-    fn arrive(&mut self, user: User, client: ClientType, outbox: Option<Uuid>) {
+    fn arrive(&mut self, user: User, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position>) {
         if let Err(refusal) = self.admitted.identify(client) {
             Metric::Refusals.count_for(refusal.as_str());
             self.outbound.close(CloseReason::TooMany, None);
@@ -237,7 +237,7 @@ impl Connection {
         let opened = outbox.map(|outbox| Arc::new(self.gateway.intake.open(&user, outbox)));
         self.outbox.clone_from(&opened);
         let arrive = async move {
-            let arrival = within(store.arrive(&user, outbox, now_ms())).await;
+            let arrival = within(store.arrive(&user, outbox, &resume, now_ms())).await;
             if let (Some(opened), Ok(arrival)) = (opened, &arrival) {
                 opened.found(arrival.outbox_last);
             }

@@ -53,7 +53,7 @@ impl Hub {
             sleep(RETRY).await;
         };
         for head in heads {
-            self.with_feed(head.room, |feed| feed.load(head.seq));
+            self.with_feed(head.room, |feed| feed.load(head.seq, head.epoch));
         }
     }
 

@@ -23,6 +23,8 @@ const CROWD: usize = 500;
 pub(super) struct Feed {
     /// The last event that was delivered; `None` until the store was asked.
     head: Option<Seq>,
+    /// The epoch of that head.
+    epoch: i32,
     /// The highest position that was heard of.
     known: Seq,
     ring: VecDeque<Event>,
@@ -40,8 +42,10 @@ pub(super) enum Place {
     Delivered(usize),
     /// An earlier one is missing.
     Early,
-    /// It had been delivered.
+    /// It had been delivered, or belongs to an earlier history.
     Old,
+    /// It belongs to a later history: this one ends.
+    Broken,
 }
 
 /// What became of a connection that wants to follow from a position.
@@ -64,6 +68,7 @@ impl Feed {
     pub(super) fn new(ring_max: usize) -> Self {
         Feed {
             head: None,
+            epoch: 0,
             known: 0,
             ring: VecDeque::new(),
             ring_max,
@@ -78,9 +83,10 @@ impl Feed {
     }
 
     /// Sets the head as the store tells it, for a feed that has none.
-    pub(super) fn load(&mut self, head: Seq) {
+    pub(super) fn load(&mut self, head: Seq, epoch: i32) {
         if self.head.is_none() {
-            self.head = Some(head);
+            (self.head, self.epoch) = (Some(head), epoch);
+            self.early.retain(|_, event| event.epoch == epoch);
             self.known = self.known.max(head);
             self.early = self.early.split_off(&(head + 1));
             self.release();
@@ -99,6 +105,11 @@ impl Feed {
     }
 
     pub(super) fn place(&mut self, event: Event) -> Place {
+        match self.head {
+            Some(_) if event.epoch > self.epoch => return Place::Broken,
+            Some(_) if event.epoch < self.epoch => return Place::Old,
+            _ => {}
+        }
         self.known = self.known.max(event.seq);
         match self.head {
             Some(head) if event.seq <= head => Place::Old,
@@ -113,6 +124,18 @@ impl Feed {
                 if self.head.is_some() { Place::Early } else { Place::Delivered(0) }
             }
         }
+    }
+
+    /// Whether the log of this epoch is the one that is followed, as far as is known.
+    pub(super) fn is_of(&self, epoch: i32) -> bool {
+        self.head.is_none() || self.epoch == epoch
+    }
+
+    /// Forgets everything, because the history is another one. Gives those who followed the old one.
+    pub(super) fn restart(&mut self) -> Vec<Arc<Outbound>> {
+        let followers = std::mem::take(&mut self.followers);
+        *self = Feed { arriving: self.arriving, ..Feed::new(self.ring_max) };
+        followers.into_values().collect()
     }
 
     /// Lets a connection follow from a position: it must have seen exactly what comes before.
@@ -245,7 +268,7 @@ mod tests {
         assert_eq!(orders.len(), 120);
         for order in orders {
             let mut feed = Feed::new(3);
-            feed.load(0);
+            feed.load(0, 1);
             let me = outbound();
             assert_eq!(feed.follow(ME, &me, 0), Follow::Joined(0));
             for &seq in order.iter().chain(&order) {
@@ -259,7 +282,7 @@ mod tests {
     #[test]
     fn a_gap_is_told_and_filled_by_whatever_brings_the_missing_event() {
         let mut feed = Feed::new(3);
-        feed.load(10);
+        feed.load(10, 1);
         let me = outbound();
         feed.follow(ME, &me, 10);
         assert_eq!(feed.place(event(12)), Place::Early);
@@ -277,7 +300,7 @@ mod tests {
         for seq in [5, 6, 8] {
             feed.place(event(seq));
         }
-        feed.load(5);
+        feed.load(5, 1);
         assert_eq!(feed.head(), Some(6));
         assert!(feed.is_lacking(), "8 waits for 7");
         assert_eq!(feed.follow(ME, &me, 6), Follow::Joined(0));
@@ -286,9 +309,25 @@ mod tests {
     }
 
     #[test]
+    fn another_history_ends_this_one_and_an_earlier_one_is_not_delivered() {
+        let mut feed = Feed::new(3);
+        feed.load(10, 2);
+        let me = outbound();
+        feed.follow(ME, &me, 10);
+        assert_eq!(feed.place(Event { epoch: 1, ..event(11) }), Place::Old);
+        assert_eq!(feed.place(Event { epoch: 2, ..event(11) }), Place::Delivered(1));
+        assert_eq!(feed.place(Event { epoch: 3, ..event(12) }), Place::Broken);
+        assert!(feed.is_of(2) && !feed.is_of(3));
+        assert_eq!(feed.restart().len(), 1);
+        assert!(feed.is_unused() && feed.is_of(3));
+        assert_eq!(feed.follow(ME, &me, 12), Follow::Loading);
+        assert_eq!(seen(&me), [11]);
+    }
+
+    #[test]
     fn a_connection_joins_only_at_the_head() {
         let mut feed = Feed::new(3);
-        feed.load(10);
+        feed.load(10, 1);
         for seq in 11..=15 {
             feed.place(event(seq));
         }
@@ -303,7 +342,7 @@ mod tests {
     #[test]
     fn what_was_read_from_the_store_serves_the_next_connection() {
         let mut feed = Feed::new(3);
-        feed.load(10);
+        feed.load(10, 1);
         feed.remember(&[event(6), event(7), event(8), event(9), event(10)]);
         let me = outbound();
         assert_eq!(feed.follow(ME, &me, 6), Follow::Behind { head: 10 });
@@ -316,7 +355,7 @@ mod tests {
     #[test]
     fn a_text_that_was_taken_back_is_not_told_again_from_memory() {
         let mut feed = Feed::new(5);
-        feed.load(0);
+        feed.load(0, 1);
         for seq in 1..=3 {
             feed.place(event(seq));
         }

@@ -18,6 +18,7 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use parking_lot::Mutex;
+use rand::RngExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -25,9 +26,13 @@ use self::feed::{Feed, Place};
 pub use self::outbound::{Drained, Notice, Outbound};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
-    event::{Event, Membership, Seat, User},
+    event::{Event, Membership, Seat, Seq, User},
+    protocol::{CloseReason, ServerFrame},
     store::{Head, SharedStore},
 };
+
+/// How long those who followed a history that was set back are asked to wait before they connect again, at most: not all at once.
+const COME_BACK_MS_MAX: u64 = 2_000;
 
 /// A connection of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -111,7 +116,21 @@ impl Hub {
                 Place::Delivered(deliveries) => self.count_deliveries(deliveries),
                 Place::Early => self.report_lacking(room),
                 Place::Old => {}
+                Place::Broken => {
+                    drop(rooms);
+                    self.break_off(room);
+                }
             }
+        }
+    }
+
+    /// A room's history is another one: whoever followed it comes back and is told what follows.
+    fn break_off(&self, room: Uuid) {
+        let mut followers = Vec::new();
+        self.release(room, |feed| followers = feed.restart());
+        for outbound in followers {
+            let after_ms = rand::rng().random_range(0..=COME_BACK_MS_MAX);
+            outbound.close(CloseReason::HistoryChanged, Some(ServerFrame::Reconnect { after_ms }.encode()));
         }
     }
 
@@ -137,12 +156,10 @@ impl Hub {
     }
 
     /// Hears that rooms have these heads, and reads what is missing.
-    pub fn hear(&self, heads: &[Head]) {
-        for head in heads {
-            if let Some(feed) = self.shard(head.room).lock().get_mut(&head.room)
-                && feed.hear(head.seq)
-            {
-                self.report_lacking(head.room);
+    pub fn hear(&self, heads: impl IntoIterator<Item = (Uuid, Seq)>) {
+        for (room, seq) in heads {
+            if self.with_feed(room, |feed| feed.hear(seq)) == Some(true) {
+                self.report_lacking(room);
             }
         }
     }
@@ -158,7 +175,13 @@ impl Hub {
         let resident: Vec<Uuid> =
             shards.flat_map(|shard| self.rooms[shard].lock().keys().copied().collect::<Vec<_>>()).collect();
         for rooms in resident.chunks(ROOMS_AT_ONCE) {
-            self.hear(&self.store.heads(rooms).await?);
+            let heads = self.store.heads(rooms).await?;
+            for Head { room, epoch, .. } in &heads {
+                if self.with_feed(*room, |feed| feed.is_of(*epoch)) == Some(false) {
+                    self.break_off(*room);
+                }
+            }
+            self.hear(heads.iter().map(|head| (head.room, head.seq)));
         }
         if matches!(scope, Scope::Everything | Scope::Memberships) {
             let users: Vec<User> = self.users.lock().keys().cloned().collect();

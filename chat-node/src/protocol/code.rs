@@ -178,6 +178,8 @@ impl Code {
 pub enum CloseReason {
     /// Nothing was heard for the idle time.
     Idle,
+    /// A room's history was set back.
+    HistoryChanged,
     /// The node leaves.
     Leaving,
     /// The node or the address has too many connections.
@@ -200,7 +202,7 @@ impl CloseReason {
         match self {
             CloseReason::Idle => 1001,
             CloseReason::TooLarge => 1009,
-            CloseReason::Leaving => 1012,
+            CloseReason::HistoryChanged | CloseReason::Leaving => 1012,
             CloseReason::TooMany => 1013,
             CloseReason::BadToken => 4401,
             CloseReason::TokenExpired => 4402,
@@ -214,6 +216,7 @@ impl CloseReason {
         match self {
             CloseReason::Idle => "idle",
             CloseReason::TooLarge => "frame_too_large",
+            CloseReason::HistoryChanged => "history_changed",
             CloseReason::Leaving => "node_leaving",
             CloseReason::TooMany => "too_many_connections",
             CloseReason::BadToken => "bad_token",

@@ -34,7 +34,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
     let now = || Now { ms: now_ms() };
     let hello = ClientFrame::Hello(Hello { outbox, ..Hello::default() });
     session.handle(Input::Frame(Ok(hello)), now(), &verify);
-    session.handle(Input::Arrived(Ok(Arrival { rooms, outbox_last: 0 })), now(), &verify);
+    session.handle(Input::Arrived(Ok(Arrival { rooms, outbox_last: 0, contradicted: Vec::new() })), now(), &verify);
     let mut effects = session.handle(Input::Frame(Ok(frame)), now(), &verify);
     for _ in 0..TURNS_MAX {
         let mut next = None;

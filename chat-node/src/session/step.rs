@@ -8,8 +8,8 @@ use crate::{
     hub::Notice,
     intake::Awaited,
     protocol::{
-        BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, PresenceFrame, ResumeOutcome,
-        RoomReference,
+        BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, Position, PresenceFrame,
+        ResumeOutcome, RoomReference,
     },
     signals::State,
     store::{Answer, Append, Arrival, Changed, Member, Page, Tally, Unread},
@@ -69,7 +69,7 @@ pub enum Effect {
     /// Write a frame.
     Reply(Utf8Bytes),
     /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
-    Arrive { user: User, client: ClientType, outbox: Option<Uuid> },
+    Arrive { user: User, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
     /// Deliver these rooms' events from these positions on.
     Follow(Vec<(Uuid, Seq)>),
     /// Deliver this room's events no more.

@@ -71,9 +71,14 @@ fn membership(room: &Room, member: bool) -> Membership {
 
 /// A session of alice, who is in one room at position 9.
 fn here(hello: &str) -> (Session, Vec<String>) {
+    arriving(hello, Vec::new())
+}
+
+/// The same, when the events at the positions in these rooms are other ones.
+fn arriving(hello: &str, contradicted: Vec<Uuid>) -> (Session, Vec<String>) {
     let mut session = session(None);
     assert_eq!(step(&mut session, frame(hello), NOW), ["arrive alice"]);
-    let arrival = Arrival { rooms: vec![seat(room(9), Standing::default())], outbox_last: 0 };
+    let arrival = Arrival { rooms: vec![seat(room(9), Standing::default())], outbox_last: 0, contradicted };
     let effects = step(&mut session, Input::Arrived(Ok(arrival)), NOW);
     (session, effects)
 }
@@ -163,6 +168,8 @@ fn a_resume_begins_where_the_client_was() {
     assert_eq!(at(r#""epoch":1,"seq":3"#), ["TooFar", "welcome", "follow [9]"]);
     assert_eq!(at(r#""epoch":1,"seq":10"#), ["Reset", "welcome", "follow [9]"], "a position that never was");
     assert_eq!(at(r#""epoch":2,"seq":4"#), ["Reset", "welcome", "follow [9]"], "another history");
+    let hello = format!(r#"{{"type":"hello","token":"good","resume":[{{"room":"{ROOM}","epoch":1,"seq":4}}]}}"#);
+    assert_eq!(arriving(&hello, vec![ROOM]).1, ["Reset", "welcome", "follow [9]"], "another event at that position");
 }
 
 #[test]

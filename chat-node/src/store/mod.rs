@@ -32,7 +32,7 @@ pub use self::{
 };
 use crate::{
     event::{Event, Membership, Role, Room, RoomKind, Seat, Seq, User},
-    protocol::{Code, Command, HistoryRange, RoomReference},
+    protocol::{Code, Command, HistoryRange, Position, RoomReference},
 };
 
 /// Why the store did not do what it was asked.
@@ -97,6 +97,8 @@ pub struct Arrival {
     pub rooms: Vec<Seat>,
     /// The last number of the outbox that was taken; 0 for a new one.
     pub outbox_last: i64,
+    /// Rooms in which the event at the client's position is another one: the history was set back.
+    pub contradicted: Vec<Uuid>,
 }
 
 /// A change of membership, done.
@@ -163,6 +165,8 @@ pub struct Page {
 pub struct Head {
     /// The room.
     pub room: Uuid,
+    /// The room's epoch.
+    pub epoch: i32,
     /// The position of its latest event.
     pub seq: Seq,
 }
@@ -172,8 +176,8 @@ pub struct Head {
 pub enum Hint {
     /// Rooms have these heads now, and these users' memberships changed.
     Changed {
-        /// Heads.
-        heads: Vec<Head>,
+        /// Rooms and the positions of their latest events.
+        heads: Vec<(Uuid, Seq)>,
         /// Users.
         users: Vec<User>,
     },
@@ -195,14 +199,23 @@ pub trait Store: Directory + Send + Sync {
     /// Whether it answers and can be written to.
     async fn ping(&self) -> Result<(), StoreError>;
 
+    /// Whether a commit is on a second machine before it is acknowledged. `None` where there is no such thing.
+    async fn is_synchronous(&self) -> Result<Option<bool>, StoreError>;
+
     /// Makes an account. `false` when the name is taken.
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError>;
 
     /// The password hash of an account.
     async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError>;
 
-    /// Notes that the user was here, opens the outbox, and tells what the user finds.
-    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError>;
+    /// Notes that the user was here, opens the outbox, compares the client's positions with the log, and tells what the user finds.
+    async fn arrive(
+        &self,
+        user: &str,
+        outbox: Option<Uuid>,
+        resume: &[Position],
+        now_ms: i64,
+    ) -> Result<Arrival, StoreError>;
 
     /// Makes a public or a private room with its owner.
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError>;

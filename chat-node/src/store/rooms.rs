@@ -221,7 +221,7 @@ pub(super) async fn record(
         events.push(event.encode());
     }
     let users: Vec<&User> = changes.iter().map(|change| &change.user).collect();
-    tx.announce(&[Head { room: room.id, seq: room.head + events.len() as i64 }], &users).await?;
+    tx.announce(&[Head { room: room.id, epoch: room.epoch, seq: room.head + events.len() as i64 }], &users).await?;
     let membership = |Change { user, standing, cause }| Membership {
         user,
         room: room.clone(),

@@ -28,7 +28,7 @@ pub(crate) async fn on_both<F: Future<Output = ()>>(claim: impl Fn(Ground) -> F)
     for store in [sqlite, postgres] {
         store.migrate().await.unwrap();
         for name in ["alice", "bob", "carol", "dave", "erin"] {
-            store.arrive(name, None, NOW).await.unwrap();
+            store.arrive(name, None, &[], NOW).await.unwrap();
         }
         let room = store.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
         claim(Ground { store: store.clone(), room }).await;

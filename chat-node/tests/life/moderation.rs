@@ -144,7 +144,7 @@ async fn a_private_room_exists_only_for_whom_it_was_opened() {
             ground.ask("alice", invite(name)).await.unwrap();
         }
         assert_eq!(refused(ground.ask("alice", invite("erin")).await), Code::RoomFull);
-        let seats = ground.store.arrive("bob", None, NOW).await.unwrap().rooms;
+        let seats = ground.store.arrive("bob", None, &[], NOW).await.unwrap().rooms;
         assert_eq!(seats.iter().map(|seat| seat.room.name.as_deref().unwrap()).collect::<Vec<_>>(), ["lobby"]);
     })
     .await;
@@ -158,7 +158,7 @@ async fn a_topic_is_told_and_kept() {
         assert_eq!(refused(ground.ask("bob", topic("mine")).await), Code::NotAllowed);
         for (text, events) in [(" news ", 1), ("news", 0), ("", 1)] {
             assert_eq!(ground.ask("alice", topic(text)).await.unwrap().events.len(), events, "{text:?}");
-            let seats = ground.store.arrive("alice", None, NOW).await.unwrap().rooms;
+            let seats = ground.store.arrive("alice", None, &[], NOW).await.unwrap().rooms;
             assert_eq!(seats[0].room.topic.as_deref().unwrap_or_default(), text.trim());
         }
         let direct = ground.store.direct(&user("alice"), &user("bob"), NOW).await.unwrap().room.id;

@@ -79,9 +79,11 @@ impl Waiting {
             Outcome::Entered { id, result: if well { Ok(changed) } else { Err(Code::Unavailable) } }
         };
         Some(match self {
-            Waiting::Arrival if well => {
-                Input::Arrived(Ok(Arrival { rooms: vec![seat(room(7, 9)), seat(room(9, 0))], outbox_last: 0 }))
-            }
+            Waiting::Arrival if well => Input::Arrived(Ok(Arrival {
+                rooms: vec![seat(room(7, 9)), seat(room(9, 0))],
+                outbox_last: 0,
+                contradicted: Vec::new(),
+            })),
             Waiting::Arrival => Input::Arrived(Err(Code::Unavailable)),
             Waiting::Sent { id, append } => {
                 let answer = if well { Ok(Answer::Gap { expected: 1 }) } else { Err(Code::Overloaded) };

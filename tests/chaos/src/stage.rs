@@ -75,6 +75,16 @@ impl Stage {
         block_in_place(|| self.services.postgres.sql(&self.database, statement)).unwrap()
     }
 
+    /// Keeps a copy of the database, to be set back to.
+    pub fn keep_database(&self) {
+        block_in_place(|| self.services.postgres.keep()).unwrap();
+    }
+
+    /// Sets the database back to the copy, as a restore from a backup does.
+    pub fn set_database_back(&self) {
+        block_in_place(|| self.services.postgres.set_back()).unwrap();
+    }
+
     /// Makes a fault happen.
     pub fn strike(&mut self, Fault { target, harm }: Fault) {
         match target {

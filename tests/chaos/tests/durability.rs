@@ -20,7 +20,7 @@ use chat_load::{
     checker::{self, Histories, Report},
     client::{Client, Identity, Options},
     dial::Tcp,
-    frame::{Page, RoomRef},
+    frame::{Page, Resume, RoomRef},
     record::{Record, Recorder, Send},
 };
 use serde_json::json;
@@ -264,6 +264,39 @@ async fn rule_5_what_can_never_be_written_is_a_dead_letter_and_holds_nothing_up(
     assert_eq!(letters.lines().count(), 1);
     assert_eq!(bob.recorder.look().events.iter().filter(|seen| seen.event.text.is_some()).count(), 1);
     judge(&[&bob], room).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rule_7_a_history_that_was_set_back_is_an_explicit_reset_and_goes_on() {
+    let (stage, alice, bob, room) = scene(json!({})).await;
+    let carol = Person::at("carol", &stage.urls()).await;
+    carol.client.join(RoomRef::Room(room)).await.unwrap();
+    carol.send(room, texts("kept", 5)).await;
+    carol.all_are("committed", committed).await;
+    stage.keep_database();
+    carol.send(room, texts("lost", 5)).await;
+    carol.all_are("committed", committed).await;
+    let lost = carol.recorder.look().acks.last().unwrap().committed.seq;
+    for person in [&alice, &bob] {
+        person.until("caught up", |record| record.has_reached(room, lost)).await;
+    }
+    // What carol was told is lost, so her outbox is of no use any more.
+    carol.client.close().await;
+    stage.set_database_back();
+    let reset = |record: &Record| {
+        let rooms = record.connections.iter().flat_map(|connection| &connection.rooms);
+        rooms.into_iter().any(|told| told.id == room && told.resume == Some(Resume::Reset) && told.epoch == 2)
+    };
+    for person in [&alice, &bob] {
+        person.until("told of the reset", reset).await;
+    }
+    bob.send(room, texts("after", 10)).await;
+    bob.all_are("committed", committed).await;
+    let is_last = |record: &Record| {
+        let mut events = record.events.iter().map(|seen| &seen.event);
+        events.any(|event| event.text.as_deref() == Some("after 9") && event.epoch == 2 && event.seq <= lost + 5)
+    };
+    alice.until("told what came after", is_last).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -98,6 +98,41 @@ impl Postgres {
         self.roster.signal(NAME, Signal::CONT)
     }
 
+    /// Keeps a copy of the data as it is now. The server is away meanwhile.
+    ///
+    /// # Errors
+    /// When it cannot be stopped, copied or started.
+    pub fn keep(&self) -> Result<()> {
+        self.stop()?;
+        self.copy("data", "kept")?;
+        self.start()
+    }
+
+    /// Goes back to the copy, as after a restore from a backup: what came after it is lost, and the timeline is another one.
+    ///
+    /// # Errors
+    /// When it cannot be stopped, copied or started.
+    pub fn set_back(&self) -> Result<()> {
+        self.stop()?;
+        self.copy("kept", "data")?;
+        let data = self.folder.join("data");
+        // It recovers from an archive that has nothing, and goes on from there on a timeline of its own.
+        let signal = data.join("recovery.signal");
+        fs::write(&signal, "")?;
+        give(&signal, USER)?;
+        fs::write(data.join("postgresql.auto.conf"), "restore_command = 'false'\n")?;
+        self.start()
+    }
+
+    fn copy(&self, from: &str, to: &str) -> Result<()> {
+        let to = self.folder.join(to);
+        if to.exists() {
+            fs::remove_dir_all(&to)?;
+        }
+        run(Command::new("cp").arg("-a").arg(self.folder.join(from)).arg(&to))?;
+        Ok(())
+    }
+
     /// Where it listens on loopback.
     pub fn port(&self) -> u16 {
         self.port

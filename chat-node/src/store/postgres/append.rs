@@ -7,7 +7,7 @@ use super::hints;
 use crate::{
     event::{EventBody, Kind, Reference, Seq},
     store::{
-        Answer, Append, Head, StoreError, outbox_keys,
+        Answer, Append, StoreError, outbox_keys,
         plan::{Observed, Plan, RoomState, plan, replies},
         rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
     },
@@ -90,7 +90,6 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
     let (rooms, heads): (Vec<Uuid>, Vec<i64>) = plan.heads.iter().copied().unzip();
     let (outboxes, lasts): (Vec<Uuid>, Vec<i64>) = plan.lasts.iter().copied().unzip();
     let columns: Vec<_> = plan.outcomes.iter().map(|(.., outcome)| outcome_columns_of(outcome)).collect();
-    let announced: Vec<Head> = plan.heads.iter().map(|(room, seq)| Head { room: *room, seq: *seq }).collect();
     sqlx::query(
         "WITH new_events AS (
              INSERT INTO events (room, epoch, seq, id, kind, sender, time_ms, body, details)
@@ -128,7 +127,7 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
     .bind(now_ms)
     .bind(columns.iter().map(|column| column.5).collect::<Vec<_>>())
     .bind(hints::CHANNEL)
-    .bind(hints::payloads(&announced, &[]))
+    .bind(hints::payloads(&plan.heads, &[]))
     .bind(events.iter().map(rows::details).collect::<Vec<_>>())
     .execute(&mut **tx)
     .await?;

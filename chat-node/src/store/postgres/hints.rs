@@ -11,12 +11,15 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 use crate::{
-    event::User,
-    store::{Head, Hint},
+    event::{Seq, User},
+    store::Hint,
 };
 
 /// The channel's name in the database.
 pub(super) const CHANNEL: &str = "chatcluster";
+
+/// A notification that says: look at everything.
+pub(super) const EVERYTHING: &str = "everything";
 
 /// Rooms or users in one notification: some 50 bytes each, and PostgreSQL takes less than 8000 bytes
 /// (<https://www.postgresql.org/docs/current/sql-notify.html>). A user's name of 128 bytes can need six times as many when escaped.
@@ -32,16 +35,14 @@ const RETRY: Duration = Duration::from_millis(500);
 #[derive(Serialize, Deserialize)]
 struct Payload {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    heads: Vec<(Uuid, i64)>,
+    heads: Vec<(Uuid, Seq)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     users: Vec<User>,
 }
 
 /// The notifications that tell of these heads and users.
-pub(super) fn payloads(heads: &[Head], users: &[&User]) -> Vec<String> {
-    let heads = heads
-        .chunks(HEADS_MAX)
-        .map(|heads| Payload { heads: heads.iter().map(|head| (head.room, head.seq)).collect(), users: Vec::new() });
+pub(super) fn payloads(heads: &[(Uuid, Seq)], users: &[&User]) -> Vec<String> {
+    let heads = heads.chunks(HEADS_MAX).map(|heads| Payload { heads: heads.to_vec(), users: Vec::new() });
     let users = users
         .chunks(USERS_MAX)
         .map(|users| Payload { heads: Vec::new(), users: users.iter().map(|user| (*user).clone()).collect() });
@@ -76,10 +77,8 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             () = hints.closed() => return Ok(()),
         };
         let hint = match notification.map(|notification| serde_json::from_str(notification.payload())) {
-            Some(Ok(Payload { heads, users })) => {
-                Hint::Changed { heads: heads.into_iter().map(|(room, seq)| Head { room, seq }).collect(), users }
-            }
-            // The connection was lost, or a newer node tells what this one does not understand.
+            Some(Ok(Payload { heads, users })) => Hint::Changed { heads, users },
+            // The connection was lost, everything is to be looked at, or a newer node tells what this one does not understand.
             None | Some(Err(_)) => Hint::Missed,
         };
         if hints.send(hint).await.is_err() {
@@ -94,7 +93,7 @@ mod tests {
 
     #[test]
     fn a_notification_never_exceeds_what_postgres_takes() {
-        let heads: Vec<Head> = (0..1000).map(|room| Head { room: Uuid::from_u128(room), seq: i64::MAX }).collect();
+        let heads: Vec<_> = (0..1000).map(|room| (Uuid::from_u128(room), i64::MAX)).collect();
         let user: User = "\u{1}".repeat(128).into();
         let payloads = payloads(&heads, &[&user; 10]);
         assert_eq!(payloads.len(), 10 + 3);

@@ -6,10 +6,11 @@
 mod append;
 mod directory;
 mod hints;
+mod lineage;
 mod outcomes;
 mod rooms;
 
-use std::{str::FromStr, time::Duration};
+use std::{str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
@@ -19,7 +20,7 @@ use sqlx::{
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::rooms::PostgresTransaction;
+use self::{lineage::Known, rooms::PostgresTransaction};
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
     StoreLimits, Tally, Unread, moderation, outbox_key, rooms as logic,
@@ -27,7 +28,7 @@ use super::{
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
-    protocol::{Code, Command, HistoryRange, RoomReference},
+    protocol::{Code, Command, HistoryRange, Position, RoomReference},
 };
 
 /// How long a request waits for a free connection of the pool.
@@ -36,6 +37,7 @@ const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
     pool: PgPool,
+    lineage: Arc<Known>,
     limits: StoreLimits,
 }
 
@@ -56,11 +58,17 @@ impl PostgresStore {
                 options = options.ssl_mode(PgSslMode::VerifyFull);
             }
         }
+        let lineage = Arc::new(Known::default());
+        let known = lineage.clone();
         let pool = PgPoolOptions::new()
+            .after_connect(move |connection, _| {
+                let known = known.clone();
+                Box::pin(async move { known.check(connection).await })
+            })
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_SECONDS_MAX)
             .connect_lazy_with(options);
-        Ok(PostgresStore { pool, limits })
+        Ok(PostgresStore { pool, lineage, limits })
     }
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
@@ -77,13 +85,24 @@ impl Store for PostgresStore {
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.pool).await
+        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.pool).await?;
+        Ok(self.lineage.settle(&mut *self.pool.acquire().await?).await?)
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         // A standby answers too, and refuses every write.
         let query = sqlx::query_scalar("SELECT current_setting('transaction_read_only') = 'off'");
         if query.fetch_one(&self.pool).await? { Ok(()) } else { Err(StoreError::Silent) }
+    }
+
+    async fn is_synchronous(&self) -> Result<Option<bool>, StoreError> {
+        // The setting names the standbys that a commit waits for (https://www.postgresql.org/docs/current/runtime-config-replication.html).
+        let query = sqlx::query_scalar(
+            "SELECT current_setting('synchronous_standby_names') <> ''
+                AND current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply')
+                AND current_setting('fsync') = 'on'",
+        );
+        Ok(Some(query.fetch_one(&self.pool).await?))
     }
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
@@ -106,7 +125,13 @@ impl Store for PostgresStore {
         Ok(row.and_then(|(hash,)| hash))
     }
 
-    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError> {
+    async fn arrive(
+        &self,
+        user: &str,
+        outbox: Option<Uuid>,
+        resume: &[Position],
+        now_ms: i64,
+    ) -> Result<Arrival, StoreError> {
         sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
             .bind(user)
             .bind(now_ms)
@@ -126,7 +151,8 @@ impl Store for PostgresStore {
         .bind(user)
         .fetch_all(&self.pool)
         .await?;
-        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last })
+        let contradicted = self.contradicted(resume).await?;
+        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
     }
 
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
@@ -236,9 +262,9 @@ impl Store for PostgresStore {
     }
 
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
-        let rows: Vec<(Uuid, i64)> =
-            sqlx::query_as("SELECT id, head FROM rooms WHERE id = ANY($1)").bind(rooms).fetch_all(&self.pool).await?;
-        Ok(rows.into_iter().map(|(room, seq)| Head { room, seq }).collect())
+        let query = sqlx::query_as("SELECT id, epoch, head FROM rooms WHERE id = ANY($1)").bind(rooms);
+        let rows: Vec<(Uuid, i32, i64)> = query.fetch_all(&self.pool).await?;
+        Ok(rows.into_iter().map(|(room, epoch, seq)| Head { room, epoch, seq }).collect())
     }
 
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
@@ -266,6 +292,23 @@ impl Store for PostgresStore {
 }
 
 impl PostgresStore {
+    /// Those of these positions whose event is another one in the log.
+    async fn contradicted(&self, positions: &[Position]) -> Result<Vec<Uuid>, StoreError> {
+        let told: Vec<_> = positions.iter().filter_map(|at| Some((at.room, at.seq, at.event?))).collect();
+        if told.is_empty() {
+            return Ok(Vec::new());
+        }
+        let query = sqlx::query_scalar(
+            "SELECT e.room FROM UNNEST($1::uuid[], $2::bigint[], $3::uuid[]) AS told (room, seq, id)
+             JOIN events e ON e.room = told.room AND e.seq = told.seq WHERE e.id <> told.id",
+        );
+        let rooms = query
+            .bind(told.iter().map(|(room, ..)| *room).collect::<Vec<_>>())
+            .bind(told.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>())
+            .bind(told.iter().map(|(.., event)| *event).collect::<Vec<_>>());
+        Ok(rooms.fetch_all(&self.pool).await?)
+    }
+
     /// Opens an outbox, drops the results that are too old to be asked for, and tells its last number.
     async fn open_outbox(&self, key: Uuid, now_ms: i64) -> Result<i64, StoreError> {
         let (last,): (i64,) = sqlx::query_as(

@@ -132,7 +132,7 @@ impl RoomTransaction for PostgresTransaction {
     async fn announce(&mut self, heads: &[Head], users: &[&User]) -> Result<(), StoreError> {
         sqlx::query("SELECT pg_notify($1, payload) FROM UNNEST($2::text[]) AS payload")
             .bind(hints::CHANNEL)
-            .bind(hints::payloads(heads, users))
+            .bind(hints::payloads(&heads.iter().map(|head| (head.room, head.seq)).collect::<Vec<_>>(), users))
             .execute(&mut *self.0)
             .await?;
         Ok(())

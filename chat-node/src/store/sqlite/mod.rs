@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
-    protocol::{Code, Command, HistoryRange, RoomReference},
+    protocol::{Code, Command, HistoryRange, Position, RoomReference},
 };
 
 /// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
@@ -39,6 +39,17 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// Those of these positions whose event is another one in the log.
+    async fn contradicted(&self, positions: &[Position]) -> Result<Vec<Uuid>, StoreError> {
+        let mut rooms = Vec::new();
+        for (at, event) in positions.iter().filter_map(|at| Some((at, at.event?))) {
+            let query = sqlx::query_scalar("SELECT room FROM events WHERE room = $1 AND seq = $2 AND id <> $3");
+            let room: Option<Uuid> = query.bind(at.room).bind(at.seq).bind(event).fetch_optional(&self.pool).await?;
+            rooms.extend(room);
+        }
+        Ok(rooms)
+    }
+
     /// Prepares to open the file, which is created when absent.
     pub fn new(path: &Path, limits: StoreLimits) -> Self {
         let options = SqliteConnectOptions::new()
@@ -75,6 +86,11 @@ impl Store for SqliteStore {
         Ok(())
     }
 
+    async fn is_synchronous(&self) -> Result<Option<bool>, StoreError> {
+        // There is one file, and nothing to replicate to.
+        Ok(None)
+    }
+
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
         let query = "INSERT INTO users (name, password_hash, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
         let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(&self.pool).await?;
@@ -87,7 +103,13 @@ impl Store for SqliteStore {
         Ok(hash.flatten())
     }
 
-    async fn arrive(&self, user: &str, outbox: Option<Uuid>, now_ms: i64) -> Result<Arrival, StoreError> {
+    async fn arrive(
+        &self,
+        user: &str,
+        outbox: Option<Uuid>,
+        resume: &[Position],
+        now_ms: i64,
+    ) -> Result<Arrival, StoreError> {
         let mut tx = self.begin().await?;
         tx.note_user(user, now_ms).await?;
         let outbox_last = match outbox {
@@ -105,7 +127,8 @@ impl Store for SqliteStore {
         .bind(user)
         .fetch_all(&self.pool)
         .await?;
-        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last })
+        let contradicted = self.contradicted(resume).await?;
+        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
     }
 
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
@@ -219,9 +242,9 @@ impl Store for SqliteStore {
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
         let mut heads = Vec::with_capacity(rooms.len());
         for &room in rooms {
-            let query = sqlx::query_scalar("SELECT head FROM rooms WHERE id = $1").bind(room);
-            let head: Option<i64> = query.fetch_optional(&self.pool).await?;
-            heads.extend(head.map(|seq| Head { room, seq }));
+            let query = sqlx::query_as("SELECT epoch, head FROM rooms WHERE id = $1").bind(room);
+            let head: Option<(i32, i64)> = query.fetch_optional(&self.pool).await?;
+            heads.extend(head.map(|(epoch, seq)| Head { room, epoch, seq }));
         }
         Ok(heads)
     }

@@ -1,0 +1,83 @@
+//! Whether this is the database that it was: a restore or a failover may have set its history back, and then every room begins a new
+//! epoch.
+//!
+//! Looked at on every new connection, before anything is written over it: whatever replaces a database ends the connections to the one before.
+
+use parking_lot::Mutex;
+use sqlx::{Connection, PgConnection};
+
+use super::hints;
+use crate::metric::Metric;
+
+/// What tells one history of a database from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Lineage {
+    /// Made by `initdb`.
+    system: String,
+    /// PostgreSQL's own number for a history.
+    timeline: i64,
+}
+
+/// The lineage that this node knows: none until the schema is there.
+#[derive(Default)]
+pub(super) struct Known(Mutex<Option<Lineage>>);
+
+impl Known {
+    /// Looks at a new connection. A standby is refused: it has no history of its own to write.
+    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let known = self.0.lock().clone();
+        if known.is_some() && known != Some(read(connection).await?) {
+            self.settle(connection).await?;
+        }
+        Ok(())
+    }
+
+    /// Compares with what the database last was, and begins new epochs where it is another. Safe from several nodes at once: one does it,
+    /// and the others wait and find it done.
+    pub(super) async fn settle(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+        let mut tx = connection.begin().await?;
+        // Many rooms take longer than a statement usually may.
+        sqlx::query("SET LOCAL statement_timeout = 0").execute(&mut *tx).await?;
+        let now = read(&mut tx).await?;
+        sqlx::query("INSERT INTO lineage (system, timeline) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(&now.system)
+            .bind(now.timeline)
+            .execute(&mut *tx)
+            .await?;
+        let (system, timeline): (String, i64) =
+            sqlx::query_as("SELECT system, timeline FROM lineage FOR UPDATE").fetch_one(&mut *tx).await?;
+        let before = Lineage { system, timeline };
+        if before != now {
+            tracing::warn!(?before, ?now, "the database is another one: all rooms begin a new epoch");
+            Metric::Epochs.count();
+            sqlx::query("UPDATE lineage SET system = $1, timeline = $2")
+                .bind(&now.system)
+                .bind(now.timeline)
+                .execute(&mut *tx)
+                .await?;
+            // Never a number that a lost history had: a database can be set back to before an earlier epoch.
+            sqlx::query("UPDATE rooms SET epoch = GREATEST(epoch + 1, $1::int)")
+                .bind(now.timeline)
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query("SELECT pg_notify($1, $2)")
+                .bind(hints::CHANNEL)
+                .bind(hints::EVERYTHING)
+                .execute(&mut *tx)
+                .await?;
+        }
+        tx.commit().await?;
+        *self.0.lock() = Some(now);
+        Ok(())
+    }
+}
+
+async fn read(connection: &mut PgConnection) -> Result<Lineage, sqlx::Error> {
+    let (system, timeline) = sqlx::query_as(
+        "SELECT system_identifier::text, ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint
+         FROM pg_control_system()",
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(Lineage { system, timeline })
+}
