@@ -13,7 +13,7 @@ async fn a_cursor_moves_on_and_never_back_nor_beyond() {
             assert_eq!(store.read("alice", room, seq).await.unwrap(), expected, "{seq}");
         }
         assert_eq!(refused(store.read("bob", room, 1).await), Code::NotAMember);
-        assert_eq!(store.arrive("alice", None, NOW).await.unwrap().rooms[0].read, last);
+        assert_eq!(store.arrive("alice", None, &[], NOW).await.unwrap().rooms[0].read, last);
     })
     .await;
 }
