@@ -112,7 +112,7 @@ pub fn long(seed: u64, nodes: usize) -> Vec<Round> {
         for second in first..kinds {
             let faults = (single(first % nodes)[first], single((first + second) % nodes)[second]);
             let faults = match faults {
-                (one, other) if one == other => vec![one],
+                (one, _) if first == second => vec![one],
                 (one, other) if one.target == other.target => continue,
                 (one, other) => vec![one, other],
             };

@@ -8,7 +8,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{
         TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
+        tcp::{ReadHalf, WriteHalf},
     },
     sync::watch,
     task::JoinHandle,
@@ -77,18 +77,18 @@ async fn accept(listener: TcpListener, target: SocketAddr, weather: watch::Recei
 }
 
 /// One connection, until either side ends it or the weather does.
-async fn link(near: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
+async fn link(mut near: TcpStream, target: SocketAddr, mut weather: watch::Receiver<Weather>) {
     let cut = weather.clone();
     let forwarded = async {
         // While packets are dropped, no connection to the target comes about either.
         if weather.wait_for(|weather| *weather != Weather::Swallow).await.is_err() {
             return;
         }
-        let Ok(far) = TcpStream::connect(target).await else { return };
+        let Ok(mut far) = TcpStream::connect(target).await else { return };
         let _ = (near.set_nodelay(true), far.set_nodelay(true));
         // A reset, not an orderly end, is what the other side sees when this is dropped.
         let _ = (near.set_zero_linger(), far.set_zero_linger());
-        let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+        let ((near_read, near_write), (far_read, far_write)) = (near.split(), far.split());
         tokio::select! {
             () = copy(near_read, far_write, weather.clone()) => {}
             () = copy(far_read, near_write, weather) => {}
@@ -105,7 +105,7 @@ async fn is_cut(mut weather: watch::Receiver<Weather>) {
     let _ = weather.wait_for(|weather| *weather == Weather::Cut).await;
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut weather: watch::Receiver<Weather>) {
+async fn copy(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut weather: watch::Receiver<Weather>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     loop {
         let Ok(count @ 1..) = from.read(&mut chunk).await else { return };
