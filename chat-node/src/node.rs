@@ -91,7 +91,7 @@ impl Node {
     /// Names the key that is to blame.
     pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
         let store = open_store(&config)?;
-        let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|why| refuse("auth.keyFile", why))?;
+        let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|(key, why)| refuse(key, why))?;
         let (bus, queue, incoming) = open_bus(&config, &identity.node)?;
         let clients = listen("listen.client", config.listen.client).await?;
         let admins = listen("listen.admin", config.listen.admin).await?;

@@ -5,6 +5,7 @@
 
 mod fates;
 mod here;
+mod request;
 mod step;
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use self::step::{Effect, Input, Now, Outcome, Request};
 use self::{
     fates::Fates,
     here::{Here, Place},
+    request::{frame_id, is_room_name, scope},
 };
 use crate::{
     auth::{Claims, TokenError},
@@ -41,14 +43,13 @@ pub struct SessionLimits {
 /// Members in one page.
 const MEMBERS_MAX: usize = 500;
 
-/// Checks a token at a time in seconds.
-pub type Verify<'a> = &'a dyn Fn(&str, u64) -> Result<Claims, TokenError>;
-
 enum State {
     /// Nothing was said yet. A token may have come with the upgrade.
     New { token: Option<String> },
-    /// `hello` was accepted; the store is asked.
-    Arriving { user: User, expires: u64, outbox: Option<Uuid>, resume: Vec<Position>, deferred: Vec<Notice> },
+    /// `hello` was said; its token is being checked.
+    Verifying(Hello),
+    /// The token is good; the store is asked.
+    Arriving { claims: Claims, outbox: Option<Uuid>, resume: Vec<Position>, deferred: Vec<Notice> },
     /// The user is here.
     Here(Here),
     /// The connection is closing.
@@ -90,13 +91,13 @@ impl Session {
 
     /// Whether `hello` was said and not refused.
     pub fn is_identified(&self) -> bool {
-        matches!(self.state, State::Arriving { .. } | State::Here(_))
+        matches!(self.state, State::Verifying(_) | State::Arriving { .. } | State::Here(_))
     }
 
     /// Decides what to do.
-    pub fn handle(&mut self, input: Input, now: Now, verify: Verify<'_>) -> Vec<Effect> {
+    pub fn handle(&mut self, input: Input, now: Now) -> Vec<Effect> {
         match input {
-            Input::Frame(Ok(ClientFrame::Hello(hello))) => self.hello(hello, now, verify),
+            Input::Frame(Ok(ClientFrame::Hello(hello))) => self.hello(hello),
             Input::Frame(Ok(frame)) => self.request(frame, now),
             Input::Frame(Err(bad)) => {
                 self.answer(ServerFrame::error_because(bad.id, bad.n, Code::BadFrame, bad.reason))
@@ -104,6 +105,7 @@ impl Session {
             Input::NotText => {
                 self.answer(ServerFrame::error_because(None, None, Code::BadFrame, "send text frames".into()))
             }
+            Input::Verified(result) => self.verified(result),
             Input::Arrived(result) => self.arrived(result, now),
             Input::Done(outcome) => self.done(outcome, now),
             Input::Notice(notice) => self.notice(notice, now),
@@ -111,35 +113,48 @@ impl Session {
         }
     }
 
-    fn hello(&mut self, hello: Hello, now: Now, verify: Verify<'_>) -> Vec<Effect> {
+    fn hello(&mut self, mut hello: Hello) -> Vec<Effect> {
         let State::New { token } = &mut self.state else {
             return self.answer(ServerFrame::error(hello.id, None, Code::AlreadyIdentified));
         };
-        let token = hello.token.or_else(|| token.take()).unwrap_or_default();
-        match verify(&token, now.seconds()) {
-            Ok(Claims { user, expires }) => {
-                let (client, outbox) = (hello.client, hello.outbox);
-                let (resume, deferred) = (hello.resume, Vec::new());
+        let token = hello.token.take().or_else(|| token.take()).unwrap_or_default();
+        self.state = State::Verifying(hello);
+        vec![Effect::Verify(token)]
+    }
+
+    fn verified(&mut self, result: Result<Claims, TokenError>) -> Vec<Effect> {
+        let State::Verifying(hello) = &mut self.state else { return Vec::new() };
+        match result {
+            Ok(claims) => {
+                let Hello { client, outbox, resume, .. } = std::mem::take(hello);
+                let user = claims.user.clone();
                 let told = resume.clone();
-                self.state = State::Arriving { user: user.clone(), expires, outbox, resume, deferred };
+                self.state = State::Arriving { claims, outbox, resume, deferred: Vec::new() };
                 vec![Effect::Arrive { user, client, outbox, resume: told }]
             }
-            Err(TokenError::Bad) => self.end(hello.id, Code::BadToken, CloseReason::BadToken),
-            Err(TokenError::Expired) => self.end(hello.id, Code::TokenExpired, CloseReason::TokenExpired),
+            Err(error) => {
+                let id = hello.id;
+                let (code, reason) = match error {
+                    TokenError::Bad => (Code::BadToken, CloseReason::BadToken),
+                    TokenError::Expired => (Code::TokenExpired, CloseReason::TokenExpired),
+                    TokenError::Unavailable => (Code::Unavailable, CloseReason::Unavailable),
+                };
+                self.end(id, code, reason)
+            }
         }
     }
 
     fn arrived(&mut self, result: Result<Arrival, Code>, now: Now) -> Vec<Effect> {
-        let State::Arriving { user, expires, outbox, resume, deferred } =
-            std::mem::replace(&mut self.state, State::Closed)
+        let State::Arriving { claims, outbox, resume, deferred } = std::mem::replace(&mut self.state, State::Closed)
         else {
             return Vec::new();
         };
+        let Claims { user, expires, rights } = claims;
         let Arrival { rooms, outbox_last, contradicted } = match result {
             Ok(arrival) => arrival,
             Err(code) => {
                 let error = ServerFrame::error(None, None, code).encode();
-                return vec![Effect::Reply(error), Effect::Close(CloseReason::TooMany)];
+                return vec![Effect::Reply(error), Effect::Close(CloseReason::Unavailable)];
             }
         };
         let mut effects = Vec::new();
@@ -166,6 +181,7 @@ impl Session {
         let mut here = Here {
             user,
             expires,
+            rights,
             outbox,
             fates: Fates::default(),
             rooms,
@@ -188,6 +204,9 @@ impl Session {
         };
         let user = here.user.clone();
         let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
+        if scope(&frame).is_some_and(|scope| !here.rights.allows(scope)) {
+            return refuse(frame_id(&frame), Code::Forbidden);
+        }
         match frame {
             ClientFrame::Hello(_) => Vec::new(),
             ClientFrame::Signal(signal) => here.signal(signal, now),
@@ -297,7 +316,7 @@ impl Session {
         match &mut self.state {
             State::Here(here) if here.entering == 0 => return here.notice(notice, now),
             State::Here(Here { deferred, .. }) | State::Arriving { deferred, .. } => deferred.push(notice),
-            State::New { .. } | State::Closed => {}
+            State::New { .. } | State::Verifying(_) | State::Closed => {}
         }
         Vec::new()
     }
@@ -365,28 +384,4 @@ fn sent(id: Option<u64>, n: i64, answer: Result<Answer, Code>) -> ServerFrame {
             other => other,
         },
     }
-}
-
-fn frame_id(frame: &ClientFrame) -> Option<u64> {
-    match frame {
-        ClientFrame::Hello(hello) => hello.id,
-        ClientFrame::Signal(signal) => signal.id(),
-        ClientFrame::CreateRoom { id, .. }
-        | ClientFrame::Join { id, .. }
-        | ClientFrame::Leave { id, .. }
-        | ClientFrame::Direct { id, .. }
-        | ClientFrame::Send { id, .. }
-        | ClientFrame::History { id, .. }
-        | ClientFrame::Members { id, .. }
-        | ClientFrame::Command { id, .. }
-        | ClientFrame::Read { id, .. }
-        | ClientFrame::Unread { id }
-        | ClientFrame::Seen { id, .. }
-        | ClientFrame::Ping { id } => *id,
-    }
-}
-
-fn is_room_name(name: &str) -> bool {
-    const CHARACTERS_MAX: usize = 80;
-    name.chars().count() <= CHARACTERS_MAX && !name.trim().is_empty() && !name.chars().any(char::is_control)
 }

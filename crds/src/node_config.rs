@@ -4,10 +4,14 @@
 //! limit that does not hold. A value equal to its default is left out when written, so that an older node reads what a
 //! newer operator writes.
 
+mod auth;
+
 use std::{net::SocketAddr, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_yaml::with::singleton_map_recursive;
+
+pub use self::auth::{Auth, HmacAlgorithm, Jwks, Key, SignatureAlgorithm};
 
 /// The configuration of one chat node. `NodeConfig::default()` is a working server on loopback.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -95,39 +99,6 @@ pub enum Endpoint {
     Binding(PathBuf),
     /// A URL. It holds a password: for development; in Kubernetes the binding is mounted.
     Url(String),
-}
-
-/// Who may connect.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Auth {
-    /// File with the secret that signs and verifies tokens, at least 32 bytes. When absent, a SQLite node makes one beside its
-    /// database; a Postgres node refuses to start.
-    pub key_file: Option<PathBuf>,
-    /// The only signature algorithm that is taken.
-    pub algorithm: Algorithm,
-    /// When set, the `iss` claim must equal it. Written into the tokens of built-in accounts.
-    pub issuer: Option<String>,
-    /// When set, the `aud` claim must contain it. Written into the tokens of built-in accounts.
-    pub audience: Option<String>,
-    /// Whether people can register and log in with a password here.
-    pub accounts: bool,
-    /// Life of a token that a login gives, in seconds.
-    pub token_seconds: u64,
-    /// Tolerance for clocks that differ, in seconds.
-    pub leeway_seconds: u64,
-}
-
-/// Signature algorithms for tokens (RFC 7518 §3.2).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
-pub enum Algorithm {
-    /// HMAC with SHA-256.
-    HS256,
-    /// HMAC with SHA-384.
-    HS384,
-    /// HMAC with SHA-512.
-    HS512,
 }
 
 /// Bounds on what a client may ask and a node may hold.
@@ -247,20 +218,6 @@ impl Default for Store {
 impl Default for Bus {
     fn default() -> Self {
         Bus::InProcess {}
-    }
-}
-
-impl Default for Auth {
-    fn default() -> Self {
-        Auth {
-            key_file: None,
-            algorithm: Algorithm::HS512,
-            issuer: None,
-            audience: None,
-            accounts: true,
-            token_seconds: 24 * 60 * 60,
-            leeway_seconds: 30,
-        }
     }
 }
 
@@ -390,6 +347,9 @@ impl NodeConfig {
         }
         if self.limits.web_idle_seconds.min(self.limits.mobile_idle_seconds) <= self.limits.ping_seconds {
             return refuse("limits.pingSeconds", "must be below webIdleSeconds and mobileIdleSeconds");
+        }
+        if let Some((key, reason)) = self.auth.nonsense() {
+            return refuse(key, reason);
         }
         match (&self.store, &self.bus) {
             (Store::Sqlite { .. }, Bus::Rabbitmq { .. }) => {

@@ -41,9 +41,17 @@ fn flatten(path: &str, value: &Value, into: &mut BTreeMap<String, String>) {
 fn every_key_of_a_node_is_in_the_table_with_its_default() {
     let mut expected = BTreeMap::new();
     flatten("", &serde_yaml::to_value(NodeConfig::default()).unwrap(), &mut expected);
-    // The other forms of store and bus.
-    let other =
-        [("store.postgres.endpoint", ""), ("store.postgres.poolConnectionsMax", "10"), ("bus.rabbitmq.endpoint", "")];
+    // The other forms of store and bus, and what has no default.
+    let other = [
+        ("store.postgres.endpoint", ""),
+        ("store.postgres.poolConnectionsMax", "10"),
+        ("bus.rabbitmq.endpoint", ""),
+        ("auth.jwks.url", ""),
+        ("auth.jwks.issuer", ""),
+        ("auth.jwks.audience", ""),
+        ("auth.jwks.userClaim", "sub"),
+        ("auth.jwks.caFile", "browsers'"),
+    ];
     expected.extend(other.map(|(key, default)| (key.to_owned(), default.to_owned())));
     assert_eq!(table("A node's file"), expected);
 }
@@ -55,8 +63,8 @@ fn every_field_of_the_resource_is_in_the_table() {
     use kube::CustomResourceExt;
 
     /// Fields whose inside is a reference of its own or is explained in one row.
-    const WHOLE: [&str; 6] =
-        ["postgres", "rabbitmq", "tokenSecret", "resources", "affinity", "topologySpreadConstraints"];
+    const WHOLE: [&str; 7] =
+        ["postgres", "rabbitmq", "tokenSecret", "ca", "resources", "affinity", "topologySpreadConstraints"];
 
     fn paths(path: &str, schema: &JSONSchemaProps, into: &mut Vec<String>) {
         match &schema.properties {

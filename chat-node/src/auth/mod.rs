@@ -1,7 +1,12 @@
 //! Who someone is: tokens and passwords. Knows no connection and no store.
 
+mod fetch;
+mod jwks;
+mod keys;
 mod password;
+mod rights;
 mod token;
 
 pub use password::{PasswordRule, Passwords, check_password, check_username};
+pub use rights::{Rights, Role, Scope};
 pub use token::{Claims, TokenError, Tokens};

@@ -1,16 +1,24 @@
-//! Tokens: JSON Web Tokens (RFC 7519) signed with one secret and one algorithm.
+//! Tokens: JSON Web Tokens (RFC 7519), signed with the cluster's own secret or by others whose keys are configured or published.
 
-use crds::node_config::{Algorithm, Auth};
-use jsonwebtoken::{DecodingKey, EncodingKey, Header, Validation};
-use serde::{Deserialize, Serialize};
+use std::{fs, sync::Arc};
 
+use crds::node_config::{Auth, SignatureAlgorithm};
+use jsonwebtoken::{EncodingKey, Header};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{
+    Rights,
+    jwks::KeySet,
+    keys::{Trust, VerifyingKey, algorithm, candidates, has},
+};
 use crate::event::User;
 
 /// Bytes of a user's name.
 const USER_BYTES_MAX: usize = 128;
 
-/// Fewest bytes of the secret; RFC 7518 §3.2 asks for the size of the hash, of which the shortest has 32.
-const KEY_BYTES_MIN: usize = 32;
+/// Bytes of a token: an OpenID provider's with many claims has some 2 KiB.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
 
 /// Why a token does not let in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -21,6 +29,9 @@ pub enum TokenError {
     /// It would have done earlier.
     #[error("the token has expired")]
     Expired,
+    /// Nobody can tell now: the keys of its issuer cannot be fetched.
+    #[error("the token cannot be checked now")]
+    Unavailable,
 }
 
 /// What a good token says.
@@ -30,98 +41,97 @@ pub struct Claims {
     pub user: User,
     /// When the token expires, in seconds since 1970 UTC.
     pub expires: u64,
+    /// What it allows.
+    pub rights: Rights,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Payload {
-    sub: String,
+/// What the tokens of built-in accounts say.
+#[derive(Serialize)]
+struct Payload<'a> {
+    sub: &'a str,
     exp: u64,
+    iat: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    nbf: Option<u64>,
+    iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    iat: Option<u64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    iss: Option<String>,
-    // Validated by the library, which takes one audience or a list.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    aud: Option<serde_json::Value>,
+    aud: Option<&'a str>,
 }
 
 /// Signs and verifies tokens.
 pub struct Tokens {
-    encoding: EncodingKey,
-    decoding: DecodingKey,
+    signing: EncodingKey,
     header: Header,
-    validation: Validation,
-    issuer: Option<String>,
-    audience: Option<String>,
-    token_seconds: u64,
-    leeway_seconds: u64,
+    /// The cluster's own secret, and the configured keys.
+    keys: Vec<VerifyingKey>,
+    published: Option<Arc<KeySet>>,
+    auth: Auth,
 }
 
 impl Tokens {
-    /// Prepares for a secret.
+    /// Prepares for a secret and whatever keys the configuration names.
     ///
     /// # Errors
-    /// When the secret is too short, with what to do.
-    pub fn new(key: &[u8], auth: &Auth) -> Result<Self, String> {
-        if key.len() < KEY_BYTES_MIN {
-            return Err(format!("the secret has {} bytes: give at least {KEY_BYTES_MIN} random ones", key.len()));
+    /// Names the key of the configuration that is to blame, and what to do.
+    pub fn new(secret: &[u8], auth: &Auth) -> Result<Self, (&'static str, String)> {
+        let own = algorithm(SignatureAlgorithm::from(auth.algorithm));
+        let trust = Trust { issuer: auth.issuer.clone(), audience: auth.audience.clone(), user_claim: "sub".into() };
+        let own_key = VerifyingKey::secret(secret, own, Arc::new(trust)).map_err(|why| ("auth.keyFile", why))?;
+        let mut keys = vec![own_key];
+        for key in &auth.keys {
+            let file = key.file.display();
+            let refuse = |why: String| ("auth.keys", format!("{file}: {why}"));
+            let content = fs::read(&key.file).map_err(|error| refuse(error.to_string()))?;
+            keys.push(VerifyingKey::configured(key, content.trim_ascii()).map_err(refuse)?);
         }
-        let algorithm = match auth.algorithm {
-            Algorithm::HS256 => jsonwebtoken::Algorithm::HS256,
-            Algorithm::HS384 => jsonwebtoken::Algorithm::HS384,
-            Algorithm::HS512 => jsonwebtoken::Algorithm::HS512,
-        };
-        let mut validation = Validation::new(algorithm);
-        let mut required = vec!["exp", "sub"];
-        // Times are compared below with the time that the caller gives.
-        validation.validate_exp = false;
-        match &auth.issuer {
-            Some(issuer) => {
-                validation.set_issuer(&[issuer]);
-                required.push("iss");
-            }
-            None => validation.iss = None,
+        let published = auth.jwks.as_ref().map(KeySet::new).transpose()?.map(Arc::new);
+        if let Some(set) = &published {
+            // The first look sets off the first request, so that nobody has to wait for it.
+            set.keys();
         }
-        match &auth.audience {
-            Some(audience) => {
-                validation.set_audience(&[audience]);
-                required.push("aud");
-            }
-            None => validation.validate_aud = false,
-        }
-        validation.set_required_spec_claims(&required);
-        Ok(Tokens {
-            encoding: EncodingKey::from_secret(key),
-            decoding: DecodingKey::from_secret(key),
-            header: Header::new(algorithm),
-            validation,
-            issuer: auth.issuer.clone(),
-            audience: auth.audience.clone(),
-            token_seconds: auth.token_seconds,
-            leeway_seconds: auth.leeway_seconds,
-        })
+        let (signing, header) = (EncodingKey::from_secret(secret), Header::new(own));
+        Ok(Tokens { signing, header, keys, published, auth: auth.clone() })
     }
 
-    /// Checks a token at a time, in seconds since 1970 UTC.
+    /// Checks a token at a time, in seconds since 1970 UTC. Waits only where a published key must be fetched.
     ///
     /// # Errors
     /// Tells only whether a newer token can help, so that nobody learns how to forge one.
-    pub fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
-        let payload = jsonwebtoken::decode::<Payload>(token, &self.decoding, &self.validation)
-            .map_err(|_| TokenError::Bad)?
-            .claims;
-        let user = payload.sub;
-        let early = payload.nbf.is_some_and(|nbf| nbf > now + self.leeway_seconds);
+    pub async fn verify(&self, token: &str, now: u64) -> Result<Claims, TokenError> {
+        if token.len() > TOKEN_BYTES_MAX {
+            return Err(TokenError::Bad);
+        }
+        let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Bad)?;
+        if let Some(signed) = opened(&self.keys, &header, token) {
+            return self.claims(signed, now);
+        }
+        let Some(set) = &self.published else { return Err(TokenError::Bad) };
+        // Another key of the provider's would have another name.
+        let known = set.keys();
+        if let Some(keys) = &known {
+            match opened(keys, &header, token) {
+                Some(signed) => return self.claims(signed, now),
+                None if has(keys, &header) => return Err(TokenError::Bad),
+                None => {}
+            }
+        }
+        set.refetch().await;
+        let keys = set.keys().ok_or(TokenError::Unavailable)?;
+        self.claims(opened(&keys, &header, token).ok_or(TokenError::Bad)?, now)
+    }
+
+    /// Judges the payload of a token whose signature is good.
+    fn claims(&self, (payload, user): (Map<String, Value>, String), now: u64) -> Result<Claims, TokenError> {
+        let leeway = self.auth.leeway_seconds;
+        let expires = seconds(&payload, "exp").ok_or(TokenError::Bad)?.saturating_add(leeway);
+        let early = seconds(&payload, "nbf").is_some_and(|nbf| nbf > now + leeway);
         if early || user.is_empty() || user.len() > USER_BYTES_MAX || user.chars().any(char::is_control) {
             return Err(TokenError::Bad);
         }
-        let expires = payload.exp.saturating_add(self.leeway_seconds);
         if expires <= now {
             return Err(TokenError::Expired);
         }
-        Ok(Claims { user: user.into(), expires })
+        let rights = Rights::of(&payload, &self.auth.roles_claim, self.auth.admins.contains(&user));
+        Ok(Claims { user: user.into(), expires, rights })
     }
 
     /// Signs a token for a user of a built-in account; tells its life in seconds.
@@ -129,91 +139,23 @@ impl Tokens {
     /// # Errors
     /// When the signature fails, which it does not for a secret of any length.
     pub fn sign(&self, user: &str, now: u64) -> Result<(String, u64), jsonwebtoken::errors::Error> {
-        let payload = Payload {
-            sub: user.to_owned(),
-            exp: now + self.token_seconds,
-            nbf: None,
-            iat: Some(now),
-            iss: self.issuer.clone(),
-            aud: self.audience.clone().map(serde_json::Value::String),
-        };
-        Ok((jsonwebtoken::encode(&self.header, &payload, &self.encoding)?, self.token_seconds))
+        let life = self.auth.token_seconds;
+        let (iss, aud) = (self.auth.issuer.as_deref(), self.auth.audience.as_deref());
+        let payload = Payload { sub: user, exp: now + life, iat: now, iss, aud };
+        Ok((jsonwebtoken::encode(&self.header, &payload, &self.signing)?, life))
     }
+}
+
+/// What a token says, if one of the keys signed it.
+fn opened(keys: &[VerifyingKey], header: &Header, token: &str) -> Option<(Map<String, Value>, String)> {
+    candidates(keys, header).find_map(|key| key.verify(token))
+}
+
+/// A time of a payload; a fraction (RFC 7519 §2 allows one) is dropped.
+fn seconds(payload: &Map<String, Value>, claim: &str) -> Option<u64> {
+    let value = payload.get(claim)?;
+    value.as_u64().or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64))
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-
-    const KEY: &[u8] = b"an example of a secret, 32 bytes long";
-    const NOW: u64 = 1_767_225_600;
-
-    fn tokens(change: impl FnOnce(&mut Auth)) -> Tokens {
-        let mut auth = Auth { leeway_seconds: 30, ..Auth::default() };
-        change(&mut auth);
-        Tokens::new(KEY, &auth).unwrap()
-    }
-
-    fn signed(algorithm: jsonwebtoken::Algorithm, key: &[u8], payload: Value) -> String {
-        jsonwebtoken::encode(&Header::new(algorithm), &payload, &EncodingKey::from_secret(key)).unwrap()
-    }
-
-    #[track_caller]
-    fn check(tokens: &Tokens, payload: Value, expected: Result<&str, TokenError>) {
-        let token = signed(jsonwebtoken::Algorithm::HS512, KEY, payload);
-        assert_eq!(tokens.verify(&token, NOW).map(|claims| claims.user.to_string()), expected.map(str::to_owned));
-    }
-
-    #[test]
-    fn a_token_of_ours_lets_in_until_it_expires() {
-        for algorithm in [Algorithm::HS256, Algorithm::HS384, Algorithm::HS512] {
-            let tokens = tokens(|auth| {
-                auth.algorithm = algorithm;
-                auth.issuer = Some("us".into());
-                auth.audience = Some("chat".into());
-            });
-            let (token, seconds) = tokens.sign("alice", NOW).unwrap();
-            let claims = tokens.verify(&token, NOW).unwrap();
-            assert_eq!((&*claims.user, claims.expires, seconds), ("alice", NOW + 86_400 + 30, 86_400));
-            assert_eq!(tokens.verify(&token, NOW + 86_400 + 30), Err(TokenError::Expired));
-        }
-    }
-
-    #[test]
-    fn claims_are_held_to_what_is_configured() {
-        let ours = tokens(|auth| {
-            auth.issuer = Some("us".into());
-            auth.audience = Some("chat".into());
-        });
-        let exp = NOW + 10;
-        check(&ours, json!({"sub": "alice", "exp": exp, "iss": "us", "aud": ["mail", "chat"]}), Ok("alice"));
-        check(&ours, json!({"sub": "alice", "exp": exp, "iss": "them", "aud": "chat"}), Err(TokenError::Bad));
-        check(&ours, json!({"sub": "alice", "exp": exp, "iss": "us", "aud": "mail"}), Err(TokenError::Bad));
-        check(&ours, json!({"sub": "alice", "exp": exp, "iss": "us"}), Err(TokenError::Bad));
-        let any = tokens(|_| {});
-        check(&any, json!({"sub": "alice", "exp": exp, "iss": "them", "aud": "mail"}), Ok("alice"));
-        check(&any, json!({"sub": "alice", "exp": NOW - 29}), Ok("alice"));
-        check(&any, json!({"sub": "alice", "exp": NOW - 30}), Err(TokenError::Expired));
-        check(&any, json!({"sub": "alice", "exp": exp, "nbf": NOW + 31}), Err(TokenError::Bad));
-        check(&any, json!({"sub": "alice"}), Err(TokenError::Bad));
-        check(&any, json!({"exp": exp}), Err(TokenError::Bad));
-        check(&any, json!({"sub": "", "exp": exp}), Err(TokenError::Bad));
-        check(&any, json!({"sub": "a\nb", "exp": exp}), Err(TokenError::Bad));
-    }
-
-    #[test]
-    fn other_keys_other_algorithms_and_no_signature_are_refused() {
-        let tokens = tokens(|_| {});
-        let payload = json!({"sub": "alice", "exp": NOW + 10});
-        let other_key = signed(jsonwebtoken::Algorithm::HS512, b"another", payload.clone());
-        let other_algorithm = signed(jsonwebtoken::Algorithm::HS256, KEY, payload);
-        // {"alg":"none"}.{"sub":"alice","exp":99999999999}
-        let none = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJhbGljZSIsImV4cCI6OTk5OTk5OTk5OTl9.";
-        for token in [other_key.as_str(), &other_algorithm, none, "", "a.b.c"] {
-            assert_eq!(tokens.verify(token, NOW), Err(TokenError::Bad));
-        }
-        assert!(Tokens::new(b"short", &Auth::default()).is_err());
-    }
-}
+mod tests;

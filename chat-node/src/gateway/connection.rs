@@ -172,9 +172,7 @@ impl Connection {
     }
 
     fn handle(&mut self, input: Input) {
-        let tokens = &self.gateway.tokens;
-        let verify = |token: &str, now| tokens.verify(token, now);
-        for effect in self.session.handle(input, Now { ms: now_ms() }, &verify) {
+        for effect in self.session.handle(input, Now { ms: now_ms() }) {
             self.carry_out(effect);
         }
     }
@@ -184,6 +182,16 @@ impl Connection {
             Effect::Reply(frame) => self.outbound.push(frame),
             Effect::Close(reason) => self.outbound.close(reason, None),
             Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
+            Effect::Verify(token) => {
+                let gateway = self.gateway.clone();
+                let now = u64::try_from(now_ms() / 1000).unwrap_or(0);
+                let mut verify = async move { Input::Verified(gateway.tokens.verify(&token, now).await) }.boxed();
+                // Nearly always every key is at hand, and there is nothing to wait for.
+                match (&mut verify).now_or_never() {
+                    Some(verified) => self.handle(verified),
+                    None => self.requests.push(verify),
+                }
+            }
             Effect::Arrive { user, client, outbox, resume } => self.arrive(user, client, outbox, resume),
             Effect::Follow(positions) => {
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);

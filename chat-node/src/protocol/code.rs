@@ -16,6 +16,8 @@ pub enum Code {
     BadToken,
     /// A token that has expired.
     TokenExpired,
+    /// The token, or the user's role, does not allow it.
+    Forbidden,
     /// A message without a visible character.
     EmptyText,
     /// A message that is too long.
@@ -72,12 +74,13 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 31] = [
+    pub const ALL: [Code; 32] = [
         Code::BadFrame,
         Code::NotIdentified,
         Code::AlreadyIdentified,
         Code::BadToken,
         Code::TokenExpired,
+        Code::Forbidden,
         Code::EmptyText,
         Code::TextTooLong,
         Code::BadText,
@@ -133,6 +136,7 @@ impl Code {
             Code::AlreadyIdentified => ("already_identified", "hello was already said on this connection"),
             Code::BadToken => ("bad_token", "the token is missing or cannot be accepted: log in again"),
             Code::TokenExpired => ("token_expired", "the token has expired: get a new one and connect again"),
+            Code::Forbidden => ("forbidden", "your token does not allow this: use one with more scopes"),
             Code::EmptyText => ("empty_text", "the message has no text: write at least one character that shows"),
             Code::TextTooLong => ("text_too_long", "the text is too long: see limits.text_bytes in welcome"),
             Code::BadText => ("bad_text", "the text has a NUL character: leave it out"),
@@ -184,6 +188,8 @@ pub enum CloseReason {
     Leaving,
     /// The node or the address has too many connections.
     TooMany,
+    /// What the token or the user's rooms are checked against is away.
+    Unavailable,
     /// No acceptable token.
     BadToken,
     /// The token has expired.
@@ -203,7 +209,7 @@ impl CloseReason {
             CloseReason::Idle => 1001,
             CloseReason::TooLarge => 1009,
             CloseReason::HistoryChanged | CloseReason::Leaving => 1012,
-            CloseReason::TooMany => 1013,
+            CloseReason::TooMany | CloseReason::Unavailable => 1013,
             CloseReason::BadToken => 4401,
             CloseReason::TokenExpired => 4402,
             CloseReason::NoHello => 4408,
@@ -219,6 +225,7 @@ impl CloseReason {
             CloseReason::HistoryChanged => "history_changed",
             CloseReason::Leaving => "node_leaving",
             CloseReason::TooMany => "too_many_connections",
+            CloseReason::Unavailable => "unavailable",
             CloseReason::BadToken => "bad_token",
             CloseReason::TokenExpired => "token_expired",
             CloseReason::NoHello => "no_hello",

@@ -29,13 +29,13 @@ pub(super) async fn ask<T: DeserializeOwned>(
     rooms: Vec<Seat>,
     frame: ClientFrame,
 ) -> Result<T, Problem> {
-    let verify = |_: &str, _| Ok(claims.clone());
     let mut session = Session::new(&gateway.node, gateway.session_limits(), None);
     let now = || Now { ms: now_ms() };
     let hello = ClientFrame::Hello(Hello { outbox, ..Hello::default() });
-    session.handle(Input::Frame(Ok(hello)), now(), &verify);
-    session.handle(Input::Arrived(Ok(Arrival { rooms, outbox_last: 0, contradicted: Vec::new() })), now(), &verify);
-    let mut effects = session.handle(Input::Frame(Ok(frame)), now(), &verify);
+    session.handle(Input::Frame(Ok(hello)), now());
+    session.handle(Input::Verified(Ok(claims.clone())), now());
+    session.handle(Input::Arrived(Ok(Arrival { rooms, outbox_last: 0, contradicted: Vec::new() })), now());
+    let mut effects = session.handle(Input::Frame(Ok(frame)), now());
     for _ in 0..TURNS_MAX {
         let mut next = None;
         for effect in effects {
@@ -48,7 +48,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
             }
         }
         let Some(input) = next else { break };
-        effects = session.handle(input, now(), &verify);
+        effects = session.handle(input, now());
     }
     Err(Problem::internal(&"a session gave no answer"))
 }

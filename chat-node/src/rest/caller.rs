@@ -23,9 +23,10 @@ impl FromRequestParts<Arc<Rest>> for Caller {
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers).unwrap_or_default();
         let seconds = u64::try_from(now_ms() / 1000).unwrap_or(0);
-        let claims = rest.gateway.tokens.verify(&token, seconds).map_err(|error| match error {
+        let claims = rest.gateway.tokens.verify(&token, seconds).await.map_err(|error| match error {
             TokenError::Bad => Code::BadToken,
             TokenError::Expired => Code::TokenExpired,
+            TokenError::Unavailable => Code::Unavailable,
         })?;
         match rest.rates.lock().take(&claims.user, Instant::now()) {
             Ok(()) => Ok(Caller(claims)),

@@ -171,8 +171,8 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
 fn general(open: bool) -> Vec<Reason> {
     let mut reasons = [Code::Overloaded, Code::Unavailable, Code::Internal].map(Reason::Protocol).to_vec();
     if !open {
-        let caller = [Reason::Protocol(Code::BadToken), Reason::Protocol(Code::TokenExpired), Reason::TooManyRequests];
-        reasons.extend(caller);
+        reasons.extend([Code::BadToken, Code::TokenExpired, Code::Forbidden].map(Reason::Protocol));
+        reasons.push(Reason::TooManyRequests);
     }
     reasons
 }

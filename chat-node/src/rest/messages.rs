@@ -20,6 +20,7 @@ use super::{
     problem::{Problem, Reason},
 };
 use crate::{
+    auth::Scope,
     event::{Event, Seq},
     protocol::{ClientFrame, Code, HistoryRange},
 };
@@ -130,8 +131,11 @@ pub(super) async fn send(
     Body(NewMessage { text }): Body<NewMessage>,
 ) -> Result<(StatusCode, Json<Sent>), Problem> {
     let outbox = outbox(&headers)?;
+    if !claims.rights.allows(Scope::Send) {
+        return Err(Code::Forbidden.into());
+    }
     let member = rest.gateway.store.room_of(&claims.user, room).await?;
-    // Without this a refusal would be stored under the key, and hold after the user has joined.
+    // Without these a refusal would be stored under the key, and hold after the user has joined or has a better token.
     let member = member.ok_or(Code::NotAMember)?;
     let frame = ClientFrame::Send { id: None, n: 1, room, text, reply: None, mentions: Vec::new() };
     let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;

@@ -95,7 +95,7 @@ fn status(code: Code) -> StatusCode {
         | Code::BadDuration
         | Code::TooManyMentions => StatusCode::BAD_REQUEST,
         Code::BadToken | Code::TokenExpired | Code::NotIdentified => StatusCode::UNAUTHORIZED,
-        Code::NotAMember | Code::NotAllowed | Code::Muted | Code::Banned => StatusCode::FORBIDDEN,
+        Code::NotAMember | Code::NotAllowed | Code::Forbidden | Code::Muted | Code::Banned => StatusCode::FORBIDDEN,
         Code::UnknownRoom | Code::UnknownUser | Code::UnknownMember | Code::UnknownEvent => StatusCode::NOT_FOUND,
         Code::RoomExists | Code::RoomFull | Code::TooManyRooms | Code::TooManyReactions | Code::OutboxForgotten => {
             StatusCode::CONFLICT

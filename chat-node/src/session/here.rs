@@ -11,6 +11,7 @@ use super::{
     step::{Effect, Now, Request},
 };
 use crate::{
+    auth::{Rights, Scope},
     event::{Kind, Membership, Room, Seat, Seq, Standing, User},
     hub::Notice,
     protocol::{Code, RoomFrame, ServerFrame, SignalFrame, check_text, check_user},
@@ -20,6 +21,7 @@ use crate::{
 pub(super) struct Here {
     pub(super) user: User,
     pub(super) expires: u64,
+    pub(super) rights: Rights,
     pub(super) outbox: Option<Uuid>,
     /// Fates of sends that are told in the outbox's order.
     pub(super) fates: Fates<Utf8Bytes>,
@@ -72,6 +74,9 @@ impl Here {
 
     /// Whether the user may send this message to this room, by what is known here: so it is decided even while the database is away.
     fn check(&self, room: Uuid, message: &Message, now: Now, limits: &SessionLimits) -> Result<(), Code> {
+        if !self.rights.allows(Scope::Send) {
+            return Err(Code::Forbidden);
+        }
         let place = self.rooms.get(&room).ok_or(Code::NotAMember)?;
         if place.standing.is_muted(now.ms) {
             return Err(Code::Muted);

@@ -4,6 +4,7 @@ use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use crate::{
+    auth::{Claims, TokenError},
     event::{RoomKind, Seq, User},
     hub::Notice,
     intake::Awaited,
@@ -22,7 +23,9 @@ pub enum Input {
     Frame(Result<ClientFrame, BadFrame>),
     /// A frame arrived that is no text.
     NotText,
-    /// The token of `hello` was checked and the user's rooms were read.
+    /// The token of `hello` was checked.
+    Verified(Result<Claims, TokenError>),
+    /// The user's rooms were read.
     Arrived(Result<Arrival, Code>),
     /// A request ended.
     Done(Outcome),
@@ -68,6 +71,8 @@ pub enum Outcome {
 pub enum Effect {
     /// Write a frame.
     Reply(Utf8Bytes),
+    /// Check a token; comes back as [`Input::Verified`].
+    Verify(String),
     /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
     Arrive { user: User, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
     /// Deliver these rooms' events from these positions on.

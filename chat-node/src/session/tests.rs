@@ -2,6 +2,7 @@
 
 use super::{here::LIST_AGE_MS_MAX, *};
 use crate::{
+    auth::Rights,
     event::{EventBody, Kind, Membership, Role, RoomKind, Standing},
     store::{Changed, Content},
 };
@@ -17,15 +18,21 @@ fn session(token: Option<&str>) -> Session {
 /// `good` lets alice in for an hour, `old` has expired.
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
     match token {
-        "good" => Ok(Claims { user: "alice".into(), expires: now + 3600 }),
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::default() }),
+        "read" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::reading() }),
         "old" => Err(TokenError::Expired),
+        "away" => Err(TokenError::Unavailable),
         _ => Err(TokenError::Bad),
     }
 }
 
 /// Hands in an input; tells the effects in short words.
 fn step(session: &mut Session, input: Input, now: Now) -> Vec<String> {
-    session.handle(input, now, &verify).iter().map(told).collect()
+    let effects = session.handle(input, now);
+    if let [Effect::Verify(token)] = effects.as_slice() {
+        return step(session, Input::Verified(verify(token, now.seconds())), now);
+    }
+    effects.iter().map(told).collect()
 }
 
 fn told(effect: &Effect) -> String {
@@ -35,6 +42,7 @@ fn told(effect: &Effect) -> String {
             let type_ = frame["type"].as_str().unwrap();
             frame["code"].as_str().map_or_else(|| type_.to_owned(), |code| format!("{type_} {code}"))
         }
+        Effect::Verify(token) => format!("verify {token}"),
         Effect::Arrive { user, .. } => format!("arrive {user}"),
         Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
         Effect::Unfollow(_) => "unfollow".into(),
@@ -101,6 +109,29 @@ fn a_token_comes_with_the_upgrade_or_with_hello() {
     assert_eq!(step(&mut session(None), frame(r#"{"type":"hello"}"#), NOW), ["error bad_token", "close 4401"]);
     let old = frame(r#"{"type":"hello","token":"old"}"#);
     assert_eq!(step(&mut session(None), old, NOW), ["error token_expired", "close 4402"]);
+    let away = frame(r#"{"type":"hello","token":"away"}"#);
+    assert_eq!(step(&mut session(None), away, NOW), ["error unavailable", "close 1013"]);
+}
+
+#[test]
+fn nothing_is_said_while_a_token_is_checked() {
+    let mut session = session(None);
+    assert!(matches!(session.handle(frame(HELLO), NOW).as_slice(), [Effect::Verify(token)] if token == "good"));
+    assert!(session.is_identified(), "the time to say hello is over");
+    assert_eq!(step(&mut session, frame(r#"{"type":"ping"}"#), NOW), ["error not_identified"]);
+    assert_eq!(step(&mut session, frame(HELLO), NOW), ["error already_identified"]);
+    assert_eq!(step(&mut session, Input::Verified(verify("good", 0)), NOW), ["arrive alice"]);
+}
+
+#[test]
+fn a_narrowed_token_does_no_more_than_it_says() {
+    let (mut session, _) = here(&HELLO.replace("good", "read"));
+    let room = ROOM;
+    let send = frame(&format!(r#"{{"type":"send","n":1,"room":"{room}","text":"hi"}}"#));
+    assert_eq!(step(&mut session, send, NOW), ["append 1 as forbidden"]);
+    assert_eq!(step(&mut session, frame(r#"{"type":"create_room","name":"x"}"#), NOW), ["error forbidden"]);
+    assert_eq!(step(&mut session, frame(&format!(r#"{{"type":"leave","room":"{room}"}}"#)), NOW), ["error forbidden"]);
+    assert_eq!(step(&mut session, frame(&format!(r#"{{"type":"history","room":"{room}"}}"#)), NOW), ["ask"]);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::collections::{HashSet, VecDeque};
 
 use chat_node::{
-    auth::{Claims, TokenError},
+    auth::{Claims, Rights, TokenError},
     event::{Membership, Room, RoomKind, Seat, Seq, Standing},
     hub::Notice,
     protocol::{Code, LimitsFrame, decode},
@@ -55,7 +55,7 @@ fn room(number: u8, head: Seq) -> Room {
 
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
     match token {
-        "good" => Ok(Claims { user: "alice".into(), expires: now + 3_600 }),
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3_600, rights: Rights::default() }),
         "old" => Err(TokenError::Expired),
         _ => Err(TokenError::Bad),
     }
@@ -166,7 +166,11 @@ impl Watched {
             }
         };
         let is_request = matches!(input, Input::Frame(_) | Input::NotText);
-        let effects = self.session.handle(input, self.now, &verify);
+        let mut effects = self.session.handle(input, self.now);
+        if let [Effect::Verify(token)] = effects.as_slice() {
+            let seconds = u64::try_from(self.now.ms / 1000).unwrap();
+            effects = self.session.handle(Input::Verified(verify(token, seconds)), self.now);
+        }
         if is_request && !self.closed {
             prop_assert!(!effects.is_empty(), "whoever asks is answered");
         }

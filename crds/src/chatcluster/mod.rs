@@ -3,19 +3,19 @@
 //! Owns the schema, its defaults and its rules. Whatever the schema can refuse, it refuses here, in CEL, with a sentence that
 //! says what to write instead, so that no webhook and no certificate is needed. It holds no field that nothing honours.
 
+mod auth;
 mod bindings;
 mod spec;
 mod status;
 mod storage;
 mod update_strategy;
 
+pub use auth::{AuthJwks, AuthKey, AuthSpec, SecretKeyReference};
 pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
     SecretReference, ServiceReference,
 };
-pub use spec::{
-    AuthSpec, ChatCluster, ChatClusterSpec, Limits, Logging, Pod, SecretKeyReference, ServiceSpec, ServiceType,
-};
+pub use spec::{ChatCluster, ChatClusterSpec, Limits, Logging, Pod, ServiceSpec, ServiceType};
 pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};
 pub use storage::Storage;
 pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};

@@ -12,12 +12,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{
+    auth::AuthSpec,
     bindings::{PostgresBinding, RabbitmqBinding},
     status::ChatClusterStatus,
     storage::Storage,
     update_strategy::UpdateStrategy,
 };
-use crate::node_config::Algorithm;
 
 /// A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -124,45 +124,6 @@ pub struct ChatClusterSpec {
     /// Leaves everything as it is: nothing is written but the status.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-}
-
-/// One key of a Secret of the same namespace.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-pub struct SecretKeyReference {
-    /// Name of the Secret.
-    #[schemars(length(min = 1, max = 253))]
-    pub name: String,
-    /// The key within it.
-    #[serde(default = "default_token_key")]
-    #[schemars(length(min = 1, max = 253))]
-    pub key: String,
-}
-
-/// Who may connect.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub struct AuthSpec {
-    /// The secret that signs and verifies tokens, at least 32 bytes. Absent, the operator makes one named `<cluster>-auth`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub token_secret: Option<SecretKeyReference>,
-
-    /// The only signature algorithm that is taken.
-    #[serde(default = "default_algorithm")]
-    pub algorithm: Algorithm,
-
-    /// When set, the `iss` claim of a token must equal it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub issuer: Option<String>,
-
-    /// When set, the `aud` claim of a token must contain it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 512))]
-    pub audience: Option<String>,
-
-    /// Whether people can register and log in with a password.
-    #[serde(default = "default_true")]
-    pub accounts: bool,
 }
 
 /// The Service that clients connect to.
@@ -277,12 +238,6 @@ pub struct Pod {
     pub priority_class_name: Option<String>,
 }
 
-impl Default for AuthSpec {
-    fn default() -> Self {
-        AuthSpec { token_secret: None, algorithm: default_algorithm(), issuer: None, audience: None, accounts: true }
-    }
-}
-
 impl Default for ServiceSpec {
     fn default() -> Self {
         ServiceSpec { type_: ServiceType::ClusterIP, port: 80, annotations: BTreeMap::new() }
@@ -291,16 +246,4 @@ impl Default for ServiceSpec {
 
 fn default_replicas() -> i32 {
     1
-}
-
-fn default_algorithm() -> Algorithm {
-    Algorithm::HS512
-}
-
-fn default_token_key() -> String {
-    "key".into()
-}
-
-fn default_true() -> bool {
-    true
 }

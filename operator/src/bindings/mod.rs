@@ -20,7 +20,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crds::{
     ChatCluster,
     binding::{self, BindingError, CA_KEY},
-    chatcluster::CaReference,
+    chatcluster::{AuthSpec, CaReference},
 };
 use kube::api::DynamicObject;
 
@@ -93,9 +93,10 @@ pub struct Bindings {
     pub postgres: Option<Resolved>,
     /// The bus; absent for a self-contained cluster.
     pub rabbitmq: Option<Resolved>,
-    /// The signing key.
+    /// The signing key, and whatever else tokens are verified with.
     pub token: BindingState,
-    token_entry: Option<(String, Vec<u8>)>,
+    /// The entries of these, in a stable order.
+    auth_entries: Vec<(String, Vec<u8>)>,
 }
 
 /// The objects of other operators that a cluster refers to.
@@ -107,17 +108,31 @@ pub fn foreign(cluster: &ChatCluster) -> Vec<Foreign> {
 pub fn secrets(cluster: &ChatCluster, found: &BTreeMap<Foreign, Found>) -> BTreeSet<String> {
     let sources = Wanted::of(cluster).into_iter().flatten().filter_map(|wanted| wanted.source(present(&wanted, found)));
     let bound = sources.flat_map(|source| [Some(source.secret), source.ca.map(|ca| ca.name)]).flatten();
-    bound.chain([names::token(cluster).0]).collect()
+    bound.chain(auth_keys(cluster).into_iter().map(|(secret, _)| secret)).collect()
+}
+
+/// Secret and key of everything that tokens are verified with; the signing key first.
+fn auth_keys(cluster: &ChatCluster) -> Vec<(String, String)> {
+    let further = cluster.spec.auth.iter().flat_map(AuthSpec::further_secrets);
+    let further = further.map(|secret| (secret.name.clone(), secret.key.clone()));
+    [names::token(cluster)].into_iter().chain(further).collect()
 }
 
 impl Bindings {
     /// Looks at what was read.
     pub fn resolve(cluster: &ChatCluster, read: &Read) -> Bindings {
         let [postgres, rabbitmq] = Wanted::of(cluster).map(|wanted| wanted.map(|wanted| resolve(&wanted, read)));
-        let (secret, key) = names::token(cluster);
-        let entries = read.secrets.get(&secret).and_then(Option::as_ref);
-        let token_entry = entries.and_then(|entries| Some((key.clone(), entries.get(&key)?.clone())));
-        Bindings { postgres, rabbitmq, token: token_state(&secret, &key, entries), token_entry }
+        let entries = |secret: &str| read.secrets.get(secret).and_then(Option::as_ref);
+        let keys = auth_keys(cluster);
+        let states = keys.iter().enumerate().map(|(number, (secret, key))| {
+            // Only the first is surely a secret; the node looks into the others.
+            let bytes_min = if number == 0 { TOKEN_BYTES_MIN } else { 1 };
+            key_state(secret, key, bytes_min, entries(secret))
+        });
+        let (usable, failed): (Vec<_>, Vec<_>) = states.partition(|state| state.bound);
+        let token = failed.into_iter().chain(usable).next().expect("there is always a signing key");
+        let entry = |(secret, key): (String, String)| Some((key.clone(), entries(&secret)?.get(&key)?.clone()));
+        Bindings { postgres, rabbitmq, token, auth_entries: keys.into_iter().filter_map(entry).collect() }
     }
 
     /// What pods mount, when everything can be used. `shape` is that of the pod template.
@@ -126,8 +141,8 @@ impl Bindings {
         if !self.token.bound || bound.clone().any(|resolved| !resolved.state.bound) {
             return None;
         }
-        let (key, value) = self.token_entry.as_ref()?;
-        let content = bound.flat_map(|resolved| resolved.content(shape)).chain([(key.as_str(), value.as_slice())]);
+        let auth = self.auth_entries.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
+        let content = bound.flat_map(|resolved| resolved.content(shape)).chain(auth);
         let hash = sources::hash(content);
         let mount = |resolved: &Option<Resolved>| resolved.as_ref().and_then(|resolved| resolved.mount.clone());
         Some(Sources { postgres: mount(&self.postgres), rabbitmq: mount(&self.rabbitmq), hash })
@@ -260,15 +275,15 @@ fn not_found(wanted: &Wanted, secret: &str) -> String {
     }
 }
 
-fn token_state(secret: &str, key: &str, entries: Option<&Entries>) -> BindingState {
+fn key_state(secret: &str, key: &str, bytes_min: usize, entries: Option<&Entries>) -> BindingState {
     let state = |bound, reason, message| BindingState { bound, reason, message };
     let Some(entries) = entries else {
         return state(false, "SecretNotFound", format!("Secret {secret:?} does not exist: create it"));
     };
     match entries.get(key).map(Vec::len) {
         None => state(false, "KeyMissing", format!("Secret {secret:?}: key {key:?} is missing: add it")),
-        Some(bytes) if bytes < TOKEN_BYTES_MIN => {
-            let message = format!("Secret {secret:?}: key {key:?} has {bytes} bytes: give at least {TOKEN_BYTES_MIN}");
+        Some(bytes) if bytes < bytes_min => {
+            let message = format!("Secret {secret:?}: key {key:?} has {bytes} bytes: give at least {bytes_min}");
             state(false, "KeyTooShort", message)
         }
         Some(_) => state(true, "KeyUsable", format!("Secret {secret:?} has a key that is long enough")),

@@ -134,3 +134,21 @@ fn a_signing_key_is_long_enough_or_told() {
     assert_eq!(state(entries(&[("key", &"k".repeat(31))])), ("KeyTooShort", false));
     assert_eq!(state(entries(&[("key", &"k".repeat(32))])), ("KeyUsable", true));
 }
+
+#[test]
+fn a_further_key_or_authority_that_is_missing_is_told_and_another_content_is_another_revision() {
+    let spec = serde_json::json!({"auth": {
+        "keys": [{"algorithm": "ES256", "secret": {"name": "theirs", "key": "pem"}}],
+        "jwks": {"url": "https://login/keys", "issuer": "i", "audience": "a", "ca": {"name": "ca"}},
+    }});
+    let cluster = ChatCluster::new("demo", serde_json::from_value(spec).unwrap());
+    assert_eq!(secrets(&cluster, &BTreeMap::new()), ["ca", "demo-auth", "theirs"].map(str::to_owned).into());
+    let resolve = |found: &[(&str, SecretData)]| Bindings::resolve(&cluster, &read(&[], found));
+    let own = || ("demo-auth", entries(&[("key", &"k".repeat(32))]));
+    let (theirs, ca) = (|pem| ("theirs", entries(&[("pem", pem)])), ("ca", entries(&[("key", "c")])));
+    let missing = resolve(&[own(), ca.clone()]);
+    assert_eq!(missing.token.reason, "SecretNotFound");
+    assert!(missing.token.message.contains("\"theirs\"") && missing.sources(2).is_none(), "{}", missing.token.message);
+    let hash = |pem| resolve(&[own(), theirs(pem), ca.clone()]).sources(2).unwrap().hash;
+    assert_ne!(hash("a"), hash("b"));
+}

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use crds::{
     NodeConfig,
-    chatcluster::ServiceType,
-    node_config::{Bus, Endpoint, LogFormat, POOL_CONNECTIONS_MAX, Store},
+    chatcluster::{AuthKey, ServiceType},
+    node_config::{Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, Store},
 };
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use sha2::{Digest, Sha256};
@@ -25,6 +25,11 @@ pub(super) const DATA_FOLDER: &str = "/data";
 
 pub(super) const CLIENT_PORT: u16 = 8080;
 pub(super) const ADMIN_PORT: u16 = 9090;
+
+/// Where a pod finds the further Secrets of `auth`, by their number.
+pub(super) fn further_key_folder(number: usize) -> String {
+    format!("/auth-keys/{number}")
+}
 
 /// The ConfigMap of a cluster's present configuration.
 pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
@@ -56,12 +61,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
             config.bus = Bus::Rabbitmq { endpoint: endpoint(RABBITMQ_FOLDER) };
         }
     }
-    let auth = spec.auth.clone().unwrap_or_default();
-    config.auth.key_file = Some(format!("{TOKEN_FOLDER}/{}", cluster.token.1).into());
-    config.auth.algorithm = auth.algorithm;
-    config.auth.issuer = auth.issuer;
-    config.auth.audience = auth.audience;
-    config.auth.accounts = auth.accounts;
+    config.auth = auth(cluster);
     // Behind a ClusterIP every client has the address of an ingress or of the machine.
     config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP;
     config.drain.window_seconds = u64::try_from(spec.update_strategy.drain_seconds).unwrap_or(0);
@@ -71,6 +71,43 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
     }
     limit(&mut config, spec.limits.clone().unwrap_or_default());
     config
+}
+
+fn auth(cluster: &Cluster) -> Auth {
+    let wanted = cluster.spec.auth.clone().unwrap_or_default();
+    // In the order in which the pods mount them.
+    let mut files = wanted
+        .further_secrets()
+        .enumerate()
+        .map(|(number, secret)| format!("{}/{}", further_key_folder(number), secret.key).into())
+        .collect::<Vec<std::path::PathBuf>>()
+        .into_iter();
+    let key = |(key, file): (AuthKey, _)| Key {
+        algorithm: key.algorithm,
+        file,
+        id: key.id,
+        issuer: key.issuer,
+        audience: key.audience,
+    };
+    let defaults = Auth::default();
+    Auth {
+        key_file: Some(format!("{TOKEN_FOLDER}/{}", cluster.token.1).into()),
+        algorithm: wanted.algorithm,
+        issuer: wanted.issuer,
+        audience: wanted.audience,
+        keys: wanted.keys.into_iter().zip(files.by_ref()).map(key).collect(),
+        jwks: wanted.jwks.map(|jwks| Jwks {
+            url: jwks.url,
+            issuer: jwks.issuer,
+            audience: jwks.audience,
+            user_claim: jwks.user_claim.unwrap_or_else(|| "sub".into()),
+            ca_file: files.next(),
+        }),
+        roles_claim: wanted.roles_claim.unwrap_or(defaults.roles_claim),
+        admins: wanted.admins,
+        accounts: wanted.accounts,
+        ..Auth::default()
+    }
 }
 
 fn limit(config: &mut NodeConfig, wanted: crds::chatcluster::Limits) {
@@ -111,11 +148,33 @@ mod tests {
             serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}}),
             serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
                 "auth": {"algorithm": "HS256", "accounts": false}}),
+            keys_and_a_key_set(),
         ] {
             let cluster = cluster(spec);
             let yaml = build(&cluster, &OwnerReference::default()).data.unwrap().remove(names::CONFIG_FILE).unwrap();
             assert_eq!(NodeConfig::from_yaml(&yaml).unwrap(), config(&cluster), "{yaml}");
         }
+    }
+
+    fn keys_and_a_key_set() -> serde_json::Value {
+        serde_json::json!({"auth": {
+            "keys": [
+                {"algorithm": "HS512", "secret": {"name": "old"}},
+                {"algorithm": "ES256", "secret": {"name": "theirs", "key": "pem"}, "id": "1", "issuer": "them"},
+            ],
+            "jwks": {"url": "https://login/keys", "issuer": "https://login", "audience": "chat", "ca": {"name": "ca"}},
+            "admins": ["root"],
+        }})
+    }
+
+    #[test]
+    fn further_keys_are_where_the_pods_mount_them() {
+        let auth = config(&cluster(keys_and_a_key_set())).auth;
+        let files: Vec<_> = auth.keys.iter().map(|key| key.file.display().to_string()).collect();
+        assert_eq!(files, ["/auth-keys/0/key", "/auth-keys/1/pem"]);
+        let jwks = auth.jwks.unwrap();
+        assert_eq!((jwks.user_claim.as_str(), jwks.ca_file), ("sub", Some("/auth-keys/2/key".into())));
+        assert_eq!(auth.admins, ["root"]);
     }
 
     #[test]

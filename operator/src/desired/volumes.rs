@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crds::binding::CA_KEY;
+use crds::{binding::CA_KEY, chatcluster::AuthSpec};
 use k8s_openapi::{
     api::core::v1::{
         ConfigMapVolumeSource, EmptyDirVolumeSource, KeyToPath, PersistentVolumeClaim, PersistentVolumeClaimSpec,
@@ -12,7 +12,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::config_map::{DATA_FOLDER, POSTGRES_FOLDER, RABBITMQ_FOLDER, TOKEN_FOLDER};
+use super::config_map::{DATA_FOLDER, POSTGRES_FOLDER, RABBITMQ_FOLDER, TOKEN_FOLDER, further_key_folder};
 use crate::{
     bindings::{Mount, Sources},
     validate::{Backing, Cluster},
@@ -39,10 +39,15 @@ pub(super) fn volumes(
             });
         }),
         mounted("auth", TOKEN_FOLDER, true, |volume| {
-            let (name, key) = &cluster.token;
-            volume.secret = Some(SecretVolumeSource { items: Some(vec![item(key, key)]), ..secret(name) });
+            volume.secret = Some(one_key(&cluster.token.0, &cluster.token.1));
         }),
     ];
+    for (number, further) in cluster.spec.auth.iter().flat_map(AuthSpec::further_secrets).enumerate() {
+        let (name, folder) = (format!("auth-key-{number}"), further_key_folder(number));
+        volumes.push(mounted(&name, &folder, true, |volume| {
+            volume.secret = Some(one_key(&further.name, &further.key));
+        }));
+    }
     match &cluster.backing {
         Backing::Bound => {
             let bound =
@@ -82,6 +87,10 @@ pub(super) fn claim(cluster: &Cluster) -> Option<PersistentVolumeClaim> {
         }),
         ..PersistentVolumeClaim::default()
     })
+}
+
+fn one_key(name: &str, key: &str) -> SecretVolumeSource {
+    SecretVolumeSource { items: Some(vec![item(key, key)]), ..secret(name) }
 }
 
 fn mounted(name: &str, folder: &str, read_only: bool, fill: impl FnOnce(&mut Volume)) -> (Volume, VolumeMount) {

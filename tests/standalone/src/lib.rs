@@ -171,18 +171,24 @@ pub fn refusal(config: &str) -> String {
 
 /// A token for `user` that expires in `seconds`.
 pub fn token(user: &str, seconds: i64) -> String {
-    signed(user, seconds, KEY)
+    token_with(user, seconds, json!({}))
+}
+
+/// The same with further claims.
+pub fn token_with(user: &str, seconds: i64, further: Value) -> String {
+    signed(user, seconds, further, KEY)
 }
 
 /// A token that somebody else signed.
 pub fn forged_token(user: &str) -> String {
-    signed(user, 3_600, b"another key: 0123456789abcdef0123456789abcdef0123456789abcdef0123")
+    signed(user, 3_600, json!({}), b"another key: 0123456789abcdef0123456789abcdef0123456789abcdef0123")
 }
 
-fn signed(user: &str, seconds: i64, key: &[u8]) -> String {
+fn signed(user: &str, seconds: i64, further: Value, key: &[u8]) -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     let expires = i64::try_from(now.as_secs()).unwrap() + seconds;
-    let claims = json!({"sub": user, "exp": expires});
+    let mut claims = json!({"sub": user, "exp": expires});
+    merge(&mut claims, further);
     jsonwebtoken::encode(&Header::new(Algorithm::HS512), &claims, &EncodingKey::from_secret(key)).unwrap()
 }
 

@@ -1,10 +1,12 @@
 //! The protocol against the real program, by a client that was written from `docs/protocol.md` alone.
 //!
-//! [`talk`] and [`mistakes`] go through the page with a bare WebSocket, [`rest`] through `docs/rest.md`; [`promise`] puts clients of the library through a
-//! power cut and a drain, and lets the checker judge.
+//! [`talk`], [`mistakes`] and [`identity`] go through the page with a bare WebSocket, [`rest`] through `docs/rest.md`; [`promise`] puts
+//! clients of the library through a power cut and a drain, and lets the checker judge.
 
 #![allow(clippy::unwrap_used, reason = "a panic in the helpers of a test is its report, like one in the test")]
 
+mod identity;
+mod issuer;
 mod mistakes;
 mod promise;
 mod rest;

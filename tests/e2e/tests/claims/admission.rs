@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 18] = [
+    let bad: [(&str, Value, &str); 22] = [
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
             "bad",
@@ -27,6 +27,22 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
         ("bad", json!({"updateStrategy": {"maxSurge": 0, "maxUnavailable": "0%"}}), "cannot both be zero"),
         ("bad", json!({"updateStrategy": {"maxSurge": "101%"}}), "a percentage from 0% to 100%"),
         ("bad", json!({"updateStrategy": {"maxUnavailable": -1}}), "a number of nodes from 0"),
+        ("bad", json!({"auth": {"algorithm": "RS256"}}), "supported values: \"HS256\", \"HS384\", \"HS512\""),
+        (
+            "bad",
+            json!({"auth": {"keys": [{"algorithm": "none", "secret": {"name": "s"}}]}}),
+            "supported values: \"HS256\"",
+        ),
+        (
+            "bad",
+            json!({"auth": {"keys": [{"algorithm": "ES256", "secret": {"name": "s"}, "audience": "chat"}]}}),
+            "name the issuer too",
+        ),
+        (
+            "bad",
+            json!({"auth": {"jwks": {"url": "login.example.org", "issuer": "i", "audience": "chat"}}}),
+            "such as https://login.example.org/keys",
+        ),
         (&long_name, json!({}), "longer than 52 characters"),
         (&"a".repeat(63), json!({}), "longer than 52 characters"),
         (
