@@ -203,6 +203,20 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// All of them.
+    pub const ALL: [CloseReason; 10] = [
+        CloseReason::Idle,
+        CloseReason::HistoryChanged,
+        CloseReason::Leaving,
+        CloseReason::TooMany,
+        CloseReason::Unavailable,
+        CloseReason::BadToken,
+        CloseReason::TokenExpired,
+        CloseReason::NoHello,
+        CloseReason::SlowConsumer,
+        CloseReason::TooLarge,
+    ];
+
     /// The status code of the close frame (RFC 6455 §7.4, or the private range from 4000).
     pub fn status(self) -> u16 {
         match self {

@@ -69,8 +69,12 @@ fn in_the_node_only_the_table_of_metrics_knows_how_they_are_kept() {
 fn in_the_operator_only_what_observes_applies_and_drives_holds_a_client() {
     let allowed =
         ["apply", "caches", "controller", "events", "kinds", "lease", "main", "nodes", "observe", "reconcile", "run"];
-    let allowed = allowed.map(|room| format!("operator/src/{room}.rs"));
-    nobody(who_names("operator/src", &["Client"], &allowed.each_ref().map(String::as_str)));
+    // The clients of the simulated rollouts are people.
+    let simulation = "operator/src/rollout/tests/".to_owned();
+    let allowed: Vec<String> =
+        allowed.map(|room| format!("operator/src/{room}.rs")).into_iter().chain([simulation]).collect();
+    let allowed: Vec<&str> = allowed.iter().map(String::as_str).collect();
+    nobody(who_names("operator/src", &["Client"], &allowed));
 }
 
 #[test]

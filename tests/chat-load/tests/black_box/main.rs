@@ -7,6 +7,7 @@
 
 mod identity;
 mod issuer;
+mod life;
 mod mistakes;
 mod promise;
 mod rest;

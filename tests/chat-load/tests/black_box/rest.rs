@@ -78,7 +78,8 @@ async fn rooms_are_made_joined_found_and_left() {
         assert_eq!((joined.status, &joined.body["id"]), (StatusCode::OK, &json!(lobby)));
     }
     assert_eq!(bob.get(&path).await["name"], "lobby");
-    assert_eq!(bob.get(&format!("{path}/members")).await, json!({"members": [{"user": "alice"}, {"user": "bob"}]}));
+    let members = json!({"members": [{"user": "alice", "role": "owner"}, {"user": "bob", "role": "member"}]});
+    assert_eq!(bob.get(&format!("{path}/members")).await, members);
     let direct = alice.call(Method::POST, "/direct", Some(json!({"user": "bob"}))).await;
     assert_eq!((direct.status, &direct.body["with"]), (StatusCode::OK, &json!("bob")));
     assert_eq!(bob.get("/rooms").await["rooms"].as_array().unwrap().len(), 2);
