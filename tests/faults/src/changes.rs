@@ -10,6 +10,9 @@ use crate::{
 /// Fields whose change would make another cluster of it; the schema's own rules refuse these.
 const FIXED: [&str; 3] = ["storage", "postgres", "rabbitmq"];
 
+/// An object with required fields that every spec here has, so that its fields can be set one by one.
+const COMPLETE: &str = "auth.tokenSecret";
+
 /// Levels below which a field of Kubernetes' own types is set as a whole.
 const LEVELS_MAX: usize = 3;
 
@@ -41,7 +44,7 @@ pub fn fields() -> Vec<Field> {
 
 fn walk(path: &str, schema: &Value, level: usize, found: &mut Vec<Field>) {
     match schema["properties"].as_object() {
-        Some(properties) if level < LEVELS_MAX => {
+        Some(properties) if level < LEVELS_MAX && (schema["required"].is_null() || path == COMPLETE) => {
             for (name, schema) in properties {
                 walk(&format!("{path}.{name}"), schema, level + 1, found);
             }
@@ -63,6 +66,8 @@ fn by_meaning(path: &str, which: usize) -> Option<Value> {
         "image" => two(json!("chat-node:2"), json!("registry.example/chat/node@sha256:ab")),
         "auth.tokenSecret.name" => two(json!("token-2"), json!("token")),
         "auth.tokenSecret.key" => two(json!("other"), json!("key")),
+        "auth.jwks.url" => two(json!("https://one.example/keys"), json!("https://two.example/keys")),
+        "auth.keys[].secret" => two(json!({"name": "token-2", "key": "key"}), json!({"name": "token", "key": "other"})),
         "pod.imagePullPolicy" => two(json!("Always"), json!("Never")),
         "pod.resources" => two(json!({"limits": {"memory": "1024Mi"}}), json!({"requests": {"cpu": "0.5"}})),
         "pod.topologySpreadConstraints" => two(

@@ -197,7 +197,10 @@ fn reduced(plural: &str, value: &Value, hidden: &[(String, &str)]) -> Value {
         "chatclusters" => {
             let status = &mut value["status"];
             without(status, &["observedGeneration"]);
-            without(&mut status["rollout"], &["lastProgressTime", "message", "stableRevision"]);
+            without(
+                &mut status["rollout"],
+                &["lastProgressTime", "stepTime", "message", "stableRevision", "specHash", "liveGate"],
+            );
             without(&mut status["rollout"]["window"], &["start"]);
             for condition in status["conditions"].as_array_mut().into_iter().flatten() {
                 without(condition, &["lastTransitionTime", "observedGeneration"]);

@@ -154,8 +154,8 @@ pub const MUTANTS: [Mutant; 20] = [
         "nobody looks again when a settle time is over",
         "reconcile.rs",
         &[(
-            "Ok(Verdict::Done(Some(next_look(&decision))))",
-            "{ let _ = next_look(&decision); Ok(Verdict::Done(None)) }",
+            "Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision) })))",
+            "{ let _ = (proven, next_look(&decision), PROVEN); Ok(Verdict::Done(None)) }",
         )],
     ),
     mutant(

@@ -219,7 +219,8 @@ impl Schedule {
             to: u64::MAX,
             nodes_min: least.min(guard.nodes_min),
             nodes_max: most.max(guard.nodes_max),
-            one_rollout: !rollouts,
+            // A self-contained cluster restarts in place.
+            one_rollout: !rollouts && new["postgres"].is_object(),
             steers: !rollouts && allowance(&new).1 > 0 && new["postgres"].is_object(),
             cluster: name.to_owned(),
         });

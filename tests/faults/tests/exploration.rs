@@ -22,7 +22,9 @@ fn the_operator_comes_to_rest_through_any_single_fault_and_through_several() {
     println!("{report}");
     assert!(report.failures.is_empty(), "{report}");
     assert!(report.schedules >= SCHEDULES_MIN, "only {} schedules were explored", report.schedules);
-    assert!(report.met * 10 >= report.schedules * 8, "only {} schedules met their faults", report.met);
+    // Each scenario is run once without a fault, to know its end.
+    let with_faults = report.schedules - report.scenarios;
+    assert!(report.met * 10 >= with_faults * 8, "only {} schedules met their faults", report.met);
 }
 
 #[test]
