@@ -122,6 +122,8 @@ pub(crate) async fn orphans(stage: &Stage) -> Result<String> {
     stage.at_rest("parent", 1).await?;
     ensure!(stage.pods("parent").await?.first().context("a pod")?.uid() == pod, "the pod was restarted");
     kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "parent"])?;
+    // The key that signs tokens is never taken up: nothing but its creation is allowed to the operator.
+    kubectl(&["-n", NAMESPACE, "delete", "secret", "parent-auth", "--ignore-not-found"])?;
     Ok("the same pod runs under its new owner".into())
 }
 
