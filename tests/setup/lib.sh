@@ -64,3 +64,11 @@ tool() {
     shift
     cargo run -q -p "$tool_name" --bin "$tool_name" -- "$@"
 }
+
+# Builds a package as it is packed, as a static binary, and sets $built to the folder that it is in: build_static PACKAGE PROFILE. The
+# target is named, because otherwise the static flag would hold for procedural macros too, which are shared libraries.
+build_static() {
+    triple=$(rustc -vV | sed -n 's/^host: //p')
+    RUSTFLAGS='-C target-feature=+crt-static' cargo build --locked --target "$triple" --package "$1" --profile "$2"
+    built=$CARGO_TARGET_DIR/$triple/$2
+}

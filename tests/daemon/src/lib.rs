@@ -8,7 +8,7 @@ mod process;
 mod roster;
 mod wait;
 
-pub use process::Process;
+pub use process::{Process, cpu_time};
 pub use roster::Roster;
 pub use rustix::process::Signal;
 pub use wait::{TimedOut, until};

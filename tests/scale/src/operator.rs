@@ -20,9 +20,6 @@ use crate::clusters::NAMESPACE;
 /// As whom the operator speaks, so that its calls can be told from all others.
 pub(crate) const USER: &str = "chatcluster-scale";
 
-/// Clock ticks a second in proc(5): fixed at 100 for user space on Linux.
-const TICKS_A_SECOND: f64 = 100.0;
-
 /// The running operator.
 pub(crate) struct Operator {
     process: Child,
@@ -98,11 +95,9 @@ impl Operator {
     /// What it has used so far.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
         self.look()?;
-        let stat = self.proc("stat")?;
-        // The name in parentheses may hold anything; utime and stime are the 14th and 15th field (proc(5)).
-        let fields: Vec<&str> = stat.rsplit_once(')').context("proc(5)")?.1.split_whitespace().collect();
-        let ticks: f64 = fields[11].parse::<f64>()? + fields[12].parse::<f64>()?;
-        Ok(Usage { cpu_seconds: ticks / TICKS_A_SECOND })
+        let id = self.process.id().context("the operator has ended")?;
+        let used = daemon::cpu_time(id.cast_signed()).context("the operator has ended")?;
+        Ok(Usage { cpu_seconds: used.as_secs_f64() })
     }
 
     /// In words: how many reconciles there were, and how long they took.

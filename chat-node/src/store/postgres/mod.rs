@@ -4,7 +4,6 @@
 //! wait for each other but never deadlock.
 
 mod append;
-mod directory;
 mod hints;
 mod lineage;
 mod outcomes;
@@ -23,7 +22,9 @@ use uuid::Uuid;
 use self::{lineage::Known, rooms::PostgresTransaction};
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, Tally, Unread, moderation, outbox_key, rooms as logic,
+    StoreLimits, Tally, Unread,
+    directory::directory,
+    moderation, outbox_key, rooms as logic,
     rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
@@ -75,6 +76,8 @@ impl PostgresStore {
         Ok(PostgresTransaction(self.pool.begin().await?))
     }
 }
+
+directory!(PostgresStore, "starts_with(name, $3)");
 
 #[async_trait]
 impl Store for PostgresStore {

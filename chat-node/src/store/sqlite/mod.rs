@@ -4,7 +4,6 @@
 //! there is no other node to tell. The file is in WAL mode with full synchronization: a commit survives a power cut.
 
 mod append;
-mod directory;
 mod outcomes;
 mod rooms;
 
@@ -21,7 +20,9 @@ use uuid::Uuid;
 use self::rooms::SqliteTransaction;
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, Tally, Unread, moderation, outbox_key, rooms as logic,
+    StoreLimits, Tally, Unread,
+    directory::directory,
+    moderation, outbox_key, rooms as logic,
     rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
@@ -69,6 +70,8 @@ impl SqliteStore {
         Ok(SqliteTransaction(self.pool.begin_with("BEGIN IMMEDIATE").await?))
     }
 }
+
+directory!(SqliteStore, "substr(name, 1, length($3)) = $3");
 
 #[async_trait]
 impl Store for SqliteStore {

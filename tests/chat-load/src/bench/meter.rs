@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::machine::cpu_time;
+use daemon::cpu_time;
 
 /// Processes that are watched.
 pub(super) struct Meter {
@@ -36,7 +36,9 @@ impl Meter {
     }
 
     fn read(&self) -> [Duration; 3] {
-        [cpu_time(&self.node), cpu_time(&self.postgres), cpu_time(&[std::process::id().cast_signed()])]
+        // One that has ended counts no more.
+        let of = |ids: &[i32]| ids.iter().filter_map(|id| cpu_time(*id)).sum();
+        [of(&self.node), of(&self.postgres), of(&[std::process::id().cast_signed()])]
     }
 }
 

@@ -76,12 +76,8 @@ fn each_is_there_once(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut
         let sent = &mut counts.entry((send.room, &send.text)).or_default().0;
         *sent += usize::from(send.refused.is_none());
     }
-    let rooms: BTreeSet<Uuid> = record.sends.iter().map(|send| send.room).collect();
-    for room in rooms {
-        let log = truth.log(room).unwrap_or_default();
-        for text in log.iter().filter(|event| event.sender == record.user).filter_map(|event| event.text.as_deref()) {
-            counts.entry((room, text)).or_default().1 += 1;
-        }
+    for (text, found) in said(record, truth) {
+        counts.entry(text).or_default().1 = found;
     }
     for ((room, text), (sent, found)) in counts {
         if found > sent {
@@ -92,18 +88,24 @@ fn each_is_there_once(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut
 
 /// What was accepted is durable, even when its sender never came back to hear of its place.
 fn each_accepted_is_there(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
-    let mut there: HashMap<(Uuid, &str), usize> = HashMap::new();
-    let rooms: BTreeSet<Uuid> = record.sends.iter().filter(|send| send.accepted).map(|send| send.room).collect();
-    for room in rooms {
-        let log = truth.log(room).unwrap_or_default();
-        for text in log.iter().filter(|event| event.sender == record.user).filter_map(|event| event.text.as_deref()) {
-            *there.entry((room, text)).or_default() += 1;
-        }
-    }
+    let mut there = said(record, truth);
     for send in record.sends.iter().filter(|send| send.accepted && send.refused.is_none()) {
         match there.get_mut(&(send.room, send.text.as_str())) {
             Some(left @ 1..) => *left -= 1,
             _ => wrong(send.room, What::AcceptedAndLost { n: send.n }),
         }
     }
+}
+
+/// How often each text of this client is in the histories of the rooms that it sent to.
+fn said<'a>(record: &'a Record, truth: &Truth<'a>) -> HashMap<(Uuid, &'a str), usize> {
+    let mut said = HashMap::new();
+    let rooms: BTreeSet<Uuid> = record.sends.iter().map(|send| send.room).collect();
+    for room in rooms {
+        let log = truth.log(room).unwrap_or_default();
+        for text in log.iter().filter(|event| event.sender == record.user).filter_map(|event| event.text.as_deref()) {
+            *said.entry((room, text)).or_default() += 1;
+        }
+    }
+    said
 }
