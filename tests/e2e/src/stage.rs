@@ -86,7 +86,7 @@ impl Stage {
             .args(["--set", &image("image", &self.operator_image), "--set", &image("nodeImage", &self.node_image)])
             .args(["--set", &format!("watchNamespaces={{{NAMESPACE},{OTHER_NAMESPACE}}},rbac.serviceBindings=true")])
             .args(values.iter().flat_map(|value| ["--set", value]))
-            .current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")))
+            .current_dir(tree::root()))
         .map(drop)
     }
 

@@ -3,12 +3,7 @@
 //! Owns the list of mistakes and the copying. A mistake is a piece of the operator's text and what stands there instead; the piece has
 //! to be there exactly once, so a mistake that no longer fits the operator is noticed by the ordinary tests.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Instant,
-};
+use std::{fs, path::Path, process::Command, time::Instant};
 
 /// A mistake.
 #[derive(Clone, Copy, Debug)]
@@ -168,12 +163,6 @@ pub const MUTANTS: [Mutant; 20] = [
     ),
 ];
 
-/// The root of the tree.
-fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
-}
-
 impl Mutant {
     /// The operator's text with the mistake in it.
     ///
@@ -191,7 +180,7 @@ impl Mutant {
     /// # Errors
     /// When it does not.
     pub fn fits(&self) -> Result<(), String> {
-        let path = root().join("operator/src").join(self.file);
+        let path = tree::root().join("operator/src").join(self.file);
         let text = fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()))?;
         self.make(&text).map(drop)
     }
@@ -203,9 +192,9 @@ impl Mutant {
 /// When a mistake was not caught, or a copy does not build.
 pub fn hunt(copy: &Path, filter: &str) -> Result<(), String> {
     let said = |error: std::io::Error| format!("{}: {error}", copy.display());
-    let tracked = Command::new("git").args(["ls-files", "-z"]).current_dir(root()).output().map_err(said)?;
+    let tracked = Command::new("git").args(["ls-files", "-z"]).current_dir(tree::root()).output().map_err(said)?;
     for path in String::from_utf8_lossy(&tracked.stdout).split_terminator('\0') {
-        copied(&root().join(path), &copy.join(path)).map_err(said)?;
+        copied(&tree::root().join(path), &copy.join(path)).map_err(said)?;
     }
     let mut escaped = Vec::new();
     let hunted: Vec<_> = MUTANTS.iter().filter(|mutant| mutant.name.contains(filter)).collect();

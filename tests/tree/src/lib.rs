@@ -11,10 +11,16 @@ use std::{
 /// Folders that hold no source.
 const NO_SOURCE: [&str; 2] = ["target", ".git"];
 
-/// The root of the tree.
+/// The root of the tree, from any folder of it.
+///
+/// It is looked for while running: checkouts that share a target folder also share what was compiled, and with it any path in it.
+///
+/// # Panics
+/// Outside the tree.
 pub fn root() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
+    let here = std::env::current_dir().expect("the current folder is there");
+    let root = here.ancestors().find(|folder| folder.join("Cargo.lock").exists());
+    root.unwrap_or_else(|| panic!("{} is not in the source tree", here.display())).to_owned()
 }
 
 /// A file of the tree.
