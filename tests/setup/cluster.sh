@@ -77,7 +77,9 @@ cluster_env() {
         localkube)
             CHATCLUSTER_HOST_ADDRESS=$(tool localkube bridge-ip)
             CHATCLUSTER_AUDIT_LOG=$(tool localkube audit-log)
-            export CHATCLUSTER_AUDIT_LOG
+            # Its pods are on a bridge of this machine.
+            CHATCLUSTER_PODS_ARE_ROUTED=yes
+            export CHATCLUSTER_AUDIT_LOG CHATCLUSTER_PODS_ARE_ROUTED
             ;;
     esac
     export CHATCLUSTER_HOST_ADDRESS

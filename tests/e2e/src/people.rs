@@ -1,6 +1,6 @@
 //! People who talk, and the proof from what they saw.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail, ensure};
 use chat_load::{
@@ -17,6 +17,9 @@ use uuid::Uuid;
 
 /// How long anything between people and nodes may take, a rollout included.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// People who arrive at the same time: each has a password, whose hash is made to be slow.
+const ARRIVALS_AT_ONCE: usize = 16;
 
 const PASSWORD: &str = "correct horse battery";
 
@@ -80,7 +83,10 @@ impl Party {
     /// # Errors
     /// When one cannot come.
     pub async fn gather(dials: &[Arc<dyn Dial>]) -> Result<Party> {
-        let people = try_join_all(dials.iter().map(Person::arrive)).await?;
+        let mut people = Vec::new();
+        for dials in dials.chunks(ARRIVALS_AT_ONCE) {
+            people.extend(try_join_all(dials.iter().map(Person::arrive)).await?);
+        }
         let first = people.first().context("a party of nobody")?;
         let name = format!("room {}", Uuid::new_v4());
         let room = first.client.create_room(name).await?.id;
@@ -155,6 +161,18 @@ impl Party {
         }
         let records: Vec<Record> = self.people.iter().map(|person| person.recorder.look().clone()).collect();
         Ok(checker::check(&records, &Histories::from([(self.room, history)])))
+    }
+
+    /// How many people are on the emptiest and on the fullest of so many nodes.
+    pub fn spread(&self, nodes: usize) -> (usize, usize) {
+        let mut on: BTreeMap<String, usize> = BTreeMap::new();
+        for person in &self.people {
+            if let Some(connection) = person.recorder.look().connections.last() {
+                *on.entry(connection.node.clone()).or_default() += 1;
+            }
+        }
+        let emptiest = if on.len() < nodes { 0 } else { on.values().copied().min().unwrap_or(0) };
+        (emptiest, on.values().copied().max().unwrap_or(0))
     }
 
     /// The room's log, from 1 to its end.

@@ -10,29 +10,52 @@ use e2e::{
     stage::{BOUND, NAMESPACE, Stage, apply, kubectl, secret},
 };
 use kube::ResourceExt;
+use serde_json::{Value, json};
 
 /// The pause between messages of one speaker: five a second is the floor of the brief.
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// A change of the configuration replaces all nodes, and nobody moves twice.
 pub(crate) async fn slides(stage: &Stage) -> Result<String> {
-    const CLIENTS: usize = 50;
-    const NODES: usize = 3;
     stage.bound().await?;
-    let party = Party::gather(&vec![stage.service(BOUND); CLIENTS]).await?;
+    slide(stage, 3, 50, &json!({"logging": {"filter": "info,chat_node=debug"}})).await
+}
+
+/// The same with many people, whom surge nodes one by one or all at once take over.
+pub(crate) async fn slides_with_many(stage: &Stage) -> Result<String> {
+    const NODES: usize = 5;
+    const CLIENTS: usize = 500;
+    stage.bound().await?;
+    kubectl(&["-n", NAMESPACE, "scale", "chatcluster", BOUND, "--replicas", &NODES.to_string()])?;
+    stage.at_rest(BOUND, NODES).await?;
+    let mut seen = Vec::new();
+    for surge in ["25%", "100%"] {
+        let change = json!({
+            "logging": {"filter": format!("info,chat_node=info,surge_{}=info", surge.trim_end_matches('%'))},
+            "updateStrategy": {"maxSurge": surge, "drainSeconds": 15},
+        });
+        seen.push(format!("maxSurge {surge}: {}", slide(stage, NODES, CLIENTS, &change).await?));
+    }
+    stage.bound().await?;
+    Ok(seen.join("\n    "))
+}
+
+/// Changes the spec while people talk, and judges that each moved once and at no moment fewer than `nodes` nodes were ready.
+async fn slide(stage: &Stage, nodes: usize, clients: usize, change: &Value) -> Result<String> {
+    let party = Party::gather(&vec![stage.service(BOUND); clients]).await?;
     let watch = PodWatch::begin(&stage.client, NAMESPACE, BOUND);
     let before: Vec<String> = stage.pods(BOUND).await?.iter().map(ResourceExt::name_any).collect();
-    let patch = r#"{"spec":{"logging":{"filter":"info,chat_node=debug"}}}"#;
+    let patch = json!({"spec": change}).to_string();
     party
         .chatter(3, PAUSE, async {
-            kubectl(&["-n", NAMESPACE, "patch", "chatcluster", BOUND, "--type=merge", "-p", patch])?;
+            kubectl(&["-n", NAMESPACE, "patch", "chatcluster", BOUND, "--type=merge", "-p", &patch])?;
             stage
                 .until("all old pods to be gone", || async {
                     let pods = stage.pods(BOUND).await?;
                     Ok(pods.iter().all(|pod| !before.contains(&pod.name_any())).then_some(()))
                 })
                 .await?;
-            stage.at_rest(BOUND, NODES).await
+            stage.at_rest(BOUND, nodes).await
         })
         .await?;
     let report = party.judge().await?;
@@ -41,11 +64,12 @@ pub(crate) async fn slides(stage: &Stage) -> Result<String> {
         || party.people.iter().map(|person| moves_in_words(&person.recorder.look())).collect::<Vec<_>>().join("\n");
     ensure!(report.moves == (1, 1), "{report}\n{}", words());
     let sights = watch.sights().await;
-    let fewest = fewest_serving(&sights, NODES).context("the nodes never served")?;
-    ensure!(fewest >= NODES, "only {fewest} nodes were ready at some moment");
+    let fewest = fewest_serving(&sights, nodes).context("the nodes never served")?;
+    ensure!(fewest >= nodes, "only {fewest} nodes were ready at some moment");
     ensure!(made_again(&sights).is_empty(), "restarted in place: {:?}", made_again(&sights));
+    let spread = party.spread(nodes);
     party.end().await;
-    Ok(format!("{report}; never fewer than {fewest} ready nodes"))
+    Ok(format!("{report}; never fewer than {fewest} ready nodes; clients per node min/max {}/{}", spread.0, spread.1))
 }
 
 /// A pod that dies without a word takes nothing that was committed with it.
