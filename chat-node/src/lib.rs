@@ -8,6 +8,7 @@
 //! | [`rest`] | everything that is not live | have rules of its own |
 //! | [`protocol`] | frames, error codes, close codes | know a socket or a store |
 //! | [`auth`] | tokens and passwords | know a connection |
+//! | [`logins`] | who is signed in on which device, and that what is ended ends | be asked for a frame |
 //! | [`rights`] | who may do what in a room; pure | know a user or a room |
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
 //! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
@@ -28,6 +29,7 @@ pub mod gateway;
 pub mod health;
 pub mod hub;
 pub mod intake;
+pub mod logins;
 pub mod metric;
 pub mod node;
 pub mod protocol;

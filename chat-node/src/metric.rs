@@ -20,6 +20,8 @@ pub enum Metric {
     ConnectionsClosed,
     Refusals,
     RestRequests,
+    Refreshes,
+    SessionsEnded,
     Sends,
     SendsCommitted,
     SendsAccepted,
@@ -89,12 +91,14 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 24] = [
+    pub const ALL: [Metric; 26] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
         Metric::Refusals,
         Metric::RestRequests,
+        Metric::Refreshes,
+        Metric::SessionsEnded,
         Metric::Sends,
         Metric::SendsCommitted,
         Metric::SendsAccepted,
@@ -122,11 +126,13 @@ impl Metric {
         use Kind::{Counter, Gauge, Histogram};
         const CLIENT: Label = ("client", &["unnamed", "web", "mobile"]);
         const CLOSED: Label = ("reason", &["client", "idle", "frame_too_large", "node_leaving", "too_many_connections", "bad_token",
-            "token_expired", "no_hello", "slow_consumer", "history_changed", "unavailable"]);
+            "token_expired", "signed_out", "no_hello", "slow_consumer", "history_changed", "unavailable"]);
         const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out"]);
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable", "muted", "unknown_event", "too_many_mentions", "forbidden"]);
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
+        const REFRESHED: Label = ("outcome", &["rotated", "repeated", "reused", "unknown"]);
+        const ENDED: Label = ("cause", &["signed_out", "reused", "displaced"]);
         const RESUMED: Label = ("outcome", &["replayed", "too_far", "reset"]);
         match self {
             Metric::Connections => labelled("chat_connections", Gauge, CLIENT,
@@ -136,6 +142,9 @@ impl Metric {
                 "Connections that ended, by the close code's name; client when the client left"),
             Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections that were refused"),
             Metric::RestRequests => labelled("chat_rest_requests_total", Counter, STATUS, "REST requests that were answered"),
+            Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),
+            Metric::SessionsEnded => labelled("chat_sessions_ended_total", Counter, ENDED,
+                "Sessions that were ended before their time, on whichever node asked for it"),
             Metric::Sends => plain("chat_sends_total", Counter, "Sends that arrived"),
             Metric::SendsCommitted => plain("chat_sends_committed_total", Counter, "Sends that were acknowledged as committed"),
             Metric::SendsAccepted => plain("chat_sends_accepted_total", Counter,

@@ -30,6 +30,7 @@ use crate::{
     health::Health,
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
+    logins::Logins,
     metric::Metric,
     self_test::SelfTester,
     signals::Signals,
@@ -120,6 +121,7 @@ impl Node {
                 accepted_max: config.limits.accepted_sends_max,
             },
         });
+        let logins = Logins::start(store.clone());
         let stats = Arc::new(Stats::default());
         let node = identity.node;
         let gateway = Gateway::new(Parts {
@@ -131,6 +133,7 @@ impl Node {
             signals: signals.clone(),
             bus: bus.clone(),
             tokens,
+            logins: logins.clone(),
             stats,
         });
         let client_address = clients.local_addr().map_err(|source| StartError::Listen {
@@ -155,7 +158,7 @@ impl Node {
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {
-                tokio::spawn(hear_hints(hub.clone(), hints));
+                tokio::spawn(hear_hints(hub.clone(), logins, hints));
             }
             health.watch(store, bus, hub).await;
         });
@@ -346,7 +349,7 @@ async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut inco
 }
 
 /// Passes on what the store tells.
-async fn hear_hints(hub: Arc<Hub>, mut hints: mpsc::Receiver<Hint>) {
+async fn hear_hints(hub: Arc<Hub>, logins: Arc<Logins>, mut hints: mpsc::Receiver<Hint>) {
     while let Some(hint) = hints.recv().await {
         match hint {
             Hint::Changed { heads, users } => {
@@ -357,7 +360,13 @@ async fn hear_hints(hub: Arc<Hub>, mut hints: mpsc::Receiver<Hint>) {
                     tracing::debug!(%error, "memberships cannot be read");
                 }
             }
-            Hint::Missed => recheck(&hub, Scope::Everything).await,
+            Hint::Ended(over) => logins.end(&over),
+            Hint::Missed => {
+                recheck(&hub, Scope::Everything).await;
+                if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
+                    tracing::debug!(%error, "whether sessions were ended cannot be read yet");
+                }
+            }
         }
     }
 }

@@ -127,10 +127,10 @@ impl Session {
         match result {
             Ok(claims) => {
                 let Hello { client, outbox, resume, .. } = std::mem::take(hello);
-                let user = claims.user.clone();
+                let (user, login) = (claims.user.clone(), claims.login);
                 let told = resume.clone();
                 self.state = State::Arriving { claims, outbox, resume, deferred: Vec::new() };
-                vec![Effect::Arrive { user, client, outbox, resume: told }]
+                vec![Effect::Arrive { user, login, client, outbox, resume: told }]
             }
             Err(error) => {
                 let id = hello.id;
@@ -149,7 +149,7 @@ impl Session {
         else {
             return Vec::new();
         };
-        let Claims { user, expires, rights } = claims;
+        let Claims { user, expires, rights, .. } = claims;
         let Arrival { rooms, outbox_last, contradicted } = match result {
             Ok(arrival) => arrival,
             Err(code) => {

@@ -67,6 +67,11 @@ impl Rights {
         self.scopes & scope.bit() != 0
     }
 
+    /// Whether scopes narrow the token, be it to all that there are.
+    pub fn is_narrowed(self) -> bool {
+        self.scopes != u8::MAX
+    }
+
     /// Reads them from a token's payload. A token without a `chat:` scope is not narrowed: the scopes of an OpenID provider
     /// (`openid profile`) speak of other things. Of several roles the highest counts; unknown ones are other services' business.
     pub(super) fn of(payload: &Map<String, Value>, roles_claim: &str, is_admin: bool) -> Self {

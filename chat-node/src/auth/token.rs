@@ -6,6 +6,7 @@ use crds::node_config::{Auth, SignatureAlgorithm};
 use jsonwebtoken::{EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use super::{
     Rights,
@@ -43,7 +44,25 @@ pub struct Claims {
     pub expires: u64,
     /// What it allows.
     pub rights: Rights,
+    /// The login that it was given to, which can be ended before the token expires. Tokens of others, and the node's own, have none.
+    pub login: Option<Uuid>,
 }
+
+/// What a token is to say.
+#[derive(Clone, Copy, Debug)]
+pub struct Grant<'a> {
+    /// Whose it is.
+    pub user: &'a str,
+    /// The login that it is given to.
+    pub login: Option<Uuid>,
+    /// The scopes that it is narrowed to, in the form of the claim.
+    pub scope: Option<&'a str>,
+    /// How long it holds, in seconds.
+    pub seconds: u64,
+}
+
+/// The claim that names the login. Not `sid`, which OpenID providers give to sessions of their own.
+const LOGIN_CLAIM: &str = "chat_session";
 
 /// What the tokens of built-in accounts say.
 #[derive(Serialize)]
@@ -55,6 +74,11 @@ struct Payload<'a> {
     iss: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
+    /// See [`LOGIN_CLAIM`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_session: Option<Uuid>,
 }
 
 /// Signs and verifies tokens.
@@ -131,18 +155,31 @@ impl Tokens {
             return Err(TokenError::Expired);
         }
         let rights = Rights::of(&payload, &self.auth.roles_claim, self.auth.admins.contains(&user));
-        Ok(Claims { user: user.into(), expires, rights })
+        let login = match payload.get(LOGIN_CLAIM) {
+            None => None,
+            Some(login) => Some(login.as_str().and_then(|login| login.parse().ok()).ok_or(TokenError::Bad)?),
+        };
+        Ok(Claims { user: user.into(), expires, rights, login })
     }
 
-    /// Signs a token for a user of a built-in account; tells its life in seconds.
+    /// Signs a token that belongs to no login, for the usual time; tells its life in seconds.
     ///
     /// # Errors
     /// When the signature fails, which it does not for a secret of any length.
     pub fn sign(&self, user: &str, now: u64) -> Result<(String, u64), jsonwebtoken::errors::Error> {
-        let life = self.auth.token_seconds;
+        let seconds = self.auth.token_seconds;
+        Ok((self.grant(&Grant { user, login: None, scope: None, seconds }, now)?, seconds))
+    }
+
+    /// Signs a token.
+    ///
+    /// # Errors
+    /// As [`Tokens::sign`].
+    pub fn grant(&self, grant: &Grant<'_>, now: u64) -> Result<String, jsonwebtoken::errors::Error> {
+        let Grant { user: sub, login: chat_session, scope, seconds } = *grant;
         let (iss, aud) = (self.auth.issuer.as_deref(), self.auth.audience.as_deref());
-        let payload = Payload { sub: user, exp: now + life, iat: now, iss, aud };
-        Ok((jsonwebtoken::encode(&self.header, &payload, &self.signing)?, life))
+        let payload = Payload { sub, exp: now + seconds, iat: now, iss, aud, scope, chat_session };
+        jsonwebtoken::encode(&self.header, &payload, &self.signing)
     }
 }
 

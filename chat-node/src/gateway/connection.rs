@@ -27,6 +27,7 @@ use crate::{
     metric::Metric,
     protocol::{ClientType, CloseReason, Position, decode},
     session::{Effect, Input, Now, Outcome, Session},
+    store::Seen,
 };
 
 /// How long a write may block before the client counts as gone.
@@ -44,6 +45,8 @@ pub(super) struct Connection {
     /// Whose connection the hub knows it as.
     entered: Option<User>,
     client: ClientType,
+    /// The login that it belongs to.
+    login: Option<Uuid>,
     /// Requests under way, and accepted sends whose fate is waited for; each brings an input.
     requests: FuturesUnordered<BoxFuture<'static, Input>>,
     /// How many of these are accepted sends: nobody waits for their answer.
@@ -75,6 +78,7 @@ impl Connection {
             admitted,
             entered: None,
             client: ClientType::default(),
+            login: None,
             requests: FuturesUnordered::new(),
             accepted: 0,
             outbox: None,
@@ -95,6 +99,7 @@ impl Connection {
             self.gateway.hub.exit(user, self.id, self.session.rooms());
         }
         self.following.clear();
+        self.belong(None);
         self.gateway.stats.closed(ended, self.entered.as_ref().map(|_| self.client));
         if let Some(reason) = ended {
             let _ = timeout(CLOSE_SECONDS_MAX, goodbye(reason, &mut sink, &mut stream)).await;
@@ -184,15 +189,18 @@ impl Connection {
             Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
             Effect::Verify(token) => {
                 let gateway = self.gateway.clone();
-                let now = u64::try_from(now_ms() / 1000).unwrap_or(0);
-                let mut verify = async move { Input::Verified(gateway.tokens.verify(&token, now).await) }.boxed();
+                let mut verify = async move { Input::Verified(gateway.verify(&token).await) }.boxed();
                 // Nearly always every key is at hand, and there is nothing to wait for.
                 match (&mut verify).now_or_never() {
                     Some(verified) => self.handle(verified),
                     None => self.requests.push(verify),
                 }
             }
-            Effect::Arrive { user, client, outbox, resume } => self.arrive(user, client, outbox, resume),
+            Effect::Arrive { user, login, client, outbox, resume } => {
+                self.client = client;
+                self.belong(login);
+                self.arrive(user, client, outbox, resume);
+            }
             Effect::Follow(positions) => {
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
                 self.following.push(following.boxed());
@@ -229,13 +237,24 @@ impl Connection {
         }
     }
 
+    /// The connection belongs to this login from now on.
+    fn belong(&mut self, login: Option<Uuid>) {
+        let seen =
+            Seen { ms: now_ms(), client: Some(self.client.as_str()), address: Some(self.admitted.ip.to_string()) };
+        if let Some(former) = std::mem::replace(&mut self.login, login) {
+            self.gateway.logins.exit(former, self.id, seen.clone());
+        }
+        if let Some(login) = login {
+            self.gateway.logins.enter(login, self.id, &self.outbound, seen);
+        }
+    }
+
     fn arrive(&mut self, user: User, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position>) {
         if let Err(refusal) = self.admitted.identify(client) {
             Metric::Refusals.count_for(refusal.as_str());
             self.outbound.close(CloseReason::TooMany, None);
             return;
         }
-        self.client = client;
         self.gateway.stats.identified(client);
         // First the hub, then the store: a membership that changes in between is told by one of them.
         self.gateway.hub.enter(&user, self.id, &self.outbound);

@@ -29,10 +29,11 @@ use parking_lot::Mutex;
 
 use self::{admission::Admission, connection::Connection};
 use crate::{
-    auth::{Passwords, Tokens},
+    auth::{Claims, Passwords, TokenError, Tokens},
     bus::Bus,
     hub::{ConnectionId, Hub, Outbound},
     intake::Intake,
+    logins::Logins,
     metric::Metric,
     protocol::{LimitsFrame, MENTIONS_MAX, SUBPROTOCOL},
     rest,
@@ -68,6 +69,8 @@ pub struct Gateway {
     pub bus: Bus,
     /// Tokens.
     pub tokens: Tokens,
+    /// Who is signed in where.
+    pub logins: Arc<Logins>,
     /// Passwords.
     pub passwords: Passwords,
     /// Counters.
@@ -96,6 +99,8 @@ pub struct Parts {
     pub bus: Bus,
     /// See [`Gateway::tokens`].
     pub tokens: Tokens,
+    /// See [`Gateway::logins`].
+    pub logins: Arc<Logins>,
     /// See [`Gateway::stats`].
     pub stats: Arc<Stats>,
 }
@@ -103,7 +108,7 @@ pub struct Parts {
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, intake, hub, signals, bus, tokens, stats } = parts;
+        let Parts { node, config, store, intake, hub, signals, bus, tokens, logins, stats } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         Arc::new(Gateway {
             node,
@@ -114,6 +119,7 @@ impl Gateway {
             signals,
             bus,
             tokens,
+            logins,
             passwords: Passwords::default(),
             stats,
             admission,
@@ -147,6 +153,24 @@ impl Gateway {
         }
         self.signals.change(&changed.memberships);
         self.hub.deliver(changed.events.iter().cloned());
+    }
+
+    /// Checks a token, and that its login was not ended.
+    ///
+    /// # Errors
+    /// As [`Tokens::verify`].
+    pub async fn verify(&self, token: &str) -> Result<Claims, TokenError> {
+        let now_ms = now_ms();
+        let claims = self.tokens.verify(token, u64::try_from(now_ms / 1000).unwrap_or(0)).await?;
+        let Some(login) = claims.login else { return Ok(claims) };
+        match self.logins.is_good(login, now_ms).await {
+            Ok(true) => Ok(claims),
+            Ok(false) => Err(TokenError::Bad),
+            Err(error) => {
+                tracing::warn!(%error, "whether a session was ended cannot be told");
+                Err(TokenError::Unavailable)
+            }
+        }
     }
 
     /// What sessions need of the configuration.

@@ -194,6 +194,8 @@ pub enum CloseReason {
     BadToken,
     /// The token has expired.
     TokenExpired,
+    /// The session was ended.
+    SignedOut,
     /// No `hello` in time.
     NoHello,
     /// The client reads too slowly.
@@ -204,7 +206,7 @@ pub enum CloseReason {
 
 impl CloseReason {
     /// All of them.
-    pub const ALL: [CloseReason; 10] = [
+    pub const ALL: [CloseReason; 11] = [
         CloseReason::Idle,
         CloseReason::HistoryChanged,
         CloseReason::Leaving,
@@ -212,6 +214,7 @@ impl CloseReason {
         CloseReason::Unavailable,
         CloseReason::BadToken,
         CloseReason::TokenExpired,
+        CloseReason::SignedOut,
         CloseReason::NoHello,
         CloseReason::SlowConsumer,
         CloseReason::TooLarge,
@@ -224,7 +227,7 @@ impl CloseReason {
             CloseReason::TooLarge => 1009,
             CloseReason::HistoryChanged | CloseReason::Leaving => 1012,
             CloseReason::TooMany | CloseReason::Unavailable => 1013,
-            CloseReason::BadToken => 4401,
+            CloseReason::BadToken | CloseReason::SignedOut => 4401,
             CloseReason::TokenExpired => 4402,
             CloseReason::NoHello => 4408,
             CloseReason::SlowConsumer => 4413,
@@ -242,6 +245,7 @@ impl CloseReason {
             CloseReason::Unavailable => "unavailable",
             CloseReason::BadToken => "bad_token",
             CloseReason::TokenExpired => "token_expired",
+            CloseReason::SignedOut => "signed_out",
             CloseReason::NoHello => "no_hello",
             CloseReason::SlowConsumer => "slow_consumer",
         }

@@ -1,14 +1,16 @@
 //! Built-in accounts over REST: register and log in.
 
-use std::{sync::Arc, time::SystemTime};
+use std::sync::Arc;
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Rest,
+    caller::Address,
     input::Body,
     problem::{Problem, Reason},
+    sessions::{self, SignedIn},
 };
 use crate::{
     auth::{PasswordRule, check_password, check_username},
@@ -52,21 +54,12 @@ pub(super) async fn register(
     Ok((StatusCode::CREATED, Json(Registered { user: username })))
 }
 
-/// Someone who logged in.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-pub(super) struct LoggedIn {
-    /// The token.
-    token: String,
-    /// How long it holds, in seconds.
-    expires_in: u64,
-}
-
 /// `POST /api/v1/login`
 pub(super) async fn login(
     State(rest): State<Arc<Rest>>,
+    Address(address): Address,
     Body(Credentials { username, password }): Body<Credentials>,
-) -> Result<Json<LoggedIn>, Problem> {
+) -> Result<Json<SignedIn>, Problem> {
     let gateway = with_accounts(&rest)?;
     // A name that no account can have, such as one with a NUL, is not looked up.
     let hash = match check_username(&username) {
@@ -76,12 +69,10 @@ pub(super) async fn login(
     if !gateway.passwords.verify(password, hash).await {
         return Err(Reason::BadCredentials.into());
     }
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let (token, expires_in) = gateway.tokens.sign(&username, now).map_err(|error| Problem::internal(&error))?;
-    Ok(Json(LoggedIn { token, expires_in }))
+    sessions::begin(gateway, username, address).await
 }
 
 /// The gateway of a service that has accounts of its own.
-fn with_accounts(rest: &Rest) -> Result<&Gateway, Problem> {
+pub(super) fn with_accounts(rest: &Rest) -> Result<&Gateway, Problem> {
     if rest.gateway.config.auth.accounts { Ok(&rest.gateway) } else { Err(Reason::AccountsOff.into()) }
 }

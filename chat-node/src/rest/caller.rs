@@ -1,8 +1,11 @@
 //! Who asks: the user of the bearer token (RFC 6750), as often as is allowed.
 
-use std::{sync::Arc, time::Instant};
+use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::{ConnectInfo, FromRequestParts},
+    http::request::Parts,
+};
 
 use super::{
     Rest,
@@ -10,7 +13,7 @@ use super::{
 };
 use crate::{
     auth::{Claims, TokenError},
-    gateway::{bearer, now_ms},
+    gateway::bearer,
     protocol::Code,
 };
 
@@ -22,8 +25,7 @@ impl FromRequestParts<Arc<Rest>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers).unwrap_or_default();
-        let seconds = u64::try_from(now_ms() / 1000).unwrap_or(0);
-        let claims = rest.gateway.tokens.verify(&token, seconds).await.map_err(|error| match error {
+        let claims = rest.gateway.verify(&token).await.map_err(|error| match error {
             TokenError::Bad => Code::BadToken,
             TokenError::Expired => Code::TokenExpired,
             TokenError::Unavailable => Code::Unavailable,
@@ -33,5 +35,17 @@ impl FromRequestParts<Arc<Rest>> for Caller {
             // Whole seconds (RFC 9110 §10.2.3), so rounded up.
             Err(wait) => Err(Problem::from(Reason::TooManyRequests).retry_after(wait.as_secs() + 1)),
         }
+    }
+}
+
+/// Where a request comes from, if that is known.
+pub(super) struct Address(pub(super) Option<String>);
+
+impl FromRequestParts<Arc<Rest>> for Address {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Arc<Rest>) -> Result<Self, Infallible> {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        Ok(Address(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string())))
     }
 }

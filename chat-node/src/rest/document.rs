@@ -10,7 +10,7 @@ use super::{
     accounts, me, messages,
     operations::{OPERATIONS, Operation},
     problem::{ProblemDocument, Reason},
-    rooms,
+    rooms, sessions,
 };
 use crate::protocol::{Code, RoomFrame};
 
@@ -47,9 +47,14 @@ impl Shape {
     }
 
     /// Has a room in its path.
-    fn at_room(mut self) -> Self {
+    fn at_room(self) -> Self {
+        self.at("room")
+    }
+
+    /// Has the id of such a thing in its path.
+    fn at(mut self, what: &str) -> Self {
         self.parameters.push(json!({
-            "name": "room", "in": "path", "required": true, "description": "The room's id.",
+            "name": what, "in": "path", "required": true, "description": format!("The {what}'s id."),
             "schema": {"type": "string", "format": "uuid"},
         }));
         self.reasons.push(Reason::BadRequest);
@@ -118,8 +123,18 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
         "login" => shape
             .open()
             .body::<accounts::Credentials>(g)
-            .gives::<accounts::LoggedIn>(200, "The token.", g)
+            .gives::<sessions::SignedIn>(200, "The tokens.", g)
             .fails_for(&[Reason::BadCredentials, Reason::AccountsOff]),
+        "refresh" => shape
+            .open()
+            .body::<sessions::Refresh>(g)
+            .gives::<sessions::SignedIn>(200, "The tokens.", g)
+            .fails_for(&[Reason::BadRefreshToken, Reason::AccountsOff]),
+        "sessions" => shape.gives::<sessions::Sessions>(200, "The sessions, those that were seen last first.", g),
+        "signOut" => {
+            shape.at("session").gives_nothing(204, "The session is over.").fails_for(&[Reason::UnknownSession])
+        }
+        "signOutEverywhere" => shape.gives_nothing(204, "All of your sessions are over."),
         "me" => shape.gives::<me::Me>(200, "The caller.", g),
         "rooms" => shape.query::<rooms::RoomsPage>(g).gives::<rooms::Rooms>(200, "A page of rooms.", g),
         "createRoom" => shape.body::<rooms::NewRoom>(g).gives::<RoomFrame>(201, "The room.", g).fails(&[

@@ -16,6 +16,7 @@ mod page;
 mod problem;
 mod rate;
 mod rooms;
+mod sessions;
 
 use std::sync::Arc;
 

@@ -7,7 +7,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Rest, accounts, me, messages, rooms};
+use super::{Rest, accounts, me, messages, rooms, sessions};
 
 /// Something that can be asked over REST.
 #[cfg_attr(not(test), allow(dead_code, reason = "the document, which a test makes, tells all of it"))]
@@ -25,7 +25,7 @@ pub(super) struct Operation {
 }
 
 /// All operations.
-pub(super) const OPERATIONS: [Operation; 13] = [
+pub(super) const OPERATIONS: [Operation; 17] = [
     Operation {
         id: "register",
         method: Method::POST,
@@ -39,6 +39,34 @@ pub(super) const OPERATIONS: [Operation; 13] = [
         path: "/login",
         summary: "Get a token for an account.",
         route: || post(accounts::login),
+    },
+    Operation {
+        id: "refresh",
+        method: Method::POST,
+        path: "/refresh",
+        summary: "Get a new token, and a new refresh token, for a refresh token.",
+        route: || post(sessions::refresh),
+    },
+    Operation {
+        id: "sessions",
+        method: Method::GET,
+        path: "/sessions",
+        summary: "Where you are signed in.",
+        route: || get(sessions::mine),
+    },
+    Operation {
+        id: "signOut",
+        method: Method::DELETE,
+        path: "/sessions/{session}",
+        summary: "End one of your sessions.",
+        route: || delete(sessions::end),
+    },
+    Operation {
+        id: "signOutEverywhere",
+        method: Method::DELETE,
+        path: "/sessions",
+        summary: "End all of your sessions, this one too.",
+        route: || delete(sessions::end_all),
     },
     Operation {
         id: "me",

@@ -38,12 +38,16 @@ pub(super) enum Reason {
     BadCredentials,
     /// The service has no accounts of its own.
     AccountsOff,
+    /// A refresh token that will never do.
+    BadRefreshToken,
+    /// The user has no such session.
+    UnknownSession,
 }
 
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 11] = [
+    pub(super) const OWN: [Reason; 13] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
@@ -55,6 +59,8 @@ impl Reason {
         Reason::UsernameTaken,
         Reason::BadCredentials,
         Reason::AccountsOff,
+        Reason::BadRefreshToken,
+        Reason::UnknownSession,
     ];
 
     /// The HTTP status, the stable code, and a sentence for a person.
@@ -75,6 +81,12 @@ impl Reason {
             Reason::BadUsername => (S::BAD_REQUEST, "bad_username", "the username breaks a rule"),
             Reason::BadPassword => (S::BAD_REQUEST, "bad_password", "the password breaks a rule"),
             Reason::UsernameTaken => (S::CONFLICT, "username_taken", "choose another username"),
+            Reason::BadRefreshToken => (
+                S::UNAUTHORIZED,
+                "bad_refresh_token",
+                "the refresh token is unknown, too old or was used before: log in again",
+            ),
+            Reason::UnknownSession => (S::NOT_FOUND, "unknown_session", "you have no such session: it may have ended"),
             Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
             Reason::AccountsOff => {
                 (S::FORBIDDEN, "accounts_off", "this service has no accounts of its own: get a token from its issuer")

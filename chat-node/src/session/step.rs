@@ -74,7 +74,7 @@ pub enum Effect {
     /// Check a token; comes back as [`Input::Verified`].
     Verify(String),
     /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
-    Arrive { user: User, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
+    Arrive { user: User, login: Option<Uuid>, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
     /// Deliver these rooms' events from these positions on.
     Follow(Vec<(Uuid, Seq)>),
     /// Deliver this room's events no more.

@@ -18,8 +18,8 @@ fn session(token: Option<&str>) -> Session {
 /// `good` lets alice in for an hour, `old` has expired.
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
     match token {
-        "good" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::default() }),
-        "read" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::reading() }),
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::default(), login: None }),
+        "read" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::reading(), login: None }),
         "old" => Err(TokenError::Expired),
         "away" => Err(TokenError::Unavailable),
         _ => Err(TokenError::Bad),

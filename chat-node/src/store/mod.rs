@@ -7,6 +7,7 @@
 mod commit;
 mod dead_letter;
 mod directory;
+mod logins;
 mod messages;
 mod moderation;
 mod plan;
@@ -26,6 +27,7 @@ pub use self::{
     commit::commit,
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
+    logins::{LOGINS_PER_USER_MAX, Login, Logins, NewLogin, Refreshed, Seen},
     plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
     sqlite::SqliteStore,
@@ -181,6 +183,8 @@ pub enum Hint {
         /// Users.
         users: Vec<User>,
     },
+    /// These logins are over.
+    Ended(Vec<Uuid>),
     /// Hints may have been missed: look at everything that matters.
     Missed,
 }
@@ -189,7 +193,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Directory + Send + Sync {
+pub trait Store: Directory + Logins + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

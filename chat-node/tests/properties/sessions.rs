@@ -55,7 +55,7 @@ fn room(number: u8, head: Seq) -> Room {
 
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
     match token {
-        "good" => Ok(Claims { user: "alice".into(), expires: now + 3_600, rights: Rights::default() }),
+        "good" => Ok(Claims { user: "alice".into(), expires: now + 3_600, rights: Rights::default(), login: None }),
         "old" => Err(TokenError::Expired),
         _ => Err(TokenError::Bad),
     }

@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 /// Further keys at most: a rotation needs two, and each may be tried for a token that names none.
 const KEYS_MAX: usize = 16;
 
+/// Longest grace for a refresh token that was followed.
+const REFRESH_GRACE_SECONDS_MAX: u64 = 600;
+
 /// Who may connect.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -32,6 +35,10 @@ pub struct Auth {
     pub accounts: bool,
     /// Life of a token that a login gives, in seconds.
     pub token_seconds: u64,
+    /// Life of a refresh token, in seconds: who does not come back within it logs in again. Each refresh begins it anew.
+    pub refresh_seconds: u64,
+    /// Time after a refresh in which the former refresh token is given the same answer again, in seconds. 0: never.
+    pub refresh_grace_seconds: u64,
     /// Tolerance for clocks that differ, in seconds.
     pub leeway_seconds: u64,
 }
@@ -133,6 +140,8 @@ impl Default for Auth {
             admins: Vec::new(),
             accounts: true,
             token_seconds: 24 * 60 * 60,
+            refresh_seconds: 30 * 24 * 60 * 60,
+            refresh_grace_seconds: 60,
             leeway_seconds: 30,
         }
     }
@@ -147,6 +156,12 @@ impl Auth {
     pub(super) fn nonsense(&self) -> Option<(&'static str, &'static str)> {
         if self.token_seconds == 0 {
             return Some(("auth.tokenSeconds", "must be at least 1"));
+        }
+        if self.refresh_seconds < self.token_seconds {
+            return Some(("auth.refreshSeconds", "must be at least auth.tokenSeconds"));
+        }
+        if self.refresh_grace_seconds > REFRESH_GRACE_SECONDS_MAX {
+            return Some(("auth.refreshGraceSeconds", "must be at most 600: whoever stole a token would go unnoticed"));
         }
         if self.keys.len() > KEYS_MAX {
             return Some(("auth.keys", "has more than 16 keys: remove those that no token is signed with any more"));
@@ -188,6 +203,8 @@ mod tests {
         refused("auth: {jwks: {url: 'https://a/b', issuer: '', audience: c}}", "auth.jwks.issuer");
         refused("auth: {jwks: {url: 'https://a/b', issuer: a, audience: ''}}", "auth.jwks.audience");
         refused("auth: {tokenSeconds: 0}", "auth.tokenSeconds: must be at least 1");
+        refused("auth: {refreshSeconds: 3600}", "auth.refreshSeconds: must be at least auth.tokenSeconds");
+        refused("auth: {refreshGraceSeconds: 601}", "auth.refreshGraceSeconds: must be at most 600");
         let many = "{algorithm: HS256, file: k},".repeat(17);
         refused(&format!("auth: {{keys: [{many}]}}"), "auth.keys: has more than 16");
     }

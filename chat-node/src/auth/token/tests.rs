@@ -8,6 +8,7 @@ use jsonwebtoken::Algorithm;
 use serde_json::json;
 
 use super::*;
+use crate::auth::Scope;
 
 const SECRET: &[u8] = b"an example of a secret, 32 bytes long";
 const NOW: u64 = 1_767_225_600;
@@ -56,6 +57,23 @@ fn a_token_of_ours_lets_in_until_it_expires() {
         let claims = verify(NOW).unwrap();
         assert_eq!((&*claims.user, claims.expires, seconds), ("alice", NOW + 86_400 + 30, 86_400));
         assert_eq!(verify(NOW + 86_400 + 30), Err(TokenError::Expired));
+    }
+}
+
+#[test]
+fn a_token_says_which_login_it_was_given_to_and_what_it_is_narrowed_to() {
+    let tokens = tokens(|_| {});
+    let login = Some(Uuid::from_u128(7));
+    let grant = Grant { user: "alice", login, scope: Some("chat:send"), seconds: 60 };
+    let claims = verified(&tokens, &tokens.grant(&grant, NOW).unwrap(), NOW).unwrap();
+    assert_eq!((claims.login, claims.expires), (login, NOW + 60 + 30));
+    assert!(claims.rights.is_narrowed() && claims.rights.allows(Scope::Send) && !claims.rights.allows(Scope::Rooms));
+    let plain = verified(&tokens, &tokens.sign("alice", NOW).unwrap().0, NOW).unwrap();
+    assert!(plain.login.is_none() && !plain.rights.is_narrowed());
+    let exp = NOW + 10;
+    check_payload(&tokens, json!({"sub": "alice", "exp": exp, "sid": "of a provider"}), Ok("alice"));
+    for bad in [json!("7"), json!(7), json!(null)] {
+        check_payload(&tokens, json!({"sub": "alice", "exp": exp, "chat_session": bad}), Err(TokenError::Bad));
     }
 }
 

@@ -26,27 +26,42 @@ pub(super) const EVERYTHING: &str = "everything";
 const HEADS_MAX: usize = 100;
 const USERS_MAX: usize = 4;
 
+/// Logins in one notification, of 39 bytes each.
+const ENDED_MAX: usize = 150;
+
 /// Hints that wait to be looked at. When full, the rest counts as missed.
 const QUEUE_MAX: usize = 1024;
 
 /// Time between attempts to listen again.
 const RETRY: Duration = Duration::from_millis(500);
 
-#[derive(Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize)]
 struct Payload {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     heads: Vec<(Uuid, Seq)>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     users: Vec<User>,
+    /// Logins that are over. A node of a version without them reads a payload that tells nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    ended: Vec<Uuid>,
 }
 
 /// The notifications that tell of these heads and users.
 pub(super) fn payloads(heads: &[(Uuid, Seq)], users: &[&User]) -> Vec<String> {
-    let heads = heads.chunks(HEADS_MAX).map(|heads| Payload { heads: heads.to_vec(), users: Vec::new() });
+    let heads = heads.chunks(HEADS_MAX).map(|heads| Payload { heads: heads.to_vec(), ..Payload::default() });
     let users = users
         .chunks(USERS_MAX)
-        .map(|users| Payload { heads: Vec::new(), users: users.iter().map(|user| (*user).clone()).collect() });
-    heads.chain(users).map(|payload| serde_json::to_string(&payload).expect("a payload encodes")).collect()
+        .map(|users| Payload { users: users.iter().map(|user| (*user).clone()).collect(), ..Payload::default() });
+    encode(heads.chain(users))
+}
+
+/// The notifications that tell of logins that are over.
+pub(super) fn endings(logins: &[Uuid]) -> Vec<String> {
+    encode(logins.chunks(ENDED_MAX).map(|ended| Payload { ended: ended.to_vec(), ..Payload::default() }))
+}
+
+fn encode(payloads: impl Iterator<Item = Payload>) -> Vec<String> {
+    payloads.map(|payload| serde_json::to_string(&payload).expect("a payload encodes")).collect()
 }
 
 /// Listens in the background until the receiver is dropped.
@@ -77,7 +92,8 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             () = hints.closed() => return Ok(()),
         };
         let hint = match notification.map(|notification| serde_json::from_str(notification.payload())) {
-            Some(Ok(Payload { heads, users })) => Hint::Changed { heads, users },
+            Some(Ok(Payload { ended, .. })) if !ended.is_empty() => Hint::Ended(ended),
+            Some(Ok(Payload { heads, users, .. })) => Hint::Changed { heads, users },
             // The connection was lost, everything is to be looked at, or a newer node tells what this one does not understand.
             None | Some(Err(_)) => Hint::Missed,
         };
@@ -95,6 +111,8 @@ mod tests {
     fn a_notification_never_exceeds_what_postgres_takes() {
         let heads: Vec<_> = (0..1000).map(|room| (Uuid::from_u128(room), i64::MAX)).collect();
         let user: User = "\u{1}".repeat(128).into();
+        let ended: Vec<_> = (0..1000).map(Uuid::from_u128).collect();
+        assert!(endings(&ended).iter().all(|payload| payload.len() < 8000));
         let payloads = payloads(&heads, &[&user; 10]);
         assert_eq!(payloads.len(), 10 + 3);
         assert!(payloads.iter().all(|payload| payload.len() < 8000), "{:?}", payloads.iter().map(String::len).max());

@@ -6,6 +6,7 @@
 mod append;
 mod hints;
 mod lineage;
+mod logins;
 mod outcomes;
 mod rooms;
 

@@ -4,6 +4,7 @@
 //! there is no other node to tell. The file is in WAL mode with full synchronization: a commit survives a power cut.
 
 mod append;
+mod logins;
 mod outcomes;
 mod rooms;
 

@@ -164,6 +164,19 @@ impl Client {
         }
     }
 
+    /// Waits until the client has ended, by itself or because it was closed. Gives the reason.
+    ///
+    /// # Errors
+    /// When its task is gone without one.
+    pub async fn stopped(&self) -> Result<End, Failure> {
+        let mut standing = self.standing.clone();
+        let reached = standing.wait_for(|standing| matches!(standing, Standing::Stopped(_))).await;
+        match reached.as_deref() {
+            Ok(Standing::Stopped(end)) => Ok(end.clone()),
+            Ok(_) | Err(_) => Err(Failure::Stopped),
+        }
+    }
+
     /// Where the client stands now.
     pub fn standing(&self) -> Standing {
         self.standing.borrow().clone()

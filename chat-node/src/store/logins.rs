@@ -1,0 +1,280 @@
+//! Logins: who is signed in where, until when, and by which refresh token.
+//!
+//! A login that is over is not there any more, so that "is it good" is one look at one row. What a refresh token deserves is decided in
+//! [`auth`](crate::auth); here it is carried out under the row's lock. Whatever ends logins tells the other nodes in the same transaction.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::auth::{Bits, RefreshRules, RefreshToken};
+
+/// Devices on which one user is signed in. Who signs in on another is signed out where he was seen the longest time ago.
+pub const LOGINS_PER_USER_MAX: i64 = 100;
+
+/// A login that begins.
+#[derive(Clone, Debug)]
+pub struct NewLogin {
+    /// Its id.
+    pub id: Uuid,
+    /// Whose.
+    pub user: String,
+    /// From where, if that is known.
+    pub address: Option<String>,
+    /// When it is over, unless it is refreshed, in milliseconds since 1970 UTC.
+    pub expires_ms: i64,
+    /// Its first refresh token.
+    pub token: RefreshToken,
+}
+
+/// A login, as its user sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Its id.
+    pub id: Uuid,
+    /// When it began, in milliseconds since 1970 UTC.
+    pub created_ms: i64,
+    /// When it was last heard of.
+    pub seen_ms: i64,
+    /// When it is over.
+    pub expires_ms: i64,
+    /// What sort of client its latest connection was.
+    pub client: Option<String>,
+    /// Where it was last heard from.
+    pub address: Option<String>,
+}
+
+/// A sign of life of a login.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    /// When, in milliseconds since 1970 UTC.
+    pub ms: i64,
+    /// What sort of client it was.
+    pub client: Option<&'static str>,
+    /// From where.
+    pub address: Option<String>,
+}
+
+/// What became of a refresh token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refreshed {
+    /// It has a successor.
+    Renewed {
+        /// The login.
+        login: Uuid,
+        /// Whose it is.
+        user: String,
+        /// The successor.
+        token: RefreshToken,
+        /// Whether it was given before.
+        again: bool,
+    },
+    /// It was used before, so that its login was ended.
+    Reused {
+        /// The login.
+        login: Uuid,
+    },
+    /// There is no such login, or it is over.
+    Unknown,
+}
+
+/// Keeps logins.
+#[async_trait]
+pub trait Logins {
+    /// Begins a login. Gives those that it displaced.
+    async fn begin_login(&self, login: &NewLogin, now_ms: i64) -> Result<Vec<Uuid>, StoreError>;
+
+    /// Those of these logins that are good.
+    async fn good_logins(&self, logins: &[Uuid], now_ms: i64) -> Result<Vec<Uuid>, StoreError>;
+
+    /// A user's logins, those that were seen last first. Tokens of bots are not among them.
+    async fn logins_of(&self, user: &str, now_ms: i64) -> Result<Vec<Login>, StoreError>;
+
+    /// Ends one of a user's logins, or all. Gives those that were ended.
+    async fn end_logins(&self, user: &str, login: Option<Uuid>) -> Result<Vec<Uuid>, StoreError>;
+
+    /// Follows a refresh token by the next one; `salt` is new and random.
+    async fn refresh(
+        &self,
+        token: &RefreshToken,
+        salt: Bits,
+        now_ms: i64,
+        rules: RefreshRules,
+    ) -> Result<Refreshed, StoreError>;
+
+    /// Notes signs of life.
+    async fn note_logins(&self, seen: &[(Uuid, Seen)]) -> Result<(), StoreError>;
+
+    /// Forgets logins that have expired.
+    async fn forget_logins(&self, now_ms: i64) -> Result<(), StoreError>;
+}
+
+/// What is read of a login when it is refreshed: id, user, hashes (present, former), salt, and times.
+pub(super) type RefreshRow = (Uuid, String, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, i64, i64);
+
+/// A row as what is judged. `None` for a row that no node has written.
+pub(super) fn kept(row: &RefreshRow) -> Option<crate::auth::Kept> {
+    let bits = |bytes: &Vec<u8>| Bits::try_from(bytes.as_slice()).ok();
+    let (_, _, hash, former, salt, rotated_ms, expires_ms) = row;
+    let former = match (former, salt) {
+        (Some(former), Some(salt)) => Some((bits(former)?, bits(salt)?)),
+        _ => None,
+    };
+    Some(crate::auth::Kept { hash: bits(hash)?, former, rotated_ms: *rotated_ms, expires_ms: *expires_ms })
+}
+
+/// Implements [`Logins`] for a store with a pool of sqlx's. `$lock` is what locks the row that a `SELECT` reads. The store itself has
+/// `good_logins_among` and `note_logins_seen`, which read otherwise in each, and its transaction `tell_ended`.
+macro_rules! logins {
+    ($store:ty, $lock:literal) => {
+        #[async_trait::async_trait]
+        impl $crate::store::logins::Logins for $store {
+            async fn begin_login(
+                &self,
+                login: &$crate::store::logins::NewLogin,
+                now_ms: i64,
+            ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                sqlx::query(
+                    "INSERT INTO logins (id, member, created_ms, seen_ms, expires_ms, address, selector, secret_hash)
+                     VALUES ($1, $2, $3, $3, $4, $5, $6, $7)",
+                )
+                .bind(login.id)
+                .bind(&login.user)
+                .bind(now_ms)
+                .bind(login.expires_ms)
+                .bind(&login.address)
+                .bind(login.token.selector())
+                .bind(login.token.hash().to_vec())
+                .execute(&mut *tx.0)
+                .await?;
+                let displaced: Vec<uuid::Uuid> = sqlx::query_scalar(
+                    "DELETE FROM logins WHERE id IN (
+                         SELECT id FROM logins WHERE member = $1 AND selector IS NOT NULL
+                         ORDER BY seen_ms DESC, id DESC LIMIT 1000 OFFSET $2
+                     ) RETURNING id",
+                )
+                .bind(&login.user)
+                .bind($crate::store::logins::LOGINS_PER_USER_MAX)
+                .fetch_all(&mut *tx.0)
+                .await?;
+                tx.tell_ended(&displaced).await?;
+                tx.commit().await?;
+                Ok(displaced)
+            }
+
+            async fn good_logins(
+                &self,
+                logins: &[uuid::Uuid],
+                now_ms: i64,
+            ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
+                self.good_logins_among(logins, now_ms).await
+            }
+
+            async fn logins_of(
+                &self,
+                user: &str,
+                now_ms: i64,
+            ) -> Result<Vec<$crate::store::logins::Login>, $crate::store::StoreError> {
+                let rows: Vec<(uuid::Uuid, i64, i64, i64, Option<String>, Option<String>)> = sqlx::query_as(
+                    "SELECT id, created_ms, seen_ms, expires_ms, client, address FROM logins
+                     WHERE member = $1 AND selector IS NOT NULL AND expires_ms > $2
+                     ORDER BY seen_ms DESC, id DESC LIMIT $3",
+                )
+                .bind(user)
+                .bind(now_ms)
+                .bind($crate::store::logins::LOGINS_PER_USER_MAX)
+                .fetch_all(&self.pool)
+                .await?;
+                let login = |(id, created_ms, seen_ms, expires_ms, client, address)| $crate::store::logins::Login {
+                    id,
+                    created_ms,
+                    seen_ms,
+                    expires_ms,
+                    client,
+                    address,
+                };
+                Ok(rows.into_iter().map(login).collect())
+            }
+
+            async fn end_logins(
+                &self,
+                user: &str,
+                login: Option<uuid::Uuid>,
+            ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                let query = match login {
+                    Some(_) => "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL AND id = $2 RETURNING id",
+                    None => "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL RETURNING id",
+                };
+                let query = sqlx::query_scalar(query).bind(user);
+                let query = if let Some(login) = login { query.bind(login) } else { query };
+                let ended: Vec<uuid::Uuid> = query.fetch_all(&mut *tx.0).await?;
+                tx.tell_ended(&ended).await?;
+                tx.commit().await?;
+                Ok(ended)
+            }
+
+            async fn refresh(
+                &self,
+                token: &$crate::auth::RefreshToken,
+                salt: $crate::auth::Bits,
+                now_ms: i64,
+                rules: $crate::auth::RefreshRules,
+            ) -> Result<$crate::store::logins::Refreshed, $crate::store::StoreError> {
+                use $crate::{auth::Verdict, store::logins::Refreshed};
+                let mut tx = self.begin().await?;
+                let row: Option<$crate::store::logins::RefreshRow> = sqlx::query_as(concat!(
+                    "SELECT id, member, secret_hash, former_hash, salt, rotated_ms, expires_ms FROM logins
+                     WHERE selector = $1 ",
+                    $lock
+                ))
+                .bind(token.selector())
+                .fetch_optional(&mut *tx.0)
+                .await?;
+                let found = row.and_then(|row| Some(($crate::store::logins::kept(&row)?, row)));
+                let Some((kept, (login, user, ..))) = found else { return Ok(Refreshed::Unknown) };
+                let refreshed = match $crate::auth::judge(&kept, token, salt, now_ms, rules) {
+                    Verdict::Rotate(kept, next) => {
+                        let (former, salt) = kept.former.unzip();
+                        sqlx::query(
+                            "UPDATE logins SET secret_hash = $2, former_hash = $3, salt = $4, rotated_ms = $5, expires_ms = $6,
+                                 seen_ms = $5 WHERE id = $1",
+                        )
+                        .bind(login)
+                        .bind(kept.hash.to_vec())
+                        .bind(former.map(|former| former.to_vec()))
+                        .bind(salt.map(|salt| salt.to_vec()))
+                        .bind(kept.rotated_ms)
+                        .bind(kept.expires_ms)
+                        .execute(&mut *tx.0)
+                        .await?;
+                        Refreshed::Renewed { login, user, token: next, again: false }
+                    }
+                    Verdict::Repeat(next) => Refreshed::Renewed { login, user, token: next, again: true },
+                    Verdict::Reused => {
+                        sqlx::query("DELETE FROM logins WHERE id = $1").bind(login).execute(&mut *tx.0).await?;
+                        tx.tell_ended(&[login]).await?;
+                        Refreshed::Reused { login }
+                    }
+                    Verdict::Expired => Refreshed::Unknown,
+                };
+                tx.commit().await?;
+                Ok(refreshed)
+            }
+
+            async fn note_logins(
+                &self,
+                seen: &[(uuid::Uuid, $crate::store::logins::Seen)],
+            ) -> Result<(), $crate::store::StoreError> {
+                self.note_logins_seen(seen).await
+            }
+
+            async fn forget_logins(&self, now_ms: i64) -> Result<(), $crate::store::StoreError> {
+                sqlx::query("DELETE FROM logins WHERE expires_ms <= $1").bind(now_ms).execute(&self.pool).await?;
+                Ok(())
+            }
+        }
+    };
+}
+pub(super) use logins;

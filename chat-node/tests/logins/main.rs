@@ -1,0 +1,7 @@
+//! Logins: claimed of SQLite and of a real PostgreSQL alike, and of two nodes that share the latter.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+mod ground;
+mod nodes;
+mod refreshing;

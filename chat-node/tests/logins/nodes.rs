@@ -1,0 +1,129 @@
+//! Two nodes: what is ended on one ends on the other, with RabbitMQ away.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::Method;
+use chat_load::{
+    client::{Client, End, Identity, Options},
+    dial::Tcp,
+    record::Recorder,
+    rest::{self, Answer, Call},
+};
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout};
+
+use crate::ground::Pair;
+
+/// How long anything may take that nothing is promised of.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The promise is two seconds; a busy machine is given some more.
+const ENDED_WITHIN: Duration = Duration::from_secs(5);
+
+struct Person {
+    dials: [Arc<Tcp>; 2],
+}
+
+impl Person {
+    async fn at(pair: &Pair) -> Person {
+        let dial = |node: usize| Arc::new(Tcp::new(&[&*pair.nodes[node].url], 0).unwrap());
+        let person = Person { dials: [dial(0), dial(1)] };
+        let registered = async {
+            // The nodes may still be waiting for their database.
+            while rest::register(&*person.dials[0], "alice", "correct horse").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, registered).await.unwrap();
+        person
+    }
+
+    async fn ask(&self, node: usize, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> Answer {
+        let call = Call { method, path, token, body: body.as_ref(), ..Call::default() };
+        rest::call(&*self.dials[node], &call).await.unwrap()
+    }
+
+    async fn sign_in(&self, node: usize) -> Value {
+        let body = json!({"username": "alice", "password": "correct horse"});
+        let answer = self.ask(node, Method::POST, "/api/v1/login", None, Some(body)).await;
+        assert_eq!(answer.status, 200, "{answer:?}");
+        answer.body
+    }
+
+    async fn refresh(&self, node: usize, signed_in: &Value) -> Answer {
+        let body = json!({"refresh_token": signed_in["refresh_token"]});
+        self.ask(node, Method::POST, "/api/v1/refresh", None, Some(body)).await
+    }
+
+    async fn connect(&self, node: usize, signed_in: &Value) -> Client {
+        let identity = Identity::Token(signed_in["token"].as_str().unwrap().into());
+        let client = Client::start(Options::new(self.dials[node].clone(), identity), Recorder::default());
+        timeout(PATIENCE, client.online()).await.unwrap().unwrap();
+        client
+    }
+
+    /// How soon the token opens nothing any more.
+    async fn refused(&self, node: usize, signed_in: &Value) -> Duration {
+        let (token, began) = (signed_in["token"].as_str(), Instant::now());
+        let refused = async {
+            while self.ask(node, Method::GET, "/api/v1/me", token, None).await.status != 401 {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(PATIENCE, refused).await.expect("the token is still taken");
+        began.elapsed()
+    }
+}
+
+async fn stopped(client: &Client) {
+    let end = timeout(ENDED_WITHIN, client.stopped()).await.expect("the connection was not closed in time");
+    assert_eq!(end, Ok(End::Closed { code: 4401, reason: "signed_out".into(), after_ms: None }));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_ended_on_one_node_is_closed_on_the_other_and_stays_out() {
+    let pair = Pair::start().await;
+    let alice = Person::at(&pair).await;
+    let (phone, laptop) = (alice.sign_in(0).await, alice.sign_in(0).await);
+    let (on_phone, on_laptop) = (alice.connect(1, &phone).await, alice.connect(0, &laptop).await);
+    let token = laptop["token"].as_str();
+
+    let path = format!("/api/v1/sessions/{}", phone["session"].as_str().unwrap());
+    assert_eq!(alice.ask(0, Method::DELETE, &path, token, None).await.status, 204);
+    stopped(&on_phone).await;
+    for node in [0, 1] {
+        assert!(alice.refused(node, &phone).await < ENDED_WITHIN);
+    }
+    assert_eq!(alice.refresh(1, &phone).await.body["code"], "bad_refresh_token");
+    assert_eq!(alice.ask(0, Method::DELETE, &path, token, None).await.body["code"], "unknown_session");
+    on_laptop.ping().await.expect("the other session goes on");
+
+    let tablet = alice.sign_in(1).await;
+    let on_tablet = alice.connect(1, &tablet).await;
+    let listed = alice.ask(1, Method::GET, "/api/v1/sessions", token, None).await.body;
+    let listed = listed["sessions"].as_array().unwrap().clone();
+    let current: Vec<&Value> = listed.iter().filter(|session| session["current"] == true).collect();
+    assert_eq!((listed.len(), current.len(), &current[0]["id"]), (2, 1, &laptop["session"]));
+    assert_eq!(current[0]["address"], "127.0.0.1");
+    assert_eq!(alice.ask(1, Method::DELETE, "/api/v1/sessions", token, None).await.status, 204);
+    stopped(&on_tablet).await;
+    stopped(&on_laptop).await;
+    pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stolen_refresh_token_ends_the_session_on_every_node() {
+    let pair = Pair::start().await;
+    let alice = Person::at(&pair).await;
+    let first = alice.sign_in(0).await;
+    let second = alice.refresh(1, &first).await.body;
+    assert_eq!(second["session"], first["session"]);
+    assert_eq!(alice.refresh(0, &first).await.body["refresh_token"], second["refresh_token"], "the answer was lost");
+    let third = alice.refresh(0, &second).await.body;
+    let connected = alice.connect(1, &third).await;
+    let stolen = alice.refresh(0, &first).await;
+    assert_eq!((stolen.status.as_u16(), &stolen.body["code"]), (401, &json!("bad_refresh_token")));
+    stopped(&connected).await;
+    assert!(alice.refused(1, &third).await < ENDED_WITHIN);
+    pair.stop().await;
+}
