@@ -27,7 +27,7 @@ pub(super) fn step(view: &View<'_>, home: &str) -> Step {
         let message = "new connections are turned to the nodes of before".into();
         return Step { phase: RolloutPhase::Steering, ..here(message) };
     }
-    let stuck = view.idle_above(&view.set.update_revision, new);
+    let stuck = view.idle_above(&[&view.set.update_revision], new);
     if stuck > 0 && holds(Rule::StuckLeave) {
         return Step {
             window: without_highest(view, stuck),

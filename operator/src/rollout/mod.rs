@@ -134,6 +134,11 @@ pub fn decide(scene: &Scene, now: Timestamp) -> Decision {
 /// The spec has failed: its nodes leave, and then its template.
 fn go_back(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) -> Step {
     let Some(home) = home(scene, set) else {
+        let stable = scene.previous.as_ref().map(|previous| &previous.stable_revision);
+        if set.fresh && set.current_revision == set.update_revision && stable == Some(&set.update_revision) {
+            // It is what was before: nodes of another template are the rest of a rollout that was given up for it.
+            return go_on(scene, set, standing, now);
+        }
         // The old revision is not known any more: a person has to decide.
         return go_on(scene, set, &Standing { paused: true, ..standing.clone() }, now);
     };
@@ -141,7 +146,8 @@ fn go_back(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) ->
     if set.template_current {
         return if set.fresh { back::step(&view, &home) } else { go_on(scene, set, standing, now) };
     }
-    let is_home = set.noted == home && (!set.fresh || set.update_revision == home);
+    // The StatefulSet may have that template already, by the user's own hand: then nobody has to be covered for it.
+    let is_home = if set.fresh { set.update_revision == home } else { set.noted == home };
     match is_home {
         true => Step { template: Template::Revision(home), ..go_on(scene, set, standing, now) },
         false => back::restore(&view, &home),

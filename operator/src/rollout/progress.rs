@@ -89,8 +89,8 @@ fn revisions(scene: &Scene, step: &Step, previous: &RolloutStatus) -> (String, S
     let stable = match named {
         _ if step.phase == RolloutPhase::Stable => revision.clone(),
         Some(set) if set.current_revision != set.update_revision => set.current_revision.clone(),
-        _ if previous.revision == revision => previous.stable_revision.clone(),
-        _ => previous.revision.clone(),
+        // A template that came and went in between was never stable.
+        _ => previous.stable_revision.clone(),
     };
     (revision, stable)
 }

@@ -175,10 +175,12 @@ impl Advance<'_> {
         let to = |window, message: &str| Step::new(window, Some(serving.to_owned()), RolloutPhase::Surging, message);
         let wait = || Step { requeue: Some(PATIENCE), ..to(window, &view.too_few()) };
         if view.old == window.replicas && window.replicas > wanted {
-            let idle = view.idle_above(serving, window.replicas - wanted);
+            // A node of this template stays: it was made in time for it to come back.
+            let idle = view.idle_above(&[serving, &view.set.update_revision], window.replicas - wanted);
             if idle > 0 {
                 let replicas = window.replicas - idle;
-                let window = Window { replicas, partition: replicas, ..window };
+                // Whoever is new below them must not be born old again.
+                let window = Window { replicas, partition: view.old_among(replicas), ..window };
                 return Some(to(window, "nodes of an abandoned rollout leave"));
             }
             return Some(match view.removable_below(window.replicas - wanted) {

@@ -24,14 +24,21 @@ pub(super) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(super) fn new(scene: &'a Scene, set: &'a SetView, now: Timestamp) -> Self {
-        let places = scene.positions(set.window);
+        let mut view = View { scene, set, now, places: scene.positions(set.window), old: 0 };
+        view.old = view.old_among(set.window.replicas);
+        view
+    }
+
+    /// Of so many lowest places, those up to and with the highest old one: what a window that ends there keeps old.
+    pub(super) fn old_among(&self, lowest: i32) -> i32 {
+        let set = self.set;
         let born_old = set.current_revision != set.update_revision && holds(Rule::MissingIsOld);
-        let is_old = |index: usize| match places[index] {
+        let is_old = |(index, place): &(usize, &Option<&PodView>)| match place {
             Some(pod) => pod.revision != set.update_revision,
-            None => born_old && count(index) < set.window.partition,
+            None => born_old && count(*index) < set.window.partition,
         };
-        let old = (0..places.len()).rev().find(|index| is_old(*index)).map_or(0, |index| count(index + 1));
-        View { scene, set, now, places, old }
+        let lowest = self.places.iter().enumerate().take(index(lowest));
+        lowest.filter(is_old).last().map_or(0, |(index, _)| count(index + 1))
     }
 
     /// Places above the highest old one.
@@ -121,9 +128,10 @@ impl<'a> View<'a> {
         place.is_some_and(|pod| !pod.ready && !pod.terminating && elapsed(pod.since, self.now) >= time)
     }
 
-    /// Places at the top, at most `most`, of which nobody of `revision` is served.
-    pub(super) fn idle_above(&self, revision: &str, most: i32) -> i32 {
-        let idle = |place: &&Option<&PodView>| place.is_none_or(|pod| !pod.serves() || pod.revision != revision);
+    /// Places at the top, at most `most`, where no node of one of these revisions serves.
+    pub(super) fn idle_above(&self, revisions: &[&str], most: i32) -> i32 {
+        let serves = |pod: &PodView| pod.serves() && revisions.contains(&pod.revision.as_str());
+        let idle = |place: &&Option<&PodView>| !place.is_some_and(serves);
         count(self.places.iter().rev().take_while(idle).count()).min(most)
     }
 

@@ -4,13 +4,46 @@ use std::{collections::BTreeSet, time::Duration};
 
 use crds::chatcluster::{OnFailure, RolloutPhase, Window};
 
-use super::super::{Decision, PATIENCE, PodView, SETTLE, Scene, Template, elapsed};
+use super::super::{Decision, PATIENCE, PodView, SETTLE, Scene, Template, decide, elapsed};
 use super::world::{World, Write, revision};
 
 /// The place of a pod in a window.
 fn place(pod: &PodView, window: Window) -> Option<i32> {
     let place = pod.ordinal - window.start;
     (0..window.replicas).contains(&place).then_some(place)
+}
+
+/// What was seen and is done about it, on one line.
+fn shown(scene: &Scene, decision: &Decision) -> String {
+    let Some(set) = &scene.set else { return format!("no StatefulSet -> {:?}", decision.window) };
+    let pods = scene.pods.iter().map(|pod| {
+        let state = if pod.terminating {
+            " leaves"
+        } else if pod.ready {
+            ""
+        } else {
+            " unready"
+        };
+        format!("{} of {}{state}", pod.name, pod.revision)
+    });
+    let pods: Vec<String> = pods.collect();
+    let told = &decision.told;
+    format!(
+        "{} of {} after {}: {:?} -> {:?}, {} -> {}, served: {:?} -> {:?}, wanted: {}+{}-{}, {pods:?}: {}",
+        scene.spec_hash,
+        set.noted,
+        told.stable_revision,
+        set.window,
+        decision.window,
+        set.current_revision,
+        set.update_revision,
+        scene.serving,
+        decision.serving,
+        scene.policy.replicas,
+        scene.policy.surge,
+        scene.policy.unavailable,
+        told.message,
+    )
 }
 
 fn count<'a>(pods: impl Iterator<Item = &'a PodView>) -> i32 {
@@ -98,7 +131,7 @@ impl World {
             let new = new.filter(|pod| pod.revision == set.update_revision);
             for pod in new {
                 let reborn_old = place(pod, to).is_some_and(|place| place < to.partition);
-                assert!(!reborn_old, "{} would be reborn old: {to:?}", pod.name);
+                assert!(!reborn_old, "{} would be reborn old: {}", pod.name, shown(scene, decision));
             }
         }
         self.judge_leaving(scene, decision, highest_old);
@@ -120,11 +153,9 @@ impl World {
             assert!(after >= before.min(policy.replicas - missing), "too few stay of {before}: {after}");
         }
         let back = !decision.told.failure.is_empty();
-        // A template that was replaced and came back at once: what it had begun was given up, as from rest (rule 9).
-        let begins_anew = from.partition == from.replicas;
         let above = |pod: &&&PodView| highest_old.is_none_or(|highest| pod.ordinal > highest);
         let new_leaves = all.iter().filter(above).any(|pod| place(pod, to).is_none());
-        assert!(back || begins_anew || !new_leaves, "new nodes leave before old ones: {from:?} -> {to:?}");
+        assert!(back || !new_leaves, "new nodes leave before old ones: {}", shown(scene, decision));
         let most = from.replicas.max(policy.replicas + policy.surge);
         assert!(to.replicas <= most, "more than {most} nodes");
         if self.undisturbed {
@@ -175,7 +206,9 @@ impl World {
     pub(super) fn assert_rest_of(&mut self, template: u32) {
         let set = self.set.clone().unwrap();
         let replicas = self.policy.replicas;
-        assert_eq!(set.window, Window { start: set.window.start, replicas, partition: replicas });
+        let scene = self.scene();
+        let about = shown(&scene, &decide(&scene, self.now));
+        assert_eq!(set.window, Window { start: set.window.start, replicas, partition: replicas }, "{about}");
         assert_eq!((set.template, set.current), (template, template), "{:?} {:?}", self.status, self.pods);
         assert_eq!(self.serving, None, "the Service selects every node at rest");
         let ordinals: BTreeSet<i32> = self.pods.iter().map(|pod| pod.ordinal).collect();
