@@ -9,6 +9,7 @@ use super::{
     PodView, Scene, Step, Template,
     rules::{Rule, holds},
     standing::Standing,
+    view::count,
 };
 
 pub(super) fn first_window(scene: &Scene, standing: &Standing) -> Step {
@@ -17,8 +18,9 @@ pub(super) fn first_window(scene: &Scene, standing: &Standing) -> Step {
     let alive = || scene.pods.iter().filter(|pod| !pod.terminating).map(|pod| pod.ordinal);
     let (start, replicas) = match (alive().min(), alive().max()) {
         (Some(lowest), Some(highest)) if holds(Rule::AdoptLowest) => {
-            // Never more than a rollout would have: far above the lowest, the highest are the newer ones.
-            let lowest = lowest.max(highest + 1 - (replicas + scene.policy.surge).max(1));
+            // Never more places than a rollout would have, or there are nodes: far above the lowest, the highest are the newer ones.
+            let most = (replicas + scene.policy.surge).max(count(alive().count())).max(1);
+            let lowest = lowest.max(highest + 1 - most);
             (lowest, replicas.max(highest + 1 - lowest))
         }
         (Some(_), Some(_)) => (0, replicas),

@@ -38,7 +38,7 @@ impl<'a> View<'a> {
             None => born_old && count(*index) < set.window.partition,
         };
         let lowest = self.places.iter().enumerate().take(index(lowest));
-        lowest.filter(is_old).last().map_or(0, |(index, _)| count(index + 1))
+        lowest.filter(is_old).next_back().map_or(0, |(index, _)| count(index + 1))
     }
 
     /// Places above the highest old one.

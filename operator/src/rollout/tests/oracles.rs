@@ -127,8 +127,11 @@ impl World {
             let is_there = |ordinal: i32| kept.iter().any(|pod| pod.ordinal == ordinal);
             let missing = bared.into_iter().find(|ordinal| !is_there(*ordinal)).filter(|_| highest_old.is_some());
             assert!(missing.is_none(), "missing old nodes would be born new: {from:?} -> {to:?}");
-            let new = kept.iter().filter(|pod| highest_old.is_none_or(|highest| pod.ordinal > highest));
-            let new = new.filter(|pod| pod.revision == set.update_revision);
+            // A place that is kept and empty may hold an old node by now that was not seen yet.
+            let born = (from.start..from.start + from.partition).filter(|ordinal| !is_there(*ordinal));
+            let born = born.filter(|ordinal| *ordinal < to.start + to.replicas).max();
+            let new = kept.iter().filter(|pod| highest_old.max(born).is_none_or(|highest| pod.ordinal > highest));
+            let new = new.filter(|pod| pod.revision == set.update_revision && !pod.terminating);
             for pod in new {
                 let reborn_old = place(pod, to).is_some_and(|place| place < to.partition);
                 assert!(!reborn_old, "{} would be reborn old: {}", pod.name, shown(scene, decision));
