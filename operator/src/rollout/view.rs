@@ -37,8 +37,7 @@ impl<'a> View<'a> {
             Some(pod) => pod.revision != set.update_revision,
             None => born_old && count(*index) < set.window.partition,
         };
-        let lowest = self.places.iter().enumerate().take(index(lowest));
-        lowest.filter(is_old).next_back().map_or(0, |(index, _)| count(index + 1))
+        self.places.iter().enumerate().take(index(lowest)).rfind(is_old).map_or(0, |(index, _)| count(index + 1))
     }
 
     /// Places above the highest old one.

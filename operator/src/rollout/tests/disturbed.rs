@@ -176,6 +176,22 @@ pub(super) fn a_lost_statefulset_is_made_again_around_what_runs() {
 }
 
 #[test]
+pub(super) fn clients_are_led_back_when_a_new_node_stumbles() {
+    let mut world = World::rolling(policy(3, 2, 0), None);
+    while world.serving != Some(revision(2)) {
+        world.turns(1);
+    }
+    world.undisturbed = false;
+    let now = world.now;
+    let new = world.pods.iter_mut().find(|pod| pod.revision == revision(2)).unwrap();
+    (new.ready, new.since) = (false, now);
+    world.operator(None, usize::MAX);
+    assert_eq!(world.serving, Some(revision(1)));
+    world.settle_down();
+    world.assert_done();
+}
+
+#[test]
 pub(super) fn an_old_node_that_is_broken_does_not_hold_up_its_replacement() {
     for policy in policies_to(3) {
         let mut world = World::rolling(policy, None);

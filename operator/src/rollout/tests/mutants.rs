@@ -18,7 +18,8 @@ fn scenario(rule: Rule) -> fn() {
         Rule::FreshStatus | Rule::SteerBatch | Rule::EndpointsAlone | Rule::Settle => {
             || assert!(forward::any_order(5) > 0)
         }
-        Rule::SteerBack | Rule::KeepReady => || assert!(disturbed::anything(5) > 0),
+        Rule::SteerBack => disturbed::clients_are_led_back_when_a_new_node_stumbles,
+        Rule::KeepReady => || assert!(disturbed::anything(5) > 0),
         Rule::NewReady | Rule::SelfTest | Rule::WorseFails | Rule::Deadline => {
             back::a_template_that_fails_goes_back_whatever_the_policy
         }
