@@ -63,12 +63,12 @@ pub async fn run(gateway: &Gateway, drain: &Drain, config: &DrainConfig) {
     for (outbound, moment) in connections.into_iter().zip(moments) {
         sleep_until(start + moment).await;
         let after_ms = rand::rng().random_range(0..=AFTER_MS_MAX);
-        outbound.close(CloseReason::Leaving, Some(ServerFrame::Reconnect { after_ms }.encode()));
+        outbound.close(CloseReason::Leaving, Some(&ServerFrame::Reconnect { after_ms }.encode()));
         drain.left.fetch_sub(1, Relaxed);
     }
     // Upgrades that were under way when the node closed to new connections.
     for outbound in gateway.connections() {
-        outbound.close(CloseReason::Leaving, Some(ServerFrame::Reconnect { after_ms: 0 }.encode()));
+        outbound.close(CloseReason::Leaving, Some(&ServerFrame::Reconnect { after_ms: 0 }.encode()));
     }
 }
 

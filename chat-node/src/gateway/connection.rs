@@ -1,37 +1,35 @@
 //! One connection: carries its session's effects out, and brings back what came of them.
 //!
-//! One task per connection does everything for it: it reads, writes, waits for requests and watches the clock. It decides nothing.
+//! One task per connection does everything for it: it reads, waits for requests, watches the clock, and waits for a socket that is
+//! full. It decides nothing.
 
 use std::{
     sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use axum::extract::ws::{CloseFrame, Message, WebSocket};
-use futures::{
-    FutureExt, SinkExt, StreamExt,
-    future::BoxFuture,
-    stream::{FuturesUnordered, SplitSink, SplitStream},
+use axum_tungstenite::{Error, Message, protocol::CloseFrame};
+use futures::{FutureExt, StreamExt, future::BoxFuture, stream::FuturesUnordered};
+use tokio::{
+    pin,
+    time::{Instant, sleep_until, timeout},
 };
-use tokio::time::{Instant, sleep_until, timeout};
 use uuid::Uuid;
 
 use super::{
     Admitted, Gateway, now_ms,
     requests::{code, within},
+    websocket::WebSocket,
 };
 use crate::{
     event::User,
-    hub::{ConnectionId, Drained, Outbound},
+    hub::{ConnectionId, Outbound, Socket, Turn},
     intake::OpenOutbox,
     metric::Metric,
-    protocol::{ClientType, CloseReason, Position, decode},
+    protocol::{ClientType, CloseReason, Frames, Position, decode},
     session::{Effect, Input, Now, Outcome, Session},
     store::Seen,
 };
-
-/// How long a write may block before the client counts as gone.
-const WRITE_SECONDS_MAX: Duration = Duration::from_secs(10);
 
 /// How long the client has to answer a close frame.
 const CLOSE_SECONDS_MAX: Duration = Duration::from_secs(2);
@@ -64,10 +62,15 @@ pub(super) struct Connection {
 type Ended = Option<CloseReason>;
 
 impl Connection {
-    pub(super) fn new(gateway: Arc<Gateway>, admitted: Admitted, token: Option<String>) -> Self {
+    pub(super) fn new(
+        gateway: Arc<Gateway>,
+        admitted: Admitted,
+        token: Option<String>,
+        socket: Arc<dyn Socket>,
+    ) -> Self {
         let limits = &gateway.config.limits;
         let id = ConnectionId(gateway.next.fetch_add(1, Ordering::Relaxed));
-        let outbound = Arc::new(Outbound::new(limits.queue_frames_max, limits.queue_bytes_max));
+        let outbound = Arc::new(Outbound::new(socket, limits.queue_frames_max, limits.queue_bytes_max));
         gateway.open.lock().insert(id, outbound.clone());
         gateway.stats.opened();
         let now = Instant::now();
@@ -90,9 +93,8 @@ impl Connection {
         }
     }
 
-    pub(super) async fn run(mut self, socket: WebSocket) {
-        let (mut sink, mut stream) = socket.split();
-        let ended = self.serve(&mut sink, &mut stream).await;
+    pub(super) async fn run(mut self, mut socket: WebSocket) {
+        let ended = self.serve(&mut socket).await;
         self.gateway.open.lock().remove(&self.id);
         if let Some(user) = &self.entered {
             self.gateway.signals.exit(user, self.id, self.session.watched());
@@ -101,62 +103,53 @@ impl Connection {
         self.following.clear();
         self.belong(None);
         self.gateway.stats.closed(ended, self.entered.as_ref().map(|_| self.client));
-        if let Some(reason) = ended {
-            let _ = timeout(CLOSE_SECONDS_MAX, goodbye(reason, &mut sink, &mut stream)).await;
-        }
+        let frame = ended.map(|reason| CloseFrame { code: reason.status().into(), reason: reason.as_str().into() });
+        let _ = timeout(CLOSE_SECONDS_MAX, socket.close(frame, &self.outbound)).await;
+        self.outbound.end();
     }
 
-    async fn serve(&mut self, sink: &mut SplitSink<WebSocket, Message>, stream: &mut SplitStream<WebSocket>) -> Ended {
+    async fn serve(&mut self, socket: &mut WebSocket) -> Ended {
         let outstanding_max = self.gateway.config.limits.requests_outstanding_max;
+        let outbound = self.outbound.clone();
+        // It fires early at worst and is then set anew, so that traffic does not have to move it.
+        let clock = sleep_until(self.next_deadline());
+        pin!(clock);
         loop {
+            outbound.flush();
             let reads = self.requests.len() - self.accepted < outstanding_max;
-            let deadline = self.next_deadline();
             tokio::select! {
-                message = stream.next(), if reads => match message {
-                    Some(Ok(message)) => {
+                message = socket.next(&outbound), if reads => match message {
+                    Ok(message) => {
                         self.heard = Instant::now();
                         if !self.receive(message) {
                             return None;
                         }
                     }
-                    Some(Err(error)) => return is_too_large(&error).then_some(CloseReason::TooLarge),
-                    None => return None,
+                    Err(error) => return matches!(error, Error::Capacity(_)).then_some(CloseReason::TooLarge),
                 },
                 Some(input) = self.requests.next() => {
-                    if let Input::Done(Outcome::Settled { .. }) = input {
-                        self.accepted -= 1;
+                    self.done(input);
+                    // What else is done already is answered in the same write.
+                    while let Some(Some(input)) = self.requests.next().now_or_never() {
+                        self.done(input);
                     }
-                    self.handle(input);
                 }
                 Some(()) = self.following.next() => {}
-                () = self.outbound.filled() => {
-                    let Drained { frames, notices, close } = self.outbound.drain();
-                    for notice in notices {
-                        self.handle(Input::Notice(notice));
-                    }
-                    if !frames.is_empty() {
-                        match timeout(WRITE_SECONDS_MAX, write(sink, frames)).await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(_)) => return None,
-                            Err(_) => return Some(CloseReason::SlowConsumer),
-                        }
-                    }
-                    if close.is_some() {
-                        return close;
-                    }
-                }
-                () = sleep_until(deadline) => {
+                turn = outbound.turn() => match turn {
+                    Turn::Notices(notices) => notices.into_iter().for_each(|notice| self.handle(Input::Notice(notice))),
+                    Turn::Close(reason) => return Some(reason),
+                    Turn::Gone => return None,
+                },
+                () = &mut clock => {
                     if let Some(reason) = self.overdue() {
                         return Some(reason);
                     }
                     if self.pinged.max(self.heard).elapsed() >= self.ping_after() {
                         self.pinged = Instant::now();
-                        match timeout(WRITE_SECONDS_MAX, sink.send(Message::Ping(Default::default()))).await {
-                            Ok(Ok(())) => {}
-                            Ok(Err(_)) | Err(_) => return None,
-                        }
+                        outbound.put(Frames::ping());
                     }
                     self.handle(Input::Tick);
+                    clock.as_mut().reset(self.next_deadline());
                 }
             }
         }
@@ -171,9 +164,16 @@ impl Connection {
             Message::Text(text) => self.handle(Input::Frame(decode(&text))),
             Message::Binary(_) => self.handle(Input::NotText),
             Message::Close(_) => return false,
-            Message::Ping(_) | Message::Pong(_) => {}
+            Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
         true
+    }
+
+    fn done(&mut self, input: Input) {
+        if let Input::Done(Outcome::Settled { .. }) = input {
+            self.accepted -= 1;
+        }
+        self.handle(input);
     }
 
     fn handle(&mut self, input: Input) {
@@ -184,7 +184,7 @@ impl Connection {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Reply(frame) => self.outbound.push(frame),
+            Effect::Reply(frame) => self.outbound.put(Frames::text(&frame)),
             Effect::Close(reason) => self.outbound.close(reason, None),
             Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
             Effect::Verify(token) => {
@@ -302,33 +302,4 @@ impl Connection {
         }
         (self.heard.elapsed() >= self.idle_after()).then_some(CloseReason::Idle)
     }
-}
-
-/// Writes frames in one go.
-async fn write(
-    sink: &mut SplitSink<WebSocket, Message>,
-    frames: impl IntoIterator<Item = axum::extract::ws::Utf8Bytes>,
-) -> Result<(), axum::Error> {
-    for frame in frames {
-        sink.feed(Message::Text(frame)).await?;
-    }
-    sink.flush().await
-}
-
-/// Says why the connection ends, and waits for the client to have heard it.
-async fn goodbye(
-    reason: CloseReason,
-    sink: &mut SplitSink<WebSocket, Message>,
-    stream: &mut SplitStream<WebSocket>,
-) -> Result<(), axum::Error> {
-    let frame = CloseFrame { code: reason.status(), reason: reason.as_str().into() };
-    sink.send(Message::Close(Some(frame))).await?;
-    while let Some(Ok(_)) = stream.next().await {}
-    Ok(())
-}
-
-fn is_too_large(error: &axum::Error) -> bool {
-    use axum_tungstenite::Error;
-    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());
-    matches!(source, Some(Error::Capacity(_)))
 }

@@ -6,6 +6,7 @@
 mod admission;
 mod connection;
 mod requests;
+mod websocket;
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use std::{
 
 use axum::{
     Router,
-    extract::{ConnectInfo, State, WebSocketUpgrade},
+    extract::{ConnectInfo, Request, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::any,
@@ -27,7 +28,7 @@ use axum::{
 use crds::NodeConfig;
 use parking_lot::Mutex;
 
-use self::{admission::Admission, connection::Connection};
+use self::{admission::Admission, connection::Connection, websocket::Upgrade};
 use crate::{
     auth::{Claims, Passwords, TokenError, Tokens},
     bus::Bus,
@@ -35,7 +36,7 @@ use crate::{
     intake::Intake,
     logins::Logins,
     metric::Metric,
-    protocol::{LimitsFrame, MENTIONS_MAX, SUBPROTOCOL},
+    protocol::{LimitsFrame, MENTIONS_MAX},
     rest,
     session::SessionLimits,
     signals::Signals,
@@ -46,10 +47,6 @@ use crate::{
 /// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
 /// bytes resets it, and the client would not hear why.
 const FRAME_SIZES_READ: usize = 4;
-
-/// Buffers of one connection. Small, because most connections are idle; a larger frame grows them for its time.
-const READ_BUFFER_BYTES: usize = 2 * 1024;
-const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
 /// What all connections of a node share.
 pub struct Gateway {
@@ -190,9 +187,12 @@ impl Gateway {
 async fn upgrade(
     State(gateway): State<Arc<Gateway>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
+    mut request: Request,
 ) -> Response {
+    let upgrade = match Upgrade::new(&mut request) {
+        Ok(upgrade) => upgrade,
+        Err(bad) => return bad.into_response(),
+    };
     if gateway.closed_to_new.load(Ordering::Relaxed) {
         return refuse("the node is leaving");
     }
@@ -211,17 +211,12 @@ async fn upgrade(
             .into_response();
     }
     let admitted = Admitted { gateway: gateway.clone(), ip, client: None };
-    let token = bearer(&headers);
-    let frame_bytes_max = FRAME_SIZES_READ * gateway.config.limits.frame_bytes_max;
-    upgrade
-        .protocols([SUBPROTOCOL])
-        .read_buffer_size(READ_BUFFER_BYTES)
-        .write_buffer_size(WRITE_BUFFER_BYTES)
-        .max_frame_size(frame_bytes_max)
-        .max_message_size(frame_bytes_max)
-        .on_upgrade(move |socket| async move {
-            Connection::new(gateway, admitted, token).run(socket).await;
-        })
+    let token = bearer(request.headers());
+    let message_bytes_max = FRAME_SIZES_READ * gateway.config.limits.frame_bytes_max;
+    upgrade.accept(move |stream| async move {
+        let (socket, websocket) = stream.split(message_bytes_max);
+        Connection::new(gateway, admitted, token, socket).run(websocket).await;
+    })
 }
 
 fn refuse(why: &'static str) -> Response {

@@ -17,11 +17,14 @@ use crate::{
     bus::shard,
     event::{Event, Seq},
     metric::Metric,
-    protocol::HistoryRange,
+    protocol::{Frames, HistoryRange},
 };
 
 /// How long a gap waits for the bus before the store is read. Long beside the bus's latency, short beside a person's.
 const GAP: Duration = Duration::from_millis(50);
+
+/// How often a room that lacks something is left to fan-out that is busy, before the store is read all the same.
+const WAITS_MAX: u32 = 20;
 
 /// Time between attempts to read from a store that is away.
 const RETRY: Duration = Duration::from_millis(200);
@@ -72,7 +75,10 @@ impl Hub {
         while !outbound.is_closing() {
             outbound.space(self.ring_events).await;
             match self.with_feed(room, |feed| feed.follow(id, outbound, position)) {
-                Some(Follow::Joined(deliveries)) => return self.count_deliveries(deliveries),
+                Some(Follow::Joined(deliveries)) => {
+                    outbound.flush();
+                    return self.count_deliveries(deliveries);
+                }
                 Some(Follow::Behind { head }) => {
                     let events = self.read_after(room, position).await;
                     // What retention has dropped cannot be replayed.
@@ -80,9 +86,10 @@ impl Hub {
                     self.with_feed(room, |feed| feed.remember(&events));
                     for event in events {
                         outbound.space(1).await;
-                        outbound.push(event.frame);
+                        outbound.put(Frames::text(&event.frame));
                         self.count_deliveries(1);
                     }
+                    outbound.flush();
                 }
                 Some(Follow::Ahead) => {
                     let events = self.with_feed(room, |feed| feed.head()).flatten();
@@ -91,7 +98,7 @@ impl Hub {
                         // The store has gone back to before this position: nothing to follow until the client learns of it.
                         sleep(RETRY).await;
                     }
-                    self.deliver(events);
+                    self.deliver_now(events).await;
                 }
                 Some(Follow::Loading) | None => self.reside(&[room]).await,
             }
@@ -135,15 +142,15 @@ impl Drop for Expected<'_> {
     }
 }
 
-/// The hub's background task: reads what rooms lack, once the bus had its chance.
+/// The hub's background task: reads what rooms lack, once the bus had its chance, and fan-out too.
 pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiver<Uuid>) {
-    let mut due: HashMap<Uuid, Instant> = HashMap::new();
+    let mut due: HashMap<Uuid, Due> = HashMap::new();
     loop {
-        let next = due.values().min().copied();
+        let next = due.values().map(|due| due.at).min();
         tokio::select! {
             room = lacking.recv() => match room {
                 Some(room) => {
-                    due.entry(room).or_insert_with(|| Instant::now() + GAP);
+                    due.entry(room).or_insert_with(|| Due { at: Instant::now() + GAP, waits: 0 });
                     continue;
                 }
                 None => return,
@@ -152,21 +159,32 @@ pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiv
         }
         let Some(hub) = hub.upgrade() else { return };
         let now = Instant::now();
-        let ready: Vec<Uuid> = due.iter().filter(|(_, at)| **at <= now).map(|(room, _)| *room).collect();
+        let ready: Vec<Uuid> = due.iter().filter(|(_, due)| due.at <= now).map(|(room, _)| *room).collect();
         for room in ready {
-            due.remove(&room);
+            let waits = due.remove(&room).map_or(0, |due| due.waits);
             let Some(head) = hub.with_feed(room, |feed| feed.is_lacking().then(|| feed.head())).flatten().flatten()
             else {
                 continue;
             };
+            if waits < WAITS_MAX && hub.fan_out.is_behind(shard(room)) {
+                // What seems to be missing may be among what is on its way.
+                due.insert(room, Due { at: Instant::now() + GAP, waits: waits + 1 });
+                continue;
+            }
             Metric::GapReads.count();
             match hub.store.page(room, HistoryRange { before: None, after: Some(head) }, PAGE_EVENTS).await {
-                Ok(page) => hub.deliver(page.events),
+                Ok(page) => hub.deliver_now(page.events).await,
                 Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),
             }
             if hub.with_feed(room, |feed| feed.is_lacking()) == Some(true) {
-                due.insert(room, Instant::now() + RETRY);
+                due.insert(room, Due { at: Instant::now() + RETRY, waits: 0 });
             }
         }
     }
+}
+
+/// When a room is looked at, and how often it was left to fan-out before.
+struct Due {
+    at: Instant,
+    waits: u32,
 }

@@ -1,10 +1,11 @@
 //! The hub: delivers committed events to the connections of this node, each once and in order.
 //!
 //! Owns who is here and which rooms are resident. Events come from this node's commits and from the bus, in any order and
-//! perhaps never; a [`Feed`] puts them in order, and what is missing is read from the store. A lock is held for a moment and never
-//! across an await. The hub never writes to a socket: it fills each connection's bounded queue.
+//! perhaps never; a [`Feed`] puts them in order, and what is missing is read from the store. A lock on a room is held for a moment, never
+//! across an await and never while a socket is written to.
 
 mod catch_up;
+mod fan_out;
 mod feed;
 mod outbound;
 
@@ -17,22 +18,28 @@ use std::{
 };
 
 use axum::extract::ws::Utf8Bytes;
+use indexmap::IndexMap;
 use parking_lot::Mutex;
 use rand::RngExt;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::yield_now};
 use uuid::Uuid;
 
-use self::feed::{Feed, Place};
-pub use self::outbound::{Drained, Notice, Outbound};
+#[cfg(test)]
+pub(crate) use self::outbound::tests::outbound as scripted;
+pub use self::outbound::{Notice, Outbound, Socket, Turn};
+use self::{fan_out::FanOut, feed::Feed};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
     event::{Event, Membership, Seat, Seq, User},
-    protocol::{CloseReason, ServerFrame},
+    protocol::{CloseReason, Frames, ServerFrame},
     store::{Head, SharedStore},
 };
 
 /// How long those who followed a history that was set back are asked to wait before they connect again, at most: not all at once.
 const COME_BACK_MS_MAX: u64 = 2_000;
+
+/// Sockets that are written to before others get their turn: half a millisecond's worth.
+const WRITES_AT_A_TIME: usize = 64;
 
 /// A connection of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -47,13 +54,15 @@ pub struct Hub {
     ring_events: usize,
     /// Rooms of which something is missing.
     lacking: mpsc::UnboundedSender<Uuid>,
+    fan_out: FanOut,
     deliveries: AtomicU64,
 }
 
 impl Hub {
-    /// Makes the hub and starts its one background task, which ends with the hub.
+    /// Makes the hub and starts its background tasks, which end with the hub.
     pub fn new(store: SharedStore, bus: Bus, ring_events: usize) -> Arc<Hub> {
         let (lacking, receiver) = mpsc::unbounded_channel();
+        let (fan_out, gathered) = FanOut::new();
         let hub = Arc::new(Hub {
             rooms: (0..SHARDS).map(|_| Mutex::default()).collect(),
             users: Mutex::default(),
@@ -61,9 +70,12 @@ impl Hub {
             bus,
             ring_events,
             lacking,
+            fan_out,
             deliveries: AtomicU64::new(0),
         });
-        tokio::spawn(catch_up::fill_gaps(Arc::downgrade(&hub), receiver));
+        let weak = Arc::downgrade(&hub);
+        fan_out::start(&weak, gathered);
+        tokio::spawn(catch_up::fill_gaps(weak, receiver));
         hub
     }
 
@@ -106,21 +118,49 @@ impl Hub {
         }
     }
 
-    /// Places committed events and delivers those whose turn it is.
+    /// Brings committed events: they are placed and delivered in a moment.
     pub fn deliver(&self, events: impl IntoIterator<Item = Event>) {
         for event in events {
-            let room = event.room;
-            let mut rooms = self.shard(room).lock();
-            let Some(feed) = rooms.get_mut(&room) else { continue };
-            match feed.place(event) {
-                Place::Delivered(deliveries) => self.count_deliveries(deliveries),
-                Place::Early => self.report_lacking(room),
-                Place::Old => {}
-                Place::Broken => {
-                    drop(rooms);
-                    self.break_off(room);
+            if let Err(event) = self.fan_out.bring(event) {
+                self.hear([(event.room, event.seq)]);
+            }
+        }
+    }
+
+    /// Places committed events and delivers those whose turn it is. What belongs to one room goes out together.
+    async fn deliver_now(&self, events: impl IntoIterator<Item = Event>) {
+        let mut rooms: IndexMap<Uuid, Vec<Event>> = IndexMap::new();
+        for event in events {
+            rooms.entry(event.room).or_default().push(event);
+        }
+        let mut written = 0;
+        for (room, events) in rooms {
+            for outbound in self.place(room, events) {
+                outbound.flush();
+                written += 1;
+                if written % WRITES_AT_A_TIME == 0 {
+                    yield_now().await;
                 }
             }
+        }
+    }
+
+    /// Puts a room's events into queues, and tells whose are to be flushed.
+    fn place(&self, room: Uuid, events: Vec<Event>) -> Vec<Arc<Outbound>> {
+        let mut events = events.into_iter();
+        loop {
+            let mut rooms = self.shard(room).lock();
+            let Some(feed) = rooms.get_mut(&room) else { return Vec::new() };
+            let placed = feed.place(&mut events);
+            self.count_deliveries(placed.deliveries);
+            if !placed.broken {
+                if placed.lacks {
+                    self.report_lacking(room);
+                }
+                return if placed.deliveries == 0 { Vec::new() } else { feed.followers().cloned().collect() };
+            }
+            drop(rooms);
+            self.break_off(room);
         }
     }
 
@@ -130,7 +170,7 @@ impl Hub {
         self.release(room, |feed| followers = feed.restart());
         for outbound in followers {
             let after_ms = rand::rng().random_range(0..=COME_BACK_MS_MAX);
-            outbound.close(CloseReason::HistoryChanged, Some(ServerFrame::Reconnect { after_ms }.encode()));
+            outbound.close(CloseReason::HistoryChanged, Some(&ServerFrame::Reconnect { after_ms }.encode()));
         }
     }
 
@@ -146,7 +186,8 @@ impl Hub {
     /// Tells a user's connections of something that is not stored.
     pub fn tell_user(&self, user: &str, frame: &Utf8Bytes) {
         if let Some(connections) = self.users.lock().get(user) {
-            connections.values().for_each(|outbound| outbound.offer(frame));
+            let frame = Frames::text(frame);
+            connections.values().for_each(|outbound| outbound.offer(&frame));
         }
     }
 

@@ -1,18 +1,36 @@
-//! A connection's outbound queue: what the hub and the session put in, the connection's task takes out.
+//! A connection's way out: a bounded queue, and the socket behind it.
 //!
-//! Bounded by frames and by bytes. A queue that is full closes its connection, so that a slow client never delays another; it
-//! resumes where it was.
+//! Whoever fills the queue also writes it, straight to the socket; only when the socket is full is the connection's task woken to wait for
+//! it. Bounded by frames and by bytes: a queue that a full socket lets grow beyond closes its connection, so that a slow client never
+//! delays another; it resumes where it was.
 
-use std::collections::VecDeque;
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    sync::Arc,
+    time::Duration,
+};
 
-use axum::extract::ws::Utf8Bytes;
+use futures::future::BoxFuture;
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until},
+};
 
 use crate::{
     event::{Membership, Seat},
-    protocol::CloseReason,
+    protocol::{CloseReason, Frames},
 };
+
+/// How long a socket may take nothing before its client counts as gone.
+const STALL_MAX: Duration = Duration::from_secs(10);
+
+/// Pieces of one vectored write.
+const PIECES_MAX: usize = 32;
+
+/// Places of the queue that are kept while it is empty.
+const PLACES_KEPT: usize = 8;
 
 /// Something that the hub tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,181 +41,298 @@ pub enum Notice {
     All(Vec<Seat>),
 }
 
-/// What was taken out.
-#[derive(Debug, Default)]
-pub struct Drained {
-    /// Frames to write, in order.
-    pub frames: VecDeque<Utf8Bytes>,
-    /// Notices for the session, in order.
-    pub notices: Vec<Notice>,
-    /// Set once the connection must end, after these frames.
-    pub close: Option<CloseReason>,
+/// Where bytes leave the node.
+pub trait Socket: Send + Sync {
+    /// Writes as much as fits now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::WouldBlock`] when nothing fits; anything else when the peer is gone.
+    fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize>;
+
+    /// Waits until something may fit.
+    fn writable(&self) -> BoxFuture<'_, io::Result<()>>;
 }
 
-#[derive(Default)]
+/// What the connection's task is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// Give these to the session, in order.
+    Notices(Vec<Notice>),
+    /// End, for this reason; everything before was written.
+    Close(CloseReason),
+    /// End: the peer is gone.
+    Gone,
+}
+
 struct Queue {
-    frames: VecDeque<Utf8Bytes>,
+    /// `None` once the connection has ended or the peer is gone.
+    socket: Option<Arc<dyn Socket>>,
+    /// Whole frames; of the first, `written` bytes are gone already.
+    waiting: VecDeque<Frames>,
+    written: usize,
+    frames: usize,
     bytes: usize,
     notices: Vec<Notice>,
     close: Option<CloseReason>,
+    /// Since when the socket takes nothing.
+    blocked: Option<Instant>,
 }
 
-/// The queue of one connection.
+/// The way out of one connection.
 pub struct Outbound {
     queue: Mutex<Queue>,
     frames_max: usize,
     bytes_max: usize,
-    filled: Notify,
+    /// There is something for the task to do.
+    needed: Notify,
+    /// There is more room.
     emptied: Notify,
 }
 
 impl Outbound {
     /// An empty queue with its bounds. It allocates only when used.
-    pub fn new(frames_max: usize, bytes_max: usize) -> Self {
-        Outbound { queue: Mutex::default(), frames_max, bytes_max, filled: Notify::new(), emptied: Notify::new() }
+    pub fn new(socket: Arc<dyn Socket>, frames_max: usize, bytes_max: usize) -> Self {
+        let queue = Queue {
+            socket: Some(socket),
+            waiting: VecDeque::new(),
+            written: 0,
+            frames: 0,
+            bytes: 0,
+            notices: Vec::new(),
+            close: None,
+            blocked: None,
+        };
+        Outbound { queue: Mutex::new(queue), frames_max, bytes_max, needed: Notify::new(), emptied: Notify::new() }
     }
 
-    /// Adds a frame. When the queue is full, drops it all and closes the connection instead.
-    pub fn push(&self, frame: Utf8Bytes) {
+    /// Adds a frame and writes it, if the socket takes it.
+    pub fn push(&self, text: &str) {
+        self.put(Frames::text(text));
+        self.flush();
+    }
+
+    /// Adds frames, to be written by the next [`flush`](Self::flush).
+    pub fn put(&self, frames: Frames) {
         let mut queue = self.queue.lock();
-        if queue.close.is_some() {
-            return;
+        if queue.close.is_none() {
+            queue.put(frames);
+            if queue.blocked.is_some() {
+                self.enforce(&mut queue);
+            }
         }
-        if queue.frames.len() >= self.frames_max || queue.bytes + frame.len() > self.bytes_max {
-            queue.frames.clear();
-            queue.close = Some(CloseReason::SlowConsumer);
-        } else {
-            queue.bytes += frame.len();
-            queue.frames.push_back(frame);
-        }
-        drop(queue);
-        self.filled.notify_one();
     }
 
-    /// Adds a frame that can be missed: a queue that is half full does without it.
-    pub fn offer(&self, frame: &Utf8Bytes) {
+    /// Adds a frame that can be missed, and writes it: a queue that is half full does without it.
+    pub fn offer(&self, frame: &Frames) {
         let is_busy = {
             let queue = self.queue.lock();
-            queue.frames.len() >= self.frames_max / 2 || queue.bytes + frame.len() > self.bytes_max / 2
+            queue.frames >= self.frames_max / 2 || queue.bytes + frame.bytes().len() > self.bytes_max / 2
         };
         if !is_busy {
-            self.push(frame.clone());
+            self.put(frame.clone());
+            self.flush();
+        }
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    pub fn flush(&self) {
+        let mut queue = self.queue.lock();
+        if queue.waiting.is_empty() {
+            return;
+        }
+        let (bytes, was_blocked) = (queue.bytes, queue.blocked.is_some());
+        queue.write();
+        let progress = queue.bytes < bytes;
+        self.enforce(&mut queue);
+        let is_needed = queue.close.is_some() || queue.socket.is_none() || (queue.blocked.is_some() && !was_blocked);
+        drop(queue);
+        if is_needed {
+            self.needed.notify_one();
+        }
+        if progress {
+            self.emptied.notify_one();
+        }
+    }
+
+    /// Closes the connection if more waits than may.
+    fn enforce(&self, queue: &mut Queue) {
+        let is_full = queue.frames > self.frames_max || queue.bytes > self.bytes_max;
+        if is_full && queue.close != Some(CloseReason::SlowConsumer) {
+            queue.give_up();
+            self.needed.notify_one();
+            self.emptied.notify_one();
         }
     }
 
     /// Tells the session something.
     pub fn notice(&self, notice: Notice) {
         self.queue.lock().notices.push(notice);
-        self.filled.notify_one();
+        self.needed.notify_one();
     }
 
     /// Closes the connection after what is queued and a last frame.
-    pub fn close(&self, reason: CloseReason, last: Option<Utf8Bytes>) {
+    pub fn close(&self, reason: CloseReason, last: Option<&str>) {
         let mut queue = self.queue.lock();
         if queue.close.is_none() {
-            queue.frames.extend(last);
+            last.into_iter().for_each(|last| queue.put(Frames::text(last)));
             queue.close = Some(reason);
         }
         drop(queue);
-        self.filled.notify_one();
+        self.needed.notify_one();
         self.emptied.notify_one();
     }
 
-    /// Whether the connection is to be closed.
-    pub fn is_closing(&self) -> bool {
-        self.queue.lock().close.is_some()
+    /// Adds a frame even when the connection is closing: its close frame, or an answer to one.
+    pub fn push_last(&self, frame: Frames) {
+        self.queue.lock().put(frame);
+        self.flush();
     }
 
-    /// Waits until there is something to take out.
-    pub async fn filled(&self) {
+    /// The connection has ended: lets go of the socket and of all that waits, whoever still holds this.
+    pub fn end(&self) {
+        self.queue.lock().end();
+        self.emptied.notify_one();
+    }
+
+    /// Whether the connection is to be closed, or gone.
+    pub fn is_closing(&self) -> bool {
+        let queue = self.queue.lock();
+        queue.close.is_some() || queue.socket.is_none()
+    }
+
+    /// Writes whenever a full socket has room again, and returns when there is something that only the connection's task can do.
+    pub async fn turn(&self) -> Turn {
         loop {
-            let notified = self.filled.notified();
-            {
-                let queue = self.queue.lock();
-                if !queue.frames.is_empty() || !queue.notices.is_empty() || queue.close.is_some() {
-                    return;
+            let needed = self.needed.notified();
+            let (socket, blocked) = {
+                let mut queue = self.queue.lock();
+                if !queue.notices.is_empty() {
+                    return Turn::Notices(std::mem::take(&mut queue.notices));
                 }
+                if queue.close.is_some() && queue.blocked.is_none() {
+                    queue.write();
+                }
+                if let (Some(reason), true) = (queue.close, queue.waiting.is_empty()) {
+                    return Turn::Close(reason);
+                }
+                let Some(socket) = queue.socket.clone() else { return Turn::Gone };
+                (socket, queue.blocked)
+            };
+            let Some(since) = blocked else {
+                needed.await;
+                continue;
+            };
+            tokio::select! {
+                ready = socket.writable() => match ready {
+                    Ok(()) => self.flush(),
+                    Err(_) => return Turn::Gone,
+                },
+                () = needed => {}
+                () = sleep_until(since + STALL_MAX) => return Turn::Close(CloseReason::SlowConsumer),
             }
-            notified.await;
         }
     }
 
-    /// Takes everything out.
-    pub fn drain(&self) -> Drained {
-        let mut queue = self.queue.lock();
-        queue.bytes = 0;
-        let drained = Drained {
-            frames: std::mem::take(&mut queue.frames),
-            notices: std::mem::take(&mut queue.notices),
-            close: queue.close,
-        };
-        drop(queue);
-        self.emptied.notify_one();
-        drained
+    /// Waits until everything was written, or the peer is gone.
+    ///
+    /// # Errors
+    /// The socket's.
+    pub async fn written(&self) -> io::Result<()> {
+        loop {
+            self.flush();
+            let socket = {
+                let queue = self.queue.lock();
+                if queue.waiting.is_empty() { None } else { queue.socket.clone() }
+            };
+            match socket {
+                Some(socket) => socket.writable().await?,
+                None => return Ok(()),
+            }
+        }
     }
 
-    /// Waits until `frames` more can be pushed, or half of the queue is free when they are too many. For a replay, which can wait,
+    /// Waits until `frames` more can be put, or half of the queue is free when they are too many. For a replay, which can wait,
     /// unlike live events. Only one may wait at a time.
     pub async fn space(&self, frames: usize) {
         let frames = frames.min(self.frames_max / 2);
-        loop {
-            let notified = self.emptied.notified();
-            {
-                let queue = self.queue.lock();
-                let fits = queue.frames.len() + frames <= self.frames_max && queue.bytes <= self.bytes_max / 2;
-                if fits || queue.close.is_some() {
+        let fits = || {
+            let queue = self.queue.lock();
+            let fits = queue.frames + frames <= self.frames_max && queue.bytes <= self.bytes_max / 2;
+            fits || queue.close.is_some() || queue.socket.is_none()
+        };
+        while !fits() {
+            let emptied = self.emptied.notified();
+            self.flush();
+            if !fits() {
+                emptied.await;
+            }
+        }
+    }
+}
+
+impl Queue {
+    fn put(&mut self, frames: Frames) {
+        if self.socket.is_some() {
+            self.frames += frames.count();
+            self.bytes += frames.bytes().len();
+            self.waiting.push_back(frames);
+        }
+    }
+
+    fn write(&mut self) {
+        while let Some(socket) = self.socket.as_ref().filter(|_| !self.waiting.is_empty()) {
+            let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+            let mut skip = self.written;
+            let mut used = 0;
+            for (piece, frames) in pieces.iter_mut().zip(&self.waiting) {
+                *piece = IoSlice::new(&frames.bytes()[skip..]);
+                skip = 0;
+                used += 1;
+            }
+            match socket.try_write(&pieces[..used]) {
+                Ok(written @ 1..) => {
+                    self.blocked = None;
+                    self.advance(written);
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.blocked.get_or_insert_with(Instant::now);
                     return;
                 }
+                Ok(0) | Err(_) => self.end(),
             }
-            notified.await;
         }
+        if self.waiting.capacity() > PLACES_KEPT {
+            self.waiting = VecDeque::new();
+        }
+    }
+
+    /// So many bytes are gone.
+    fn advance(&mut self, written: usize) {
+        self.bytes -= written;
+        self.written += written;
+        while let Some(first) = self.waiting.front()
+            && first.bytes().len() <= self.written
+        {
+            self.written -= first.bytes().len();
+            self.frames -= first.count();
+            self.waiting.pop_front();
+        }
+    }
+
+    /// Drops all that waits and closes. Only what was begun is kept: a close frame cannot follow half a frame.
+    fn give_up(&mut self) {
+        self.waiting.truncate(usize::from(self.written > 0));
+        self.frames = self.waiting.iter().map(Frames::count).sum();
+        self.bytes = self.waiting.iter().map(|frames| frames.bytes().len()).sum::<usize>() - self.written;
+        self.close = Some(CloseReason::SlowConsumer);
+    }
+
+    fn end(&mut self) {
+        (self.socket, self.blocked) = (None, None);
+        (self.waiting, self.written, self.frames, self.bytes) = (VecDeque::new(), 0, 0, 0);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_full_queue_closes_the_connection_and_keeps_nothing() {
-        for (frames_max, bytes_max) in [(2, 100), (100, 2)] {
-            let outbound = Outbound::new(frames_max, bytes_max);
-            for _ in 0..3 {
-                outbound.push("x".into());
-            }
-            let drained = outbound.drain();
-            assert_eq!((drained.frames.len(), drained.close), (0, Some(CloseReason::SlowConsumer)));
-        }
-    }
-
-    #[test]
-    fn what_can_be_missed_never_fills_a_queue() {
-        let outbound = Outbound::new(4, 100);
-        (0..9).for_each(|_| outbound.offer(&"x".into()));
-        let drained = outbound.drain();
-        assert_eq!((drained.frames.len(), drained.close), (2, None));
-    }
-
-    #[test]
-    fn a_close_keeps_what_was_queued_and_takes_nothing_more() {
-        let outbound = Outbound::new(10, 100);
-        outbound.push("a".into());
-        outbound.close(CloseReason::Leaving, Some("bye".into()));
-        outbound.push("late".into());
-        outbound.close(CloseReason::Idle, None);
-        let drained = outbound.drain();
-        assert_eq!(drained.frames, ["a", "bye"].map(Utf8Bytes::from));
-        assert_eq!(drained.close, Some(CloseReason::Leaving));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_replay_waits_for_space() {
-        let outbound = Outbound::new(4, 100);
-        (0..3).for_each(|_| outbound.push("x".into()));
-        tokio::join!(outbound.space(2), async {
-            tokio::task::yield_now().await;
-            outbound.drain();
-        });
-        assert!(outbound.drain().frames.is_empty());
-    }
-}
+pub(crate) mod tests;

@@ -154,7 +154,7 @@ impl Logins {
 /// Tells a client that its session is over, and to stop.
 fn close(outbound: &Arc<Outbound>) {
     let last = ServerFrame::error(None, None, Code::BadToken).encode();
-    outbound.close(CloseReason::SignedOut, Some(last));
+    outbound.close(CloseReason::SignedOut, Some(&last));
 }
 
 async fn beat(logins: Weak<Logins>) {

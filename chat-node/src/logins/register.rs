@@ -108,12 +108,13 @@ impl Register {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub;
 
     const LOGIN: Uuid = Uuid::from_u128(1);
     const OTHER: Uuid = Uuid::from_u128(2);
 
     fn outbound() -> Arc<Outbound> {
-        Arc::new(Outbound::new(1, 1))
+        hub::scripted(1, 1).0
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod client;
 mod code;
 mod command;
 mod server;
+mod wire;
 
 pub use client::{
     BadFrame, ClientFrame, ClientType, Hello, HistoryRange, MENTIONS_MAX, Position, RoomReference, SEEN_USERS_MAX,
@@ -16,6 +17,7 @@ pub use command::{Command, check_text, check_user};
 pub use server::{
     Failure, LimitsFrame, MemberFrame, PresenceFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame, UnreadFrame,
 };
+pub use wire::Frames;
 
 /// The WebSocket subprotocol.
 pub const SUBPROTOCOL: &str = "chatcluster.v1";

@@ -178,12 +178,13 @@ mod tests {
     use serde_json::Value;
 
     use super::{super::roll::State, *};
+    use crate::hub;
 
     const ROOM: Uuid = Uuid::from_u128(7);
     const HERE: Option<Summary> = Some(Summary { state: State::Online, web: true, mobile: false });
 
     fn watched(members: &[&str]) -> (Board, Arc<Outbound>) {
-        let (mut board, outbound) = (Board::default(), Arc::new(Outbound::new(9, 9_999)));
+        let (mut board, outbound) = (Board::default(), hub::scripted(9, 9_999).0);
         assert!(board.watch(ROOM, ConnectionId(1), &outbound), "nobody is known yet");
         assert!(board.whole(ROOM, None).is_none());
         board.load(ROOM, members.iter().map(|name| User::from(*name)).collect(), |_| None);

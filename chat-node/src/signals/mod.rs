@@ -24,7 +24,7 @@ use crate::{
     bus::Bus,
     event::{Membership, Seq, User},
     hub::{ConnectionId, Hub, Outbound},
-    protocol::{ClientType, ServerFrame},
+    protocol::{ClientType, Frames, ServerFrame},
     store::{SharedStore, StoreError},
 };
 
@@ -114,7 +114,7 @@ impl Signals {
         // Under the lock, so that no change is told before.
         let inner = self.inner.lock();
         if let Some(frame) = inner.board.whole(room, request) {
-            outbound.push(frame);
+            outbound.push(&frame);
         }
         Ok(())
     }
@@ -213,6 +213,7 @@ impl Signals {
         drop(inner);
         self.bus.publish_signals(vec![Signal::Presence(told)]);
         for (frame, watchers) in frames {
+            let frame = Frames::text(&frame);
             watchers.iter().for_each(|watcher| watcher.offer(&frame));
         }
         gone
