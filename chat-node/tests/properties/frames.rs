@@ -26,8 +26,9 @@ fn check(text: &str) -> Result<(), TestCaseError> {
         }
         Err(bad) => {
             prop_assert!((1..=200).contains(&bad.reason.len()), "{:?} is no sentence to send", bad.reason);
-            if let Some(id) = bad.id {
-                prop_assert_eq!(json.as_ref().map(|json| &json["id"]), Some(&Value::from(id)));
+            // A number that is too large for any type is told with the frame's id, and is no JSON value for this check to look into.
+            if let (Some(id), Some(json)) = (bad.id, &json) {
+                prop_assert_eq!(&json["id"], &Value::from(id));
             }
         }
     }
