@@ -20,6 +20,7 @@ pub enum Metric {
     ConnectionsClosed,
     Refusals,
     RestRequests,
+    Logins,
     Refreshes,
     SessionsEnded,
     Sends,
@@ -91,12 +92,13 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 26] = [
+    pub const ALL: [Metric; 27] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
         Metric::Refusals,
         Metric::RestRequests,
+        Metric::Logins,
         Metric::Refreshes,
         Metric::SessionsEnded,
         Metric::Sends,
@@ -131,6 +133,7 @@ impl Metric {
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable", "muted", "unknown_event", "too_many_mentions", "forbidden"]);
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
+        const LOGGED_IN: Label = ("outcome", &["ok", "bad_credentials", "too_many_attempts"]);
         const REFRESHED: Label = ("outcome", &["rotated", "repeated", "reused", "unknown"]);
         const ENDED: Label = ("cause", &["signed_out", "reused", "displaced"]);
         const RESUMED: Label = ("outcome", &["replayed", "too_far", "reset"]);
@@ -142,6 +145,7 @@ impl Metric {
                 "Connections that ended, by the close code's name; client when the client left"),
             Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections that were refused"),
             Metric::RestRequests => labelled("chat_rest_requests_total", Counter, STATUS, "REST requests that were answered"),
+            Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password"),
             Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),
             Metric::SessionsEnded => labelled("chat_sessions_ended_total", Counter, ENDED,
                 "Sessions that were ended before their time, on whichever node asked for it"),

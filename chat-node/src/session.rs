@@ -123,6 +123,9 @@ impl Session {
     }
 
     fn verified(&mut self, result: Result<Claims, TokenError>) -> Vec<Effect> {
+        if let State::Here(here) = &mut self.state {
+            return here.renewed(result);
+        }
         let State::Verifying(hello) = &mut self.state else { return Vec::new() };
         match result {
             Ok(claims) => {
@@ -134,12 +137,12 @@ impl Session {
             }
             Err(error) => {
                 let id = hello.id;
-                let (code, reason) = match error {
-                    TokenError::Bad => (Code::BadToken, CloseReason::BadToken),
-                    TokenError::Expired => (Code::TokenExpired, CloseReason::TokenExpired),
-                    TokenError::Unavailable => (Code::Unavailable, CloseReason::Unavailable),
+                let reason = match error {
+                    TokenError::Bad => CloseReason::BadToken,
+                    TokenError::Expired => CloseReason::TokenExpired,
+                    TokenError::Unavailable => CloseReason::Unavailable,
                 };
-                self.end(id, code, reason)
+                self.end(id, error.into(), reason)
             }
         }
     }
@@ -170,6 +173,7 @@ impl Session {
         }
         let welcome = ServerFrame::Welcome {
             user: user.to_string(),
+            expires: expires.saturating_mul(1000),
             node: self.node.clone(),
             outbox_last,
             limits: self.limits.told.clone(),
@@ -182,6 +186,7 @@ impl Session {
             user,
             expires,
             rights,
+            renewing: None,
             outbox,
             fates: Fates::default(),
             rooms,
@@ -217,6 +222,7 @@ impl Session {
                 refuse(id, Code::UnknownUser)
             }
             ClientFrame::Seen { id, users } => vec![Effect::Ask(Request::Seen { id, users })],
+            ClientFrame::Token { id, token } => here.renew(id, token),
             ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id }.encode())],
             ClientFrame::Send { id, n, room, text, reply, mut mentions } => {
                 mentions.sort_unstable();

@@ -201,6 +201,7 @@ impl Connection {
                 self.belong(login);
                 self.arrive(user, client, outbox, resume);
             }
+            Effect::Belong(login) => self.belong(login),
             Effect::Follow(positions) => {
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
                 self.following.push(following.boxed());

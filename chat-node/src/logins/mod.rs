@@ -146,6 +146,7 @@ impl Logins {
         }
         if beat.is_multiple_of(CLEARED_EVERY) {
             self.store.forget_logins(now_ms).await?;
+            self.store.forget_attempts(now_ms).await?;
         }
         Ok(())
     }

@@ -78,6 +78,10 @@ pub enum ClientFrame {
         id: Option<u64>,
         users: Vec<String>,
     },
+    Token {
+        id: Option<u64>,
+        token: String,
+    },
     Ping {
         id: Option<u64>,
     },

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::TokenError;
+
 /// Why a request was refused. See `docs/protocol.md` §7.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -173,6 +175,16 @@ impl Code {
             Code::Overloaded => ("overloaded", "too much is waiting: send again a little later"),
             Code::Unavailable => ("unavailable", "the database cannot be reached: send again a little later"),
             Code::Internal => ("internal", "something went wrong in the server: send again a little later"),
+        }
+    }
+}
+
+impl From<TokenError> for Code {
+    fn from(error: TokenError) -> Self {
+        match error {
+            TokenError::Bad => Code::BadToken,
+            TokenError::Expired => Code::TokenExpired,
+            TokenError::Unavailable => Code::Unavailable,
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::{
 pub enum ServerFrame {
     Welcome {
         user: String,
+        expires: u64,
         node: String,
         outbox_last: Seq,
         limits: LimitsFrame,
@@ -79,6 +80,11 @@ pub enum ServerFrame {
     Pong {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
+    },
+    Token {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        expires: u64,
     },
     Read {
         #[serde(skip_serializing_if = "Option::is_none")]

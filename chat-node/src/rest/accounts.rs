@@ -15,6 +15,7 @@ use super::{
 use crate::{
     auth::{PasswordRule, check_password, check_username},
     gateway::{Gateway, now_ms},
+    metric::Metric,
 };
 
 /// What both requests carry.
@@ -46,8 +47,8 @@ pub(super) async fn register(
     let gateway = with_accounts(&rest)?;
     let broken = |reason| move |rule: PasswordRule| Problem::from(reason).because(rule.0);
     check_username(&username).map_err(broken(Reason::BadUsername))?;
-    check_password(&password).map_err(broken(Reason::BadPassword))?;
-    let hash = gateway.passwords.hash(password).await.map_err(|error| Problem::internal(&error))?;
+    check_password(&password, &username).map_err(broken(Reason::BadPassword))?;
+    let hash = gateway.passwords.hash(password).await?.map_err(|error| Problem::internal(&error))?;
     if !gateway.store.create_account(&username, &hash, now_ms()).await? {
         return Err(Reason::UsernameTaken.into());
     }
@@ -62,13 +63,23 @@ pub(super) async fn login(
 ) -> Result<Json<SignedIn>, Problem> {
     let gateway = with_accounts(&rest)?;
     // A name that no account can have, such as one with a NUL, is not looked up.
-    let hash = match check_username(&username) {
-        Ok(()) => gateway.store.password_hash(&username).await?,
-        Err(_) => None,
+    let account = check_username(&username).is_ok().then_some(&*username);
+    let wait = gateway.store.attempt(account, address, now_ms()).await?;
+    if !wait.is_zero() {
+        Metric::Logins.count_for("too_many_attempts");
+        // Whole seconds (RFC 9110 §10.2.3), so rounded up.
+        return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait.as_secs() + 1));
+    }
+    let hash = match account {
+        Some(account) => gateway.store.password_hash(account).await?,
+        None => None,
     };
-    if !gateway.passwords.verify(password, hash).await {
+    if !gateway.passwords.verify(password, hash).await? {
+        Metric::Logins.count_for("bad_credentials");
         return Err(Reason::BadCredentials.into());
     }
+    Metric::Logins.count_for("ok");
+    gateway.store.forgive(&username, address).await?;
     sessions::begin(gateway, username, address).await
 }
 

@@ -1,6 +1,11 @@
 //! Who asks: the user of the bearer token (RFC 6750), as often as is allowed.
 
-use std::{convert::Infallible, net::SocketAddr, sync::Arc, time::Instant};
+use std::{
+    convert::Infallible,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Instant,
+};
 
 use axum::{
     extract::{ConnectInfo, FromRequestParts},
@@ -11,11 +16,7 @@ use super::{
     Rest,
     problem::{Problem, Reason},
 };
-use crate::{
-    auth::{Claims, TokenError},
-    gateway::bearer,
-    protocol::Code,
-};
+use crate::{auth::Claims, gateway::bearer, protocol::Code};
 
 /// A user whose token was checked.
 pub(super) struct Caller(pub(super) Claims);
@@ -25,11 +26,7 @@ impl FromRequestParts<Arc<Rest>> for Caller {
 
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers).unwrap_or_default();
-        let claims = rest.gateway.verify(&token).await.map_err(|error| match error {
-            TokenError::Bad => Code::BadToken,
-            TokenError::Expired => Code::TokenExpired,
-            TokenError::Unavailable => Code::Unavailable,
-        })?;
+        let claims = rest.gateway.verify(&token).await.map_err(Code::from)?;
         match rest.rates.lock().take(&claims.user, Instant::now()) {
             Ok(()) => Ok(Caller(claims)),
             // Whole seconds (RFC 9110 §10.2.3), so rounded up.
@@ -39,13 +36,13 @@ impl FromRequestParts<Arc<Rest>> for Caller {
 }
 
 /// Where a request comes from, if that is known.
-pub(super) struct Address(pub(super) Option<String>);
+pub(super) struct Address(pub(super) Option<IpAddr>);
 
 impl FromRequestParts<Arc<Rest>> for Address {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &Arc<Rest>) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Address(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical().to_string())))
+        Ok(Address(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())))
     }
 }

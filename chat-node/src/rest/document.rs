@@ -124,7 +124,7 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .open()
             .body::<accounts::Credentials>(g)
             .gives::<sessions::SignedIn>(200, "The tokens.", g)
-            .fails_for(&[Reason::BadCredentials, Reason::AccountsOff]),
+            .fails_for(&[Reason::BadCredentials, Reason::AccountsOff, Reason::TooManyAttempts]),
         "refresh" => shape
             .open()
             .body::<sessions::Refresh>(g)

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{protocol::Code, store::StoreError};
+use crate::{auth::Busy, protocol::Code, store::StoreError};
 
 /// The reasons: those of the protocol, and those that only a request can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,12 +42,14 @@ pub(super) enum Reason {
     BadRefreshToken,
     /// The user has no such session.
     UnknownSession,
+    /// Too many wrong passwords.
+    TooManyAttempts,
 }
 
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 13] = [
+    pub(super) const OWN: [Reason; 14] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
@@ -61,6 +63,7 @@ impl Reason {
         Reason::AccountsOff,
         Reason::BadRefreshToken,
         Reason::UnknownSession,
+        Reason::TooManyAttempts,
     ];
 
     /// The HTTP status, the stable code, and a sentence for a person.
@@ -85,6 +88,11 @@ impl Reason {
                 S::UNAUTHORIZED,
                 "bad_refresh_token",
                 "the refresh token is unknown, too old or was used before: log in again",
+            ),
+            Reason::TooManyAttempts => (
+                S::TOO_MANY_REQUESTS,
+                "too_many_attempts",
+                "too many wrong passwords: wait as long as retry-after says",
             ),
             Reason::UnknownSession => (S::NOT_FOUND, "unknown_session", "you have no such session: it may have ended"),
             Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
@@ -151,6 +159,12 @@ impl From<Reason> for Problem {
         let (status, _, detail) = reason.parts();
         let retry_after_seconds = (status == StatusCode::SERVICE_UNAVAILABLE).then_some(1);
         Problem { reason, detail: Cow::Borrowed(detail), retry_after_seconds }
+    }
+}
+
+impl From<Busy> for Problem {
+    fn from(_: Busy) -> Self {
+        Code::Overloaded.into()
     }
 }
 

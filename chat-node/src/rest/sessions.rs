@@ -1,6 +1,6 @@
 //! Sessions over REST: what a sign-in gives, how it goes on, where one is signed in, and signing out.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode};
 use rand::RngExt;
@@ -79,10 +79,11 @@ pub(super) struct Session {
 }
 
 /// Begins a session for someone whose password was right.
-pub(super) async fn begin(gateway: &Gateway, user: String, address: Option<String>) -> Result<Json<SignedIn>, Problem> {
+pub(super) async fn begin(gateway: &Gateway, user: String, address: Option<IpAddr>) -> Result<Json<SignedIn>, Problem> {
     let (id, now_ms) = (Uuid::now_v7(), now_ms());
     let token = RefreshToken::new(Uuid::new_v4(), rand::rng().random());
     let expires_ms = now_ms.saturating_add(rules(gateway).life_ms);
+    let address = address.map(|address| address.to_string());
     let login = NewLogin { id, user, address, expires_ms, token };
     let displaced = gateway.store.begin_login(&login, now_ms).await?;
     gateway.logins.ended(&displaced, Ending::Displaced);
@@ -108,7 +109,9 @@ pub(super) async fn refresh(
     match refreshed {
         Refreshed::Renewed { login, user, token, again } => {
             Metric::Refreshes.count_for(if again { "repeated" } else { "rotated" });
-            gateway.logins.note(login, Seen { ms: now_ms, client: None, address });
+            gateway
+                .logins
+                .note(login, Seen { ms: now_ms, client: None, address: address.map(|address| address.to_string()) });
             signed_in(gateway, &user, login, &token, now_ms)
         }
         Refreshed::Reused { login } => {

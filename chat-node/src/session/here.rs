@@ -11,7 +11,7 @@ use super::{
     step::{Effect, Now, Request},
 };
 use crate::{
-    auth::{Rights, Scope},
+    auth::{Claims, Rights, Scope, TokenError},
     event::{Kind, Membership, Room, Seat, Seq, Standing, User},
     hub::Notice,
     protocol::{Code, RoomFrame, ServerFrame, SignalFrame, check_text, check_user},
@@ -22,6 +22,8 @@ pub(super) struct Here {
     pub(super) user: User,
     pub(super) expires: u64,
     pub(super) rights: Rights,
+    /// The request that hands in another token, while that is being checked.
+    pub(super) renewing: Option<Option<u64>>,
     pub(super) outbox: Option<Uuid>,
     /// Fates of sends that are told in the outbox's order.
     pub(super) fates: Fates<Utf8Bytes>,
@@ -86,6 +88,28 @@ impl Here {
         }
         check_text(&message.text, limits.told.text_bytes)?;
         message.mentions.iter().try_for_each(|user| check_user(user))
+    }
+
+    /// Another token is handed in.
+    pub(super) fn renew(&mut self, id: Option<u64>, token: String) -> Vec<Effect> {
+        if self.renewing.is_some() {
+            return vec![Effect::Reply(ServerFrame::error(id, None, Code::Overloaded).encode())];
+        }
+        self.renewing = Some(id);
+        vec![Effect::Verify(token)]
+    }
+
+    /// It was checked. One that does not do changes nothing: the former token holds as long as it would have.
+    pub(super) fn renewed(&mut self, result: Result<Claims, TokenError>) -> Vec<Effect> {
+        let Some(id) = self.renewing.take() else { return Vec::new() };
+        let claims = match result {
+            Ok(claims) if claims.user == self.user => claims,
+            Ok(_) => return vec![Effect::Reply(ServerFrame::error(id, None, Code::BadToken).encode())],
+            Err(error) => return vec![Effect::Reply(ServerFrame::error(id, None, error.into()).encode())],
+        };
+        (self.expires, self.rights) = (claims.expires, claims.rights);
+        let told = ServerFrame::Token { id, expires: claims.expires.saturating_mul(1000) };
+        vec![Effect::Belong(claims.login), Effect::Reply(told.encode())]
     }
 
     /// What is told and never stored.

@@ -33,6 +33,7 @@ pub(super) fn scope(frame: &ClientFrame) -> Option<Scope> {
         | ClientFrame::Send { .. }
         | ClientFrame::History { .. }
         | ClientFrame::Members { .. }
+        | ClientFrame::Token { .. }
         | ClientFrame::Ping { .. } => None,
     }
 }
@@ -52,6 +53,7 @@ pub(super) fn frame_id(frame: &ClientFrame) -> Option<u64> {
         | ClientFrame::Read { id, .. }
         | ClientFrame::Unread { id }
         | ClientFrame::Seen { id, .. }
+        | ClientFrame::Token { id, .. }
         | ClientFrame::Ping { id } => *id,
     }
 }

@@ -23,7 +23,7 @@ pub enum Input {
     Frame(Result<ClientFrame, BadFrame>),
     /// A frame arrived that is no text.
     NotText,
-    /// The token of `hello` was checked.
+    /// A token was checked: that of `hello`, or one that is to replace it.
     Verified(Result<Claims, TokenError>),
     /// The user's rooms were read.
     Arrived(Result<Arrival, Code>),
@@ -75,6 +75,8 @@ pub enum Effect {
     Verify(String),
     /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
     Arrive { user: User, login: Option<Uuid>, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
+    /// The connection belongs to this login from now on.
+    Belong(Option<Uuid>),
     /// Deliver these rooms' events from these positions on.
     Follow(Vec<(Uuid, Seq)>),
     /// Deliver this room's events no more.

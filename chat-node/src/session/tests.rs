@@ -19,6 +19,11 @@ fn session(token: Option<&str>) -> Session {
 fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
     match token {
         "good" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::default(), login: None }),
+        "bob's" => Ok(Claims { user: "bob".into(), expires: now + 3600, rights: Rights::default(), login: None }),
+        "other" => {
+            let login = Some(Uuid::from_u128(5));
+            Ok(Claims { user: "alice".into(), expires: now + 7200, rights: Rights::reading(), login })
+        }
         "read" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::reading(), login: None }),
         "old" => Err(TokenError::Expired),
         "away" => Err(TokenError::Unavailable),
@@ -44,6 +49,7 @@ fn told(effect: &Effect) -> String {
         }
         Effect::Verify(token) => format!("verify {token}"),
         Effect::Arrive { user, .. } => format!("arrive {user}"),
+        Effect::Belong(login) => format!("belong {:?}", login.map(|login| login.as_u128())),
         Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
         Effect::Unfollow(_) => "unfollow".into(),
         Effect::Append { append, .. } => match &append.content {
@@ -297,4 +303,33 @@ fn signals_are_bounded_by_membership_mutes_and_a_number_of_rooms() {
     let muted = Notice::Changed(Membership { standing, ..membership(&room(10), true) });
     step(&mut session, Input::Notice(muted), NOW);
     assert_eq!(step(&mut session, signal("typing", ROOM), NOW), ["error muted"]);
+}
+
+#[test]
+fn a_token_that_is_handed_in_takes_the_place_of_the_former_one() {
+    let at = |seconds: i64| Now { ms: NOW.ms + seconds * 1000 };
+    let (mut session, _) = here(HELLO);
+    let token = |token: &str| frame(&format!(r#"{{"type":"token","id":1,"token":"{token}"}}"#));
+    for (bad, code) in
+        [("nonsense", "bad_token"), ("bob's", "bad_token"), ("old", "token_expired"), ("away", "unavailable")]
+    {
+        assert_eq!(step(&mut session, token(bad), NOW), [format!("error {code}")], "{bad}");
+    }
+    let send = r#"{"type":"send","n":1,"room":"00000000-0000-0000-0000-000000000007","text":"x"}"#;
+    assert_eq!(step(&mut session, frame(send), NOW), ["append 1"], "what is refused changes nothing");
+    assert_eq!(step(&mut session, token("other"), at(3_599)), ["belong Some(5)", "token"]);
+    assert_eq!(step(&mut session, Input::Tick, at(3_600)), [""; 0], "the former one would have expired");
+    let refused = frame(&send.replace("\"n\":1", "\"n\":2"));
+    assert_eq!(step(&mut session, refused, at(3_600)), ["append 2 as forbidden"], "its scopes hold at once");
+    assert_eq!(step(&mut session, Input::Tick, at(3_599 + 7_200)), ["error token_expired", "close 4402"]);
+}
+
+#[test]
+fn one_token_is_checked_at_a_time() {
+    let (mut session, _) = here(HELLO);
+    let hand_in = || frame(r#"{"type":"token","id":1,"token":"other"}"#);
+    assert!(matches!(session.handle(hand_in(), NOW).as_slice(), [Effect::Verify(_)]));
+    assert_eq!(step(&mut session, hand_in(), NOW), ["error overloaded"]);
+    assert_eq!(step(&mut session, Input::Verified(verify("other", NOW.seconds())), NOW), ["belong Some(5)", "token"]);
+    assert_eq!(step(&mut session, Input::Verified(verify("other", NOW.seconds())), NOW), [""; 0], "nobody asked");
 }

@@ -4,6 +4,7 @@
 //! which duplicate, which gap) is [`plan`], pure and shared; the implementations only read what it needs, under locks, and
 //! write what it says. Nothing here knows connections or the bus.
 
+mod attempts;
 mod commit;
 mod dead_letter;
 mod directory;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::{
+    attempts::Attempts,
     commit::commit,
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
@@ -193,7 +195,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Directory + Logins + Send + Sync {
+pub trait Store: Attempts + Directory + Logins + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

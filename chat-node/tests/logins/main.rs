@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 mod ground;
+mod guessing;
 mod nodes;
 mod refreshing;

@@ -65,6 +65,13 @@ pub enum Request {
         #[serde(flatten)]
         page: Page,
     },
+    /// Hands in another token.
+    Token {
+        /// Number of the request.
+        id: u64,
+        /// The token.
+        token: String,
+    },
     /// Asks for a sign of life.
     Ping {
         /// Number of the request.
@@ -169,6 +176,13 @@ pub enum Frame {
     Pong {
         /// Number of the request.
         id: Option<u64>,
+    },
+    /// Another token holds.
+    Token {
+        /// Number of the request.
+        id: Option<u64>,
+        /// When it expires, in milliseconds since 1970 UTC.
+        expires: u64,
     },
     /// A send is durable, its place comes later.
     Accepted {

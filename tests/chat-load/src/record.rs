@@ -34,6 +34,8 @@ pub struct Record {
     pub failed_attempts: Vec<(u64, End)>,
     /// Retryable refusals by code, as they came.
     pub deferred: Vec<String>,
+    /// How often another token took the place of one that was about to expire.
+    pub renewals: usize,
     /// Whether the client has ended.
     pub stopped: bool,
     /// Whether the person went away for good before the end: what it never saw, or heard of its messages, then is no loss. What
@@ -141,6 +143,7 @@ impl Record {
                 Some(open) if open.ended.is_none() => open.ended = Some((at_ms, end.clone())),
                 _ => self.failed_attempts.push((at_ms, end.clone())),
             },
+            Observation::Renewed => self.renewals += 1,
             Observation::Stopped => self.stopped = true,
             Observation::Queued { n, room, text } => {
                 let (n, room, text) = (*n, *room, text.clone());

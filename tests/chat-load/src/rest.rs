@@ -6,7 +6,9 @@ use http::{HeaderMap, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
 use hyper::{body::Bytes, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use crate::dial::Dial;
 
@@ -40,13 +42,45 @@ pub async fn register(dial: &dyn Dial, username: &str, password: &str) -> Result
     text(&answer, "user")
 }
 
+/// What a sign-in gives, and each refresh after it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct SignedIn {
+    /// The token.
+    pub token: String,
+    /// How long it holds, in seconds.
+    pub expires_in: u64,
+    /// What gives the next ones, once.
+    pub refresh_token: String,
+    /// The session.
+    pub session: Uuid,
+}
+
+/// Signs in.
+///
+/// # Errors
+/// See [`RestError`]; `bad_credentials` when name and password do not match.
+pub async fn sign_in(dial: &dyn Dial, username: &str, password: &str) -> Result<SignedIn, RestError> {
+    signed_in(post(dial, "/api/v1/login", &json!({"username": username, "password": password})).await?)
+}
+
+/// Goes on.
+///
+/// # Errors
+/// See [`RestError`]; `bad_refresh_token` when the session is over.
+pub async fn refresh(dial: &dyn Dial, refresh_token: &str) -> Result<SignedIn, RestError> {
+    signed_in(post(dial, "/api/v1/refresh", &json!({"refresh_token": refresh_token})).await?)
+}
+
+fn signed_in(answer: Value) -> Result<SignedIn, RestError> {
+    serde_json::from_value(answer).map_err(|error| RestError::NoAnswer(error.to_string()))
+}
+
 /// Gives a token for an account.
 ///
 /// # Errors
 /// See [`RestError`]; `bad_credentials` when name and password do not match.
 pub async fn login(dial: &dyn Dial, username: &str, password: &str) -> Result<String, RestError> {
-    let answer = post(dial, "/api/v1/login", &json!({"username": username, "password": password})).await?;
-    text(&answer, "token")
+    Ok(sign_in(dial, username, password).await?.token)
 }
 
 fn text(answer: &Value, field: &str) -> Result<String, RestError> {

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{PostgresStore, hints, rooms::PostgresTransaction};
 use crate::store::{
     StoreError,
+    attempts::attempts,
     logins::{Seen, logins},
 };
 
@@ -46,3 +47,4 @@ impl PostgresStore {
 }
 
 logins!(PostgresStore, "FOR UPDATE");
+attempts!(PostgresStore);

@@ -5,6 +5,7 @@ use uuid::Uuid;
 use super::{SqliteStore, rooms::SqliteTransaction};
 use crate::store::{
     StoreError,
+    attempts::attempts,
     logins::{Seen, logins},
 };
 
@@ -46,3 +47,4 @@ impl SqliteStore {
 }
 
 logins!(SqliteStore, "");
+attempts!(SqliteStore);

@@ -72,6 +72,8 @@ pub(super) struct Core<T> {
     asked: BTreeMap<u64, (Ask, T)>,
     /// Requests that have yet to go out.
     to_ask: VecDeque<(Ask, T)>,
+    /// Another token, which has yet to go out.
+    to_renew: Option<String>,
     /// Requests that may be on their way at once; 0 while there is no connection.
     outstanding_max: usize,
     paused: bool,
@@ -87,6 +89,7 @@ impl<T> Core<T> {
             next_request: 1,
             asked: BTreeMap::new(),
             to_ask: VecDeque::new(),
+            to_renew: None,
             outstanding_max: 0,
             paused: false,
             pauses: 0,
@@ -108,8 +111,14 @@ impl<T> Core<T> {
         self.to_ask.push_back((ask, ticket));
     }
 
+    /// Hands in another token; the next connection has it anyway.
+    pub(super) fn renew(&mut self, token: String) {
+        self.to_renew = Some(token);
+    }
+
     /// The first frame of a new connection.
     pub(super) fn hello(&mut self, token: String, client: ClientType) -> Request {
+        self.to_renew = None;
         self.resumed = self.rooms.positions();
         let resume = self.resumed.clone();
         Request::Hello(Hello { token: Some(token), client, outbox: Some(self.outbox.id()), resume })
@@ -151,6 +160,10 @@ impl<T> Core<T> {
             return None;
         }
         let id = self.next_request;
+        if let Some(token) = self.to_renew.take() {
+            self.next_request += 1;
+            return Some(Request::Token { id, token });
+        }
         if let Some((ask, ticket)) = self.to_ask.pop_front() {
             self.next_request += 1;
             let request = ask.clone().into_request(id);
@@ -181,6 +194,7 @@ impl<T> Core<T> {
             }
             Frame::History { id, history } => self.answer(id, Answer::History(history)).into_iter().collect(),
             Frame::Pong { id } => self.answer(id, Answer::Pong).into_iter().collect(),
+            Frame::Token { .. } => vec![Effect::Tell(Observation::Renewed)],
             Frame::Accepted { n } => vec![Effect::Tell(Observation::Accepted { n })],
             Frame::Committed(committed) => self.committed(committed),
             Frame::Event(event) => {

@@ -4,6 +4,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`core`] | what it decides, pure; with [`outbox`], [`rooms`] and [`backoff`] |
+//! | [`signing`] | its tokens, and the next one in time |
 //! | [`link`] | one WebSocket connection |
 //! | [`task`] | the loop between the two, one task a client |
 //! | [`observe`] | what it tells of itself |
@@ -18,6 +19,7 @@ mod link;
 mod observe;
 mod outbox;
 mod rooms;
+mod signing;
 mod task;
 
 use std::sync::Arc;
@@ -44,7 +46,7 @@ const COMMANDS_MAX: usize = 64;
 pub enum Identity {
     /// A token that cannot be renewed.
     Token(String),
-    /// An account, whose token is renewed when it has expired.
+    /// An account, whose token is renewed before it expires, without another connection.
     Account {
         /// Name of the account.
         username: String,

@@ -17,6 +17,8 @@ pub enum Observation {
         /// What the client had said it knows.
         resumed: Vec<Position>,
     },
+    /// Another token holds on the same connection.
+    Renewed,
     /// A connection ended, or an attempt to make one did.
     Ended(End),
     /// The client will not come back.

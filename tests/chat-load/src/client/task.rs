@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, sleep, sleep_until, timeout},
@@ -9,14 +10,15 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    End, Identity, Observation, Observer, Options, Standing, Ticket,
+    End, Observation, Observer, Options, Standing, Ticket,
     backoff::{Backoff, Next, full_jitter_bound},
     core::{Ask, Core, Effect},
     link::Link,
+    signing::Signing,
 };
 use crate::{
     frame::{ClientType, Frame},
-    rest::{self, RestError},
+    rest::{RestError, SignedIn},
 };
 
 /// Requests and sends without an outcome; beyond, callers wait.
@@ -52,8 +54,9 @@ pub(super) async fn run(
     standing: watch::Sender<Standing>,
 ) {
     let core = Core::new(options.outbox);
+    let signing = Signing::new(options.dial.clone(), options.identity.clone());
     let mut task =
-        Task { options, observer, commands, standing, core, token: None, connection: 0, present: Present::default() };
+        Task { options, observer, commands, standing, core, signing, connection: 0, present: Present::default() };
     let end = task.until_stopped().await;
     let effects = task.core.stopped();
     task.tell(&Observation::Stopped);
@@ -69,7 +72,7 @@ struct Task<O> {
     commands: mpsc::Receiver<Command>,
     standing: watch::Sender<Standing>,
     core: Core<Ticket>,
-    token: Option<String>,
+    signing: Signing,
     /// Number of the latest connection that was welcomed.
     connection: usize,
     present: Present,
@@ -105,10 +108,10 @@ impl<O: Observer> Task<O> {
                 Next::Stop => return end,
                 Next::Again { after, renew } => {
                     if renew {
-                        self.token = None;
-                        if let Identity::Token(_) = self.options.identity {
+                        if !self.signing.is_renewable() {
                             return end;
                         }
+                        self.signing.expired();
                     }
                     if let Wish::Close = self.wait(after).await {
                         return End::Wanted;
@@ -137,14 +140,13 @@ impl<O: Observer> Task<O> {
     /// One connection, from the dial to its end.
     async fn attempt(&mut self) -> End {
         let opened = async {
-            let token = self.token().await?;
+            let token = self.signing.token().await?;
             Ok::<_, End>((token, Link::open(&*self.options.dial, silence(self.options.client_type)).await?))
         };
         let (token, mut link) = match opened.await {
             Ok(opened) => opened,
             Err(end) => return end,
         };
-        self.token = Some(token.clone());
         let hello = self.core.hello(token, self.options.client_type);
         if let Err(end) = link.write([hello].into_iter()).await {
             return end;
@@ -159,6 +161,7 @@ impl<O: Observer> Task<O> {
     /// Frames in and out until the connection ends.
     async fn talk(&mut self, mut link: Link, first: Frame) -> End {
         let mut frame = Some(first);
+        let mut refreshing: Option<BoxFuture<'static, Result<SignedIn, RestError>>> = None;
         loop {
             for effect in frame.take().map(|frame| self.core.take(frame)).into_iter().flatten() {
                 self.carry_out(effect);
@@ -191,6 +194,16 @@ impl<O: Observer> Task<O> {
                         return End::Wanted;
                     }
                 },
+                refreshed = ended(&mut refreshing), if refreshing.is_some() => {
+                    refreshing = None;
+                    // Without another token the connection goes on until the present one expires.
+                    if let Ok(token) = self.signing.refreshed(refreshed) {
+                        self.core.renew(token);
+                    }
+                }
+                () = until(self.signing.due()), if self.signing.due().is_some() && refreshing.is_none() => {
+                    refreshing = Some(self.signing.refresh().boxed());
+                }
                 () = until(self.present.paused_until), if self.present.paused_until.is_some() => {
                     self.present.paused_until = None;
                     self.core.go_on();
@@ -251,18 +264,12 @@ impl<O: Observer> Task<O> {
         let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
         self.observer.observe(u64::try_from(at).unwrap_or(u64::MAX), self.connection, what);
     }
+}
 
-    async fn token(&self) -> Result<String, End> {
-        match (&self.token, &self.options.identity) {
-            (Some(token), _) => Ok(token.clone()),
-            (None, Identity::Token(token)) => Ok(token.clone()),
-            (None, Identity::Account { username, password }) => {
-                rest::login(&*self.options.dial, username, password).await.map_err(|error| match error {
-                    RestError::Refused { status, .. } => End::Refused(status),
-                    RestError::NoAnswer(why) => End::Lost(why),
-                })
-            }
-        }
+async fn ended<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
+    match future {
+        Some(future) => future.await,
+        None => std::future::pending().await,
     }
 }
 

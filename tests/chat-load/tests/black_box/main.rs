@@ -1,6 +1,6 @@
 //! The protocol against the real program, by a client that was written from `docs/protocol.md` alone.
 //!
-//! [`talk`], [`mistakes`] and [`identity`] go through the page with a bare WebSocket, [`rest`] through `docs/rest.md`; [`promise`] puts
+//! [`talk`], [`mistakes`], [`identity`] and [`sessions`] go through the page with a bare WebSocket, [`rest`] through `docs/rest.md`; [`promise`] puts
 //! clients of the library through a power cut and a drain, and lets the checker judge.
 
 #![allow(clippy::unwrap_used, reason = "a panic in the helpers of a test is its report, like one in the test")]
@@ -11,5 +11,6 @@ mod life;
 mod mistakes;
 mod promise;
 mod rest;
+mod sessions;
 mod talk;
 mod wire;
