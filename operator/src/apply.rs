@@ -116,11 +116,12 @@ impl Applier<'_> {
         Ok(())
     }
 
-    /// Makes the signing Secret when it is absent. Another operator that was faster has made the one that counts.
+    /// Makes the signing Secret when it is absent, and gives it. `None`: another operator was faster and has made the one that counts,
+    /// or it is there and no watch has told of it yet.
     ///
     /// # Errors
     /// The API server's.
-    pub async fn create_auth_secret(&self, cluster: &Cluster, owner: &OwnerReference) -> kube::Result<()> {
+    pub async fn create_auth_secret(&self, cluster: &Cluster, owner: &OwnerReference) -> kube::Result<Option<Secret>> {
         const KEY_BYTES: usize = 64;
         let mut key = [0u8; KEY_BYTES];
         rand::rng().fill(&mut key);
@@ -129,8 +130,8 @@ impl Applier<'_> {
         let params = PostParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PostParams::default() };
         metrics::write("secrets", "create");
         match api.create(&params, &secret).await {
-            Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(()),
-            other => other.map(drop),
+            Err(kube::Error::Api(status)) if status.code == CONFLICT => Ok(None),
+            made => made.map(Some),
         }
     }
 

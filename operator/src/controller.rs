@@ -33,6 +33,7 @@ use crate::{
     metrics::{self, Outcome},
     nodes::Nodes,
     observe::Observer,
+    pace::Pace,
     reconcile::{self, Context, Verdict},
 };
 
@@ -46,8 +47,12 @@ const DEBOUNCE: Duration = Duration::from_millis(50);
 const BACKOFF_MIN: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// Wait after a conflict: as long as a watch needs to bring the newer state.
-const CONFLICT: Duration = Duration::from_millis(200);
+/// Bounds of the wait after a conflict: as long as a watch needs to bring the newer state, and more where it is late.
+const CONFLICT_MIN: Duration = Duration::from_millis(200);
+const CONFLICT_MAX: Duration = Duration::from_secs(5);
+
+/// HTTP status of a write upon a state that is no more.
+const CONFLICT: u16 = 409;
 
 /// What the controller of one namespace, or of all, needs.
 pub struct Options {
@@ -96,6 +101,7 @@ pub async fn run(
             client,
             node_image: options.node_image,
             pod_template_version: options.pod_template_version,
+            pace: Pace::default(),
             clock: options.clock,
         },
         failures: Mutex::default(),
@@ -139,6 +145,7 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
         // Kubernetes deletes the children, by their owner references.
         shared.failures.lock().remove(&reference);
         shared.context.observer.forget(&reference).await;
+        shared.context.pace.forget(&reference);
         metrics::rollout_failed(&reference.to_string(), false);
         return Ok(Action::await_change());
     }
@@ -152,13 +159,20 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
             (Outcome::Done, next.map_or_else(Action::await_change, Action::requeue))
         }
         Ok(Verdict::Invalid) => (Outcome::Invalid, Action::await_change()),
-        Err(kube::Error::Api(status)) if status.code == 409 => (Outcome::Conflict, Action::requeue(CONFLICT)),
         Err(error) => {
-            let mut failures = shared.failures.lock();
-            let count = failures.entry(reference.clone()).or_insert(0);
-            *count += 1;
-            tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
-            (Outcome::Failed, Action::requeue(backoff(&reference, *count)))
+            let count = {
+                let mut failures = shared.failures.lock();
+                let count = failures.entry(reference.clone()).or_insert(0);
+                *count += 1;
+                *count
+            };
+            if matches!(&error, kube::Error::Api(status) if status.code == CONFLICT) {
+                let wait = backoff(&reference, count, CONFLICT_MIN, CONFLICT_MAX);
+                (Outcome::Conflict, Action::requeue(wait))
+            } else {
+                tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
+                (Outcome::Failed, Action::requeue(backoff(&reference, count, BACKOFF_MIN, BACKOFF_MAX)))
+            }
         }
     };
     metrics::reconciled(outcome, began.elapsed());
@@ -166,8 +180,8 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
 }
 
 /// Doubles with each failure. Its jitter is a hash and not chance, so that clusters spread and a run can be repeated.
-fn backoff(cluster: &ObjectRef<ChatCluster>, failures: u32) -> Duration {
-    let most = BACKOFF_MIN.saturating_mul(1 << failures.min(16)).min(BACKOFF_MAX);
+fn backoff(cluster: &ObjectRef<ChatCluster>, failures: u32, min: Duration, max: Duration) -> Duration {
+    let most = min.saturating_mul(1 << failures.min(16)).min(max);
     let mut hasher = DefaultHasher::new();
     (&cluster.name, &cluster.namespace, failures).hash(&mut hasher);
     let jitter = f64::from(u32::try_from(hasher.finish() >> 32).unwrap_or(0)) / f64::from(u32::MAX);

@@ -5,7 +5,7 @@
 //! | room | what it owns | client, clock? |
 //! |---|---|---|
 //! | [`caches`] | watches, and what they told; [`kinds`] those of other operators' kinds, [`interest`] who refers to which Secret | client |
-//! | [`observe`] | the only reads | client |
+//! | [`observe`] | the only reads; [`contents`] what is remembered of Secrets | client |
 //! | [`nodes`] | what is asked of nodes | client |
 //! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
 //! | [`bindings`] | which Secrets are read, whether they are complete, what pods mount of them | pure |
@@ -13,6 +13,7 @@
 //! | [`rollout`] | which ordinals, which selector, given what was observed and the time | pure |
 //! | [`apply`] | the only writes of children; [`same`] tells what need not be written | client |
 //! | [`status`] | what is reported, one file per condition | pure |
+//! | [`pace`] | when it is written: at once, or together with what follows | clock |
 //! | [`events`] | what is told once | client |
 //!
 //! [`reconcile`] is the whole on one screen, [`controller`] decides when it runs, [`lease`] whether.
@@ -20,6 +21,7 @@
 pub mod apply;
 pub mod bindings;
 pub mod caches;
+pub mod contents;
 pub mod controller;
 pub mod desired;
 pub mod events;
@@ -31,6 +33,7 @@ pub mod metrics;
 pub mod names;
 pub mod nodes;
 pub mod observe;
+pub mod pace;
 pub mod reconcile;
 pub mod rollout;
 pub mod run;

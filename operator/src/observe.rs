@@ -25,6 +25,7 @@ use tokio::{sync::Mutex, time::Instant};
 use crate::{
     bindings::{self, SecretData},
     caches::Caches,
+    contents::Contents,
     desired, names,
     nodes::Nodes,
     rollout::{PodView, Policy, Scene, SetView},
@@ -66,9 +67,6 @@ pub struct Observed {
     pub lost: BTreeSet<String>,
 }
 
-/// Content of referenced Secrets by namespace and name, with the version that it was read at.
-type SecretContents = HashMap<(String, String), (String, BTreeMap<String, Vec<u8>>)>;
-
 /// Outcomes of self-tests by the pods' ids: a node from before there were any does not remember its own.
 type SelfTests = HashMap<String, SelfTest>;
 
@@ -80,7 +78,7 @@ pub struct Observer {
     client: Client,
     caches: Caches,
     asks: Arc<dyn Nodes>,
-    secrets: Mutex<SecretContents>,
+    contents: Contents,
     nodes: Mutex<HashMap<ObjectRef<ChatCluster>, Told>>,
     self_tests: Mutex<HashMap<ObjectRef<ChatCluster>, SelfTests>>,
 }
@@ -88,8 +86,8 @@ pub struct Observer {
 impl Observer {
     /// Reads from these caches.
     pub fn new(client: Client, caches: Caches, asks: Arc<dyn Nodes>) -> Self {
-        let (secrets, nodes, self_tests) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Observer { client, caches, asks, secrets, nodes, self_tests }
+        let (contents, nodes, self_tests) = (Contents::default(), Mutex::default(), Mutex::default());
+        Observer { client, caches, asks, contents, nodes, self_tests }
     }
 
     /// Observes a cluster.
@@ -99,13 +97,7 @@ impl Observer {
     pub async fn observe(&self, cluster: &ChatCluster, now: Timestamp) -> kube::Result<Observed> {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let caches = &self.caches;
-        let mut stateful_set =
-            caches.stateful_sets.of(&namespace, &name).into_iter().find(|set| set.name_any() == name);
-        if stateful_set.is_none() {
-            // An absence may be older than the last write; a StatefulSet must never be created over another.
-            let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), &namespace);
-            stateful_set = api.get_opt(&name).await?.map(Arc::new);
-        }
+        let stateful_set = caches.stateful_sets.of(&namespace, &name).into_iter().find(|set| set.name_any() == name);
         let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
         let nodes = self.nodes(cluster, &pods).await;
@@ -130,7 +122,7 @@ impl Observer {
         self.nodes.lock().await.remove(cluster);
         self.self_tests.lock().await.remove(cluster);
         let of_nobody = self.caches.interest.set(cluster, BTreeSet::new());
-        self.drop_contents(cluster.namespace.as_deref().unwrap_or_default(), of_nobody).await;
+        self.forget_contents(cluster.namespace.as_deref().unwrap_or_default(), &of_nobody);
     }
 
     /// Reads what the bindings of a cluster depend on.
@@ -142,7 +134,7 @@ impl Observer {
         }
         let secrets = bindings::secrets(cluster, &read.found);
         let of_nobody = self.caches.interest.set(&ObjectRef::from_obj(cluster), secrets.clone());
-        self.drop_contents(namespace, of_nobody).await;
+        self.forget_contents(namespace, &of_nobody);
         for secret in secrets {
             let data = self.secret(namespace, &secret).await?;
             read.secrets.insert(secret, data);
@@ -150,39 +142,33 @@ impl Observer {
         Ok(read)
     }
 
-    /// Drops the contents of Secrets that nobody refers to any more.
-    async fn drop_contents(&self, namespace: &str, of_nobody: Vec<String>) {
-        if of_nobody.is_empty() {
-            return;
-        }
-        let mut secrets = self.secrets.lock().await;
-        for name in of_nobody {
-            secrets.remove(&(namespace.to_owned(), name));
-        }
+    /// Forgets the contents of Secrets that nobody refers to any more.
+    fn forget_contents(&self, namespace: &str, of_nobody: &[String]) {
+        of_nobody.iter().for_each(|name| self.contents.forget(namespace, name));
     }
 
     /// Reads a Secret, unless the version that the watch tells was read before.
     async fn secret(&self, namespace: &str, name: &str) -> kube::Result<SecretData> {
         let reference = ObjectRef::new(name).within(namespace);
         let version = self.caches.secrets.get(&reference).and_then(|secret| secret.resource_version());
-        let key = (namespace.to_owned(), name.to_owned());
-        if let (Some(version), Some((read, data))) = (&version, self.secrets.lock().await.get(&key))
-            && version == read
-        {
-            return Ok(Some(data.clone()));
+        let known = self.contents.get(namespace, name, version.as_deref());
+        if known.is_some() {
+            return Ok(known);
         }
         let api: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let secret = if version.is_some() { api.get_opt(name).await? } else { None };
-        let mut secrets = self.secrets.lock().await;
         let Some(secret) = secret else {
-            secrets.remove(&key);
+            self.contents.forget(namespace, name);
             return Ok(None);
         };
-        let version = secret.resource_version().unwrap_or_default();
-        let data: BTreeMap<_, _> =
-            secret.data.unwrap_or_default().into_iter().map(|(key, value)| (key, value.0)).collect();
-        secrets.insert(key, (version, data.clone()));
-        Ok(Some(data))
+        Ok(Some(self.contents.read(namespace, name, secret)))
+    }
+
+    /// Takes in a Secret that was made just now: no watch has told of it yet.
+    pub fn learn(&self, observed: &mut Observed, namespace: &str, secret: Secret) {
+        let name = secret.name_any();
+        let entries = self.contents.made(namespace, &name, secret);
+        observed.read.secrets.insert(name, Some(entries));
     }
 
     /// Has the nodes of these pods test themselves. Tells whether all passed.

@@ -16,6 +16,7 @@ use crate::{
     bindings::Bindings,
     desired, events, metrics, names,
     observe::{Observed, Observer, STATUS_AGE_MAX},
+    pace::{Pace, Turn},
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress, Template},
     template,
@@ -43,6 +44,8 @@ pub struct Context {
     pub node_image: String,
     /// Newest shape of the pod template that pods get.
     pub pod_template_version: i32,
+    /// What was not told yet.
+    pub pace: Pace,
     /// The time. A test has one of its own.
     pub clock: fn() -> Timestamp,
 }
@@ -62,10 +65,19 @@ pub enum Verdict {
 /// The API server's. A conflict means that something changed in between: observe again.
 pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
     let now = (context.clock)();
-    let observed = context.observer.observe(resource, now).await?;
+    let mut observed = context.observer.observe(resource, now).await?;
+    let checked = Cluster::new(resource, &context.node_image);
+    let owner = desired::owner(resource);
+    if let Ok(cluster) = &checked
+        && cluster.lacks_token(&observed.read)
+        && !resource.spec.paused
+    {
+        let made = applier(context, cluster).create_auth_secret(cluster, &owner).await?;
+        made.into_iter().for_each(|secret| context.observer.learn(&mut observed, &cluster.namespace, secret));
+    }
     let bindings = Bindings::resolve(resource, &observed.read);
     let told = Told { context, resource, observed: &observed, bindings: &bindings, now };
-    let mut cluster = match Cluster::new(resource, &context.node_image) {
+    let mut cluster = match checked {
         Ok(cluster) => cluster,
         Err(invalid) => {
             told.tell(None, Progress::Invalid(&invalid)).await?;
@@ -76,13 +88,8 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         told.tell(Some(&cluster), Progress::Paused).await?;
         return Ok(Verdict::Done(Some(STATUS_AGE_MAX)));
     }
-    let owner = desired::owner(resource);
-    let applier = Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name };
-    if cluster.owns_token() && observed.read.secrets.get(&cluster.token.0).is_none_or(Option::is_none) {
-        applier.create_auth_secret(&cluster, &owner).await?;
-        // The Secret's watch wakes the next reconcile.
-    }
-    let managed = applier.apply_managed(desired::managed(&cluster, &owner), &observed.read.found).await;
+    let managed =
+        applier(context, &cluster).apply_managed(desired::managed(&cluster, &owner), &observed.read.found).await;
     if let Some(verdict) = told.refused(&cluster, managed).await? {
         return Ok(verdict);
     }
@@ -96,16 +103,20 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let decision = rollout::decide(&observed.scene(resource, cluster.policy, spec_hash, choice.current), now);
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
-    let applier = Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name };
+    let applier = applier(context, &cluster);
     let applied = Box::pin(applier.apply(children, &observed)).await;
     if let Some(verdict) = told.refused(&cluster, applied).await? {
         return Ok(verdict);
     }
     applier.delete_lost(&decision.lost, &observed).await?;
     let template = Template { shape: choice.shape, update: choice.update };
-    told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
+    let untold = told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
-    Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision) })))
+    Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision, untold) })))
+}
+
+fn applier<'a>(context: &'a Context, cluster: &'a Cluster) -> Applier<'a> {
+    Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name }
 }
 
 /// A spec that has failed leaves the pods' template to a revision.
@@ -145,8 +156,8 @@ impl Told<'_> {
         Ok(Some(verdict))
     }
 
-    /// Tells status and Events, when they differ from what was told.
-    async fn tell(&self, cluster: Option<&Cluster>, progress: Progress<'_>) -> kube::Result<()> {
+    /// Tells status and Events, when they differ from what was told. Gives when that is to be, when it can wait.
+    async fn tell(&self, cluster: Option<&Cluster>, progress: Progress<'_>) -> kube::Result<Option<Duration>> {
         let Told { context, resource, observed, bindings, now } = self;
         let pods = observed.pod_views(&resource.name_any());
         let connections = connections(observed, &pods);
@@ -155,8 +166,10 @@ impl Told<'_> {
         let before = resource.status.clone().unwrap_or_default();
         let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());
         metrics::rollout_failed(&ObjectRef::from_obj(*resource).to_string(), failed);
-        if resource.status.as_ref() == Some(&status) {
-            return Ok(());
+        match context.pace.turn(&ObjectRef::from_obj(*resource), resource.status.as_ref(), &status) {
+            Turn::Never => return Ok(None),
+            Turn::Later(wait) => return Ok(Some(wait)),
+            Turn::Now => {}
         }
         write_status(context, resource, &status).await?;
         if let (was, Some(rollout)) = (before.rollout.as_ref().map(|rollout| rollout.phase), &status.rollout)
@@ -165,7 +178,7 @@ impl Told<'_> {
             metrics::rollout(rollout.phase.as_str());
         }
         events::publish(&context.recorder, resource, events::between(&before, &status)).await;
-        Ok(())
+        Ok(None)
     }
 }
 
@@ -187,7 +200,7 @@ fn connections(observed: &Observed, pods: &[PodView]) -> Option<i64> {
     (!counts.is_empty()).then(|| i64::try_from(counts.iter().sum::<u64>()).unwrap_or(i64::MAX))
 }
 
-/// Nodes are asked again now and then; everything else wakes by itself.
-fn next_look(decision: &Decision) -> Duration {
-    decision.requeue.unwrap_or(STATUS_AGE_MAX).min(STATUS_AGE_MAX)
+/// Nodes are asked again now and then, and what was not told yet is told; everything else wakes by itself.
+fn next_look(decision: &Decision, untold: Option<Duration>) -> Duration {
+    [decision.requeue, untold].into_iter().flatten().fold(STATUS_AGE_MAX, Duration::min)
 }

@@ -9,7 +9,7 @@ use crds::{ChatCluster, ChatClusterSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::{names, rollout::Policy};
+use crate::{bindings::Read, names, rollout::Policy};
 
 /// Characters of a name: that of a revision, at most 63, is made from it.
 const NAME_MAX: usize = 52;
@@ -82,6 +82,11 @@ impl Cluster {
     /// Whether the operator makes the signing Secret.
     pub fn owns_token(&self) -> bool {
         self.spec.auth.as_ref().is_none_or(|auth| auth.token_secret.is_none())
+    }
+
+    /// Whether the operator still has to make it.
+    pub fn lacks_token(&self, read: &Read) -> bool {
+        self.owns_token() && read.secrets.get(&self.token.0).is_none_or(Option::is_none)
     }
 }
 

@@ -24,11 +24,15 @@ pub(super) fn in_place(scene: &Scene, set: &SetView, standing: &Standing) -> Ste
     let window = Window { partition: 0, replicas: scene.policy.replicas, ..set.window };
     let home = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
     let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
-    let restarting = (!set.template_current && home.is_none())
-        || !set.fresh
-        || set.current_revision != set.update_revision
-        || home.as_ref().is_some_and(|home| *home != set.update_revision)
-        || scene.pods.iter().any(|pod| pod.revision != set.update_revision);
+    let restarting = if set.fresh {
+        (!set.template_current && home.is_none())
+            || set.current_revision != set.update_revision
+            || home.as_ref().is_some_and(|home| *home != set.update_revision)
+            || scene.pods.iter().any(|pod| pod.revision != set.update_revision)
+    } else {
+        // Nothing is known of the last change yet; a StatefulSet that was just made restarts nothing.
+        !set.template_current || scene.previous.as_ref().is_some_and(|told| told.phase == RolloutPhase::Restarting)
+    };
     let (phase, message) = match restarting && window.replicas > 0 {
         true => (RolloutPhase::Restarting, "the node restarts in place"),
         false => (RolloutPhase::Stable, ""),

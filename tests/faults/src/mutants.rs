@@ -141,16 +141,16 @@ pub const MUTANTS: [Mutant; 20] = [
         "a failed reconcile waits for a change",
         "controller.rs",
         &[(
-            "Action::requeue(backoff(&reference, *count))",
-            "{ let _ = backoff(&reference, *count); Action::await_change() }",
+            "Action::requeue(backoff(&reference, count, BACKOFF_MIN, BACKOFF_MAX))",
+            "{ let _ = (BACKOFF_MIN, BACKOFF_MAX); Action::await_change() }",
         )],
     ),
     mutant(
         "nobody looks again when a settle time is over",
         "reconcile.rs",
         &[(
-            "Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision) })))",
-            "{ let _ = (proven, next_look(&decision), PROVEN); Ok(Verdict::Done(None)) }",
+            "Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision, untold) })))",
+            "{ let _ = (proven, next_look(&decision, untold), PROVEN); Ok(Verdict::Done(None)) }",
         )],
     ),
     mutant(
