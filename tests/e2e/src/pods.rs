@@ -20,6 +20,8 @@ pub struct Sight {
     pub name: String,
     /// Its id: a pod that is made again has another.
     pub uid: String,
+    /// How often its containers were started again.
+    pub restarts: i32,
     /// Its revision.
     pub revision: String,
     /// Whether it is ready and not leaving.
@@ -76,9 +78,11 @@ impl Drop for PodWatch {
 fn sight(pod: &Pod, gone: bool) -> Sight {
     let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let ready = conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True");
+    let containers = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     Sight {
         name: pod.name_any(),
         uid: pod.uid().unwrap_or_default(),
+        restarts: containers.map(|container| container.restart_count).sum(),
         revision: pod.labels().get("controller-revision-hash").cloned().unwrap_or_default(),
         serves: ready && pod.metadata.deletion_timestamp.is_none() && !gone,
         gone,
@@ -99,13 +103,13 @@ pub fn fewest_serving(sights: &[Sight], at_least: usize) -> Option<usize> {
     fewest
 }
 
-/// Names under which more than one pod was seen: pods that were restarted in place.
+/// Names under which more than one pod was seen, or one whose container was started again: pods that were restarted in place.
 pub fn made_again(sights: &[Sight]) -> BTreeSet<String> {
-    let mut uids: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+    let mut lives: BTreeMap<&str, BTreeSet<(&str, i32)>> = BTreeMap::new();
     for sight in sights {
-        uids.entry(&sight.name).or_default().insert(&sight.uid);
+        lives.entry(&sight.name).or_default().insert((&sight.uid, sight.restarts));
     }
-    uids.into_iter().filter(|(_, uids)| uids.len() > 1).map(|(name, _)| name.to_owned()).collect()
+    lives.into_iter().filter(|(_, lives)| lives.len() > 1).map(|(name, _)| name.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -113,7 +117,7 @@ mod tests {
     use super::*;
 
     fn seen(name: &str, uid: &str, serves: bool) -> Sight {
-        Sight { name: name.into(), uid: uid.into(), revision: String::new(), serves, gone: false }
+        Sight { name: name.into(), uid: uid.into(), restarts: 0, revision: String::new(), serves, gone: false }
     }
 
     #[test]
@@ -124,9 +128,10 @@ mod tests {
             seen("demo-2", "c", true),
             seen("demo-0", "a", false),
             seen("demo-0", "d", true),
+            Sight { restarts: 1, ..seen("demo-2", "c", true) },
         ];
         assert_eq!(fewest_serving(&sights, 2), Some(2));
         assert_eq!(fewest_serving(&sights[..1], 2), None);
-        assert_eq!(made_again(&sights), BTreeSet::from(["demo-0".to_owned()]));
+        assert_eq!(made_again(&sights), BTreeSet::from(["demo-0", "demo-2"].map(str::to_owned)));
     }
 }

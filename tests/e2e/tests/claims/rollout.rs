@@ -60,13 +60,13 @@ async fn slide(stage: &Stage, nodes: usize, clients: usize, change: &Value) -> R
         .await?;
     let report = party.judge().await?;
     ensure!(report.is_clean(), "{report}");
+    let sights = watch.sights().await;
+    ensure!(made_again(&sights).is_empty(), "restarted in place: {:?}", made_again(&sights));
     let words =
         || party.people.iter().map(|person| moves_in_words(&person.recorder.look())).collect::<Vec<_>>().join("\n");
     ensure!(report.moves == (1, 1), "{report}\n{}", words());
-    let sights = watch.sights().await;
     let fewest = fewest_serving(&sights, nodes).context("the nodes never served")?;
     ensure!(fewest >= nodes, "only {fewest} nodes were ready at some moment");
-    ensure!(made_again(&sights).is_empty(), "restarted in place: {:?}", made_again(&sights));
     let spread = party.spread(nodes);
     party.end().await;
     Ok(format!("{report}; never fewer than {fewest} ready nodes; clients per node min/max {}/{}", spread.0, spread.1))
