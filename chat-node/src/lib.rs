@@ -33,6 +33,7 @@ pub mod logins;
 pub mod metric;
 pub mod node;
 pub mod protocol;
+pub(crate) mod rate;
 pub(crate) mod recent;
 pub mod rest;
 pub mod rights;

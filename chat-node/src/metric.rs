@@ -129,7 +129,8 @@ impl Metric {
         const CLIENT: Label = ("client", &["unnamed", "web", "mobile"]);
         const CLOSED: Label = ("reason", &["client", "idle", "frame_too_large", "node_leaving", "too_many_connections", "bad_token",
             "token_expired", "signed_out", "no_hello", "slow_consumer", "history_changed", "unavailable"]);
-        const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out"]);
+        const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out",
+            "address_requests", "user_requests"]);
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable", "muted", "unknown_event", "too_many_mentions", "forbidden"]);
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
@@ -143,7 +144,7 @@ impl Metric {
             Metric::ConnectionsOpened => plain("chat_connections_opened_total", Counter, "Connections that were opened"),
             Metric::ConnectionsClosed => labelled("chat_connections_closed_total", Counter, CLOSED,
                 "Connections that ended, by the close code's name; client when the client left"),
-            Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections that were refused"),
+            Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections and requests that a limit refused"),
             Metric::RestRequests => labelled("chat_rest_requests_total", Counter, STATUS, "REST requests that were answered"),
             Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password"),
             Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),

@@ -4,6 +4,7 @@
 //! limit that does not hold. A value equal to its default is left out when written, so that an older node reads what a
 //! newer operator writes.
 
+mod addresses;
 mod auth;
 
 use std::{net::SocketAddr, path::PathBuf};
@@ -11,6 +12,7 @@ use std::{net::SocketAddr, path::PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_yaml::with::singleton_map_recursive;
 
+pub use self::addresses::{Addresses, BadCidr, Cidr, ForwardedHeader};
 pub use self::auth::{Auth, HmacAlgorithm, Jwks, Key, SignatureAlgorithm};
 
 /// The configuration of one chat node. `NodeConfig::default()` is a working server on loopback.
@@ -150,27 +152,6 @@ pub struct Limits {
     pub mobile_idle_seconds: u64,
 }
 
-/// Bounds per client address. They hold only where the real address is known, so the operator switches them off behind an
-/// ingress.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-pub struct Addresses {
-    /// Whether the bounds hold.
-    pub enforced: bool,
-    /// Open connections of web clients from one address.
-    pub web_connections_max: usize,
-    /// Open connections of mobile clients from one address. The stricter of the two holds until a client says which it is.
-    pub mobile_connections_max: usize,
-    /// New connections from one address within the window.
-    pub new_connections_max: usize,
-    /// Length of the sliding window, in seconds.
-    pub window_seconds: u64,
-    /// Refusals within one window after which the address is shut out.
-    pub refusals_max: usize,
-    /// How long it is then shut out, in seconds.
-    pub shut_out_seconds: u64,
-}
-
 /// How the node leaves: after SIGTERM it takes no new connection, waits, moves its clients, flushes and exits.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
@@ -245,20 +226,6 @@ impl Default for Limits {
             ping_seconds: 25,
             web_idle_seconds: 60,
             mobile_idle_seconds: 120,
-        }
-    }
-}
-
-impl Default for Addresses {
-    fn default() -> Self {
-        Addresses {
-            enforced: true,
-            web_connections_max: 50,
-            mobile_connections_max: 20,
-            new_connections_max: 100,
-            window_seconds: 60,
-            refusals_max: 100,
-            shut_out_seconds: 300,
         }
     }
 }
@@ -425,6 +392,10 @@ mod tests {
         refused("store: {postgres: {}}", "missing field `endpoint`");
         refused("store: {mysql: {}}", "unknown variant `mysql`");
         refused("auth: {algorithm: none}", "auth.algorithm: unknown variant `none`");
+        refused(
+            "addresses: {trustedProxies: [10.0.0.0/8, 10.0.0.0/40]}",
+            "addresses.trustedProxies: \"10.0.0.0/40\" is no range of addresses: write one such as",
+        );
     }
 
     #[test]

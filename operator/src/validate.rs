@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use crds::{ChatCluster, ChatClusterSpec};
+use crds::{
+    ChatCluster, ChatClusterSpec,
+    node_config::{BadCidr, Cidr},
+};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
@@ -31,6 +34,8 @@ pub struct Cluster {
     pub backing: Backing,
     /// Secret and key that tokens are signed with.
     pub token: (String, String),
+    /// Who may say for whom a connection is made.
+    pub trusted_proxies: Vec<Cidr>,
 }
 
 /// Where messages are kept.
@@ -75,8 +80,12 @@ impl Cluster {
             let reason = format!("is longer than {NAME_MAX} characters: choose a shorter one");
             return Err(Invalid { field: "metadata.name", reason });
         }
+        let trusted_proxies =
+            spec.service.trusted_proxies.iter().map(|range| range.parse()).collect::<Result<_, BadCidr>>();
+        let trusted_proxies =
+            trusted_proxies.map_err(|bad| Invalid { field: "spec.service.trustedProxies", reason: bad.to_string() })?;
         let token = names::token(cluster);
-        Ok(Cluster { name, namespace, spec, image, policy, backing, token })
+        Ok(Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies })
     }
 
     /// Whether the operator makes the signing Secret.

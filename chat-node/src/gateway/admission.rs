@@ -1,4 +1,4 @@
-//! Admission: how many connections an address may have, and how fast it may make them.
+//! Admission: how many connections an address may have, and how fast it may make them and ask over REST.
 //!
 //! Pure, with the time given. A sliding window counts an address's new connections; one that keeps exceeding it is shut out for a
 //! while, so that refusing it costs nothing.
@@ -11,7 +11,7 @@ use std::{
 
 use crds::node_config::Addresses;
 
-use crate::protocol::ClientType;
+use crate::{protocol::ClientType, rate::Rates};
 
 /// Why an address is refused. Labels of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,8 @@ pub(super) enum Refusal {
     TooManyConnections,
     /// It makes connections too fast.
     TooFast,
+    /// It asks too often over REST.
+    TooManyRequests,
     /// It kept exceeding the limits.
     ShutOut,
 }
@@ -30,6 +32,7 @@ impl Refusal {
         match self {
             Refusal::TooManyConnections => "address_connections",
             Refusal::TooFast => "address_rate",
+            Refusal::TooManyRequests => "address_requests",
             Refusal::ShutOut => "address_shut_out",
         }
     }
@@ -50,13 +53,15 @@ struct Address {
 pub(super) struct Admission {
     limits: Addresses,
     addresses: HashMap<IpAddr, Address>,
+    requests: Rates<IpAddr>,
     swept: Option<Instant>,
 }
 
 impl Admission {
     /// Nobody is here yet.
     pub(super) fn new(limits: Addresses) -> Self {
-        Admission { limits, addresses: HashMap::new(), swept: None }
+        let requests = Rates::new(limits.requests_per_second_max, limits.requests_burst_max);
+        Admission { limits, addresses: HashMap::new(), requests, swept: None }
     }
 
     /// A new connection, whose client has not named its type: the stricter limit holds for all such.
@@ -89,6 +94,25 @@ impl Admission {
         };
         self.refuse(ip, now);
         Err(refusal)
+    }
+
+    /// A REST request.
+    ///
+    /// # Errors
+    /// The refusal, and how long to wait before the next has a chance.
+    pub(super) fn request(&mut self, ip: IpAddr, now: Instant) -> Result<(), (Refusal, Duration)> {
+        if !self.limits.enforced {
+            return Ok(());
+        }
+        let shut_out_until = self.addresses.get(&ip).and_then(|address| address.shut_out_until);
+        if let Some(until) = shut_out_until.filter(|until| now < *until) {
+            return Err((Refusal::ShutOut, until.duration_since(now)));
+        }
+        if let Err(wait) = self.requests.take(&ip, now) {
+            self.refuse(ip, now);
+            return Err((Refusal::TooManyRequests, wait));
+        }
+        Ok(())
     }
 
     /// A connection's client has named its type.
@@ -177,6 +201,8 @@ mod tests {
             window_seconds: 60,
             refusals_max: 2,
             shut_out_seconds: 300,
+            requests_per_second_max: 10,
+            requests_burst_max: 2,
             ..Addresses::default()
         })
     }
@@ -220,6 +246,27 @@ mod tests {
         assert_eq!(admission.admit(IP, at(60)), Err(Refusal::TooFast));
         assert_eq!(admission.admit(IP, at(200)), Err(Refusal::ShutOut));
         assert_eq!(admission.admit(IP, at(361)), Ok(()));
+    }
+
+    #[test]
+    fn requests_have_a_bucket_of_their_own_and_the_same_end() {
+        let (mut admission, start) = (admission(), Instant::now());
+        let at = |ms| start + Duration::from_millis(ms);
+        let too_many = Err((Refusal::TooManyRequests, Duration::from_millis(100)));
+        assert_eq!([0, 0, 0].map(|ms| admission.request(IP, at(ms))), [Ok(()), Ok(()), too_many]);
+        assert_eq!(admission.request(OTHER, at(0)), Ok(()), "addresses do not share");
+        assert_eq!([100, 100, 100].map(|ms| admission.request(IP, at(ms))), [Ok(()), too_many, too_many]);
+        assert_eq!(admission.request(IP, at(1_100)), Err((Refusal::ShutOut, Duration::from_secs(299))));
+        assert_eq!(admission.admit(IP, at(1_100)), Err(Refusal::ShutOut), "a connection likewise");
+        assert_eq!(admission.request(IP, at(300_100)), Ok(()));
+    }
+
+    #[test]
+    fn where_addresses_are_not_known_nothing_holds() {
+        let mut admission =
+            Admission::new(Addresses { enforced: false, requests_burst_max: 1, ..Addresses::default() });
+        let now = Instant::now();
+        assert!((0..1_000).all(|_| admission.admit(IP, now).is_ok() && admission.request(IP, now).is_ok()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod admission;
 mod connection;
+mod forwarded;
 mod requests;
 mod websocket;
 
@@ -15,7 +16,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use axum::{
@@ -28,7 +29,12 @@ use axum::{
 use crds::NodeConfig;
 use parking_lot::Mutex;
 
-use self::{admission::Admission, connection::Connection, websocket::Upgrade};
+use self::{
+    admission::Admission,
+    connection::Connection,
+    forwarded::{client_address, limited_address},
+    websocket::Upgrade,
+};
 use crate::{
     auth::{Claims, Passwords, TokenError, Tokens},
     bus::Bus,
@@ -170,6 +176,23 @@ impl Gateway {
         }
     }
 
+    /// The address that the limits know whoever asks by.
+    fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        limited_address(client_address(peer.ip(), headers, &self.config.addresses))
+    }
+
+    /// Takes a REST request of an address.
+    ///
+    /// # Errors
+    /// How long to wait before the next has a chance.
+    pub(crate) fn admit_request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Duration> {
+        let address = self.address(peer, headers);
+        self.admission.lock().request(address, Instant::now()).map_err(|(refusal, wait)| {
+            Metric::Refusals.count_for(refusal.as_str());
+            wait
+        })
+    }
+
     /// What sessions need of the configuration.
     pub(crate) fn session_limits(&self) -> SessionLimits {
         let limits = &self.config.limits;
@@ -200,7 +223,7 @@ async fn upgrade(
         Metric::Refusals.count_for("node_connections");
         return refuse("the node has as many connections as it may");
     }
-    let ip = peer.ip().to_canonical();
+    let ip = gateway.address(peer, request.headers());
     if let Err(refusal) = gateway.admission.lock().admit(ip, Instant::now()) {
         Metric::Refusals.count_for(refusal.as_str());
         return (

@@ -68,7 +68,7 @@ pub(super) async fn login(
     if !wait.is_zero() {
         Metric::Logins.count_for("too_many_attempts");
         // Whole seconds (RFC 9110 §10.2.3), so rounded up.
-        return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait.as_secs() + 1));
+        return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait));
     }
     let hash = match account {
         Some(account) => gateway.store.password_hash(account).await?,

@@ -16,7 +16,7 @@ use super::{
     Rest,
     problem::{Problem, Reason},
 };
-use crate::{auth::Claims, gateway::bearer, protocol::Code};
+use crate::{auth::Claims, gateway::bearer, metric::Metric, protocol::Code};
 
 /// A user whose token was checked.
 pub(super) struct Caller(pub(super) Claims);
@@ -29,8 +29,10 @@ impl FromRequestParts<Arc<Rest>> for Caller {
         let claims = rest.gateway.verify(&token).await.map_err(Code::from)?;
         match rest.rates.lock().take(&claims.user, Instant::now()) {
             Ok(()) => Ok(Caller(claims)),
-            // Whole seconds (RFC 9110 §10.2.3), so rounded up.
-            Err(wait) => Err(Problem::from(Reason::TooManyRequests).retry_after(wait.as_secs() + 1)),
+            Err(wait) => {
+                Metric::Refusals.count_for("user_requests");
+                Err(Problem::from(Reason::TooManyRequests).retry_after(wait))
+            }
         }
     }
 }

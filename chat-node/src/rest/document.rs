@@ -185,9 +185,9 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
 /// Reasons that any operation may fail for.
 fn general(open: bool) -> Vec<Reason> {
     let mut reasons = [Code::Overloaded, Code::Unavailable, Code::Internal].map(Reason::Protocol).to_vec();
+    reasons.push(Reason::TooManyRequests);
     if !open {
         reasons.extend([Code::BadToken, Code::TokenExpired, Code::Forbidden].map(Reason::Protocol));
-        reasons.push(Reason::TooManyRequests);
     }
     reasons
 }

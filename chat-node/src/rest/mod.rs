@@ -4,6 +4,7 @@
 //! own: what may be asked, and what follows, is decided where it is decided for a WebSocket.
 
 mod accounts;
+mod admit;
 mod ask;
 mod caller;
 #[cfg(test)]
@@ -14,23 +15,26 @@ mod messages;
 mod operations;
 mod page;
 mod problem;
-mod rate;
 mod rooms;
 mod sessions;
 
 use std::sync::Arc;
 
 use axum::{
-    Router, extract::DefaultBodyLimit, http::header, middleware::map_response, response::Response, routing::get,
+    Router,
+    extract::DefaultBodyLimit,
+    http::header,
+    middleware::{from_fn_with_state, map_response},
+    response::Response,
+    routing::get,
 };
 use parking_lot::Mutex;
 
 use self::{
     operations::OPERATIONS,
     problem::{Problem, Reason},
-    rate::Rates,
 };
-use crate::{gateway::Gateway, metric::Metric};
+use crate::{event::User, gateway::Gateway, metric::Metric, rate::Rates};
 
 /// The OpenAPI document, as `make generate` has written it.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -38,7 +42,7 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// What all requests share.
 pub(crate) struct Rest {
     gateway: Arc<Gateway>,
-    rates: Mutex<Rates>,
+    rates: Mutex<Rates<User>>,
 }
 
 /// The routes, below `/api/v1`.
@@ -53,6 +57,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(|| async { Problem::from(Reason::UnknownPath) })
         .method_not_allowed_fallback(|| async { Problem::from(Reason::BadMethod) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(from_fn_with_state(gateway.clone(), admit::admit))
         .layer(map_response(counted))
         .with_state(Arc::new(Rest { gateway, rates }))
 }

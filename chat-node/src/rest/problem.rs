@@ -1,6 +1,6 @@
 //! Why a REST request failed: a problem document (RFC 9457) with a stable code.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use axum::{
     Json,
@@ -142,9 +142,9 @@ impl Problem {
         Problem { detail: Cow::Owned(detail.into()), ..self }
     }
 
-    /// Worth another try after so many seconds.
-    pub(super) fn retry_after(self, seconds: u64) -> Self {
-        Problem { retry_after_seconds: Some(seconds), ..self }
+    /// Worth another try after so long. The header has whole seconds (RFC 9110 §10.2.3), so it is rounded up.
+    pub(super) fn retry_after(self, wait: Duration) -> Self {
+        Problem { retry_after_seconds: Some(wait.as_secs() + 1), ..self }
     }
 
     /// A failure that is the server's fault. The log says what it was, the answer does not.

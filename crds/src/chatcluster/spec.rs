@@ -18,6 +18,7 @@ use super::{
     storage::Storage,
     update_strategy::UpdateStrategy,
 };
+use crate::node_config::ForwardedHeader;
 
 /// A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -127,22 +128,36 @@ pub struct ChatClusterSpec {
 }
 
 /// The Service that clients connect to.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new(
+    "!has(self.trustedProxies) || self.trustedProxies.all(p, isIP(p) || (isCIDR(p) && cidr(p) == cidr(p).masked()))"
+).message(
+    "trustedProxies are ranges of addresses without bits behind their prefix: write them such as 10.0.0.0/8, fd00::/8 or 192.0.2.1"
+))]
+#[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// How the Service is reached.
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default)]
     pub type_: ServiceType,
     /// Port of the Service.
+    #[serde(default = "default_port")]
     #[schemars(range(min = 1, max = 65535))]
     pub port: i32,
     /// Annotations of the Service, for a load balancer's controller.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub annotations: BTreeMap<String, String>,
+    /// Addresses of the proxies in front of the nodes, as ranges: those of an ingress, or of a load balancer. Only these may say for
+    /// whom a connection is made, and with them the limits per address hold behind a `ClusterIP` too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 2, max = 43)))]
+    pub trusted_proxies: Vec<String>,
+    /// The header in which they say it. What stands in the other one is not believed.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub forwarded_header: ForwardedHeader,
 }
 
 /// How a Service is reached. `NodePort` and `LoadBalancer` keep the client's address (`externalTrafficPolicy: Local`), so that the
-/// limits per address hold; behind `ClusterIP` they are off.
+/// limits per address hold; behind `ClusterIP` they are off unless there are trusted proxies.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ServiceType {
     /// From within the Kubernetes cluster, or through an ingress.
@@ -240,8 +255,22 @@ pub struct Pod {
 
 impl Default for ServiceSpec {
     fn default() -> Self {
-        ServiceSpec { type_: ServiceType::ClusterIP, port: 80, annotations: BTreeMap::new() }
+        ServiceSpec {
+            type_: ServiceType::ClusterIP,
+            port: default_port(),
+            annotations: BTreeMap::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::default(),
+        }
     }
+}
+
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
+}
+
+fn default_port() -> i32 {
+    80
 }
 
 fn default_replicas() -> i32 {

@@ -62,8 +62,10 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
         }
     }
     config.auth = auth(cluster);
-    // Behind a ClusterIP every client has the address of an ingress or of the machine.
-    config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP;
+    config.addresses.trusted_proxies.clone_from(&cluster.trusted_proxies);
+    config.addresses.forwarded_header = spec.service.forwarded_header;
+    // Behind a ClusterIP every client has the address of an ingress or of the machine, unless the ingress says who it is.
+    config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP || !cluster.trusted_proxies.is_empty();
     config.drain.window_seconds = u64::try_from(spec.update_strategy.drain_seconds).unwrap_or(0);
     config.log.format = LogFormat::Json;
     if let Some(logging) = &spec.logging {
@@ -149,6 +151,7 @@ mod tests {
             serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
                 "auth": {"algorithm": "HS256", "accounts": false}}),
             keys_and_a_key_set(),
+            serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded"}}),
         ] {
             let cluster = cluster(spec);
             let yaml = build(&cluster, &OwnerReference::default()).data.unwrap().remove(names::CONFIG_FILE).unwrap();
@@ -175,6 +178,18 @@ mod tests {
         let jwks = auth.jwks.unwrap();
         assert_eq!((jwks.user_claim.as_str(), jwks.ca_file), ("sub", Some("/auth-keys/2/key".into())));
         assert_eq!(auth.admins, ["root"]);
+    }
+
+    #[test]
+    fn limits_per_address_hold_where_the_address_is_known() {
+        for (service, enforced) in [
+            (serde_json::json!({}), false),
+            (serde_json::json!({"type": "LoadBalancer"}), true),
+            (serde_json::json!({"trustedProxies": ["10.0.0.0/8"]}), true),
+        ] {
+            let addresses = config(&cluster(serde_json::json!({"service": service}))).addresses;
+            assert_eq!(addresses.enforced, enforced, "{service}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 22] = [
+    let bad: [(&str, Value, &str); 24] = [
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
             "bad",
@@ -66,6 +66,8 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
             "spec.postgres.secret.name",
         ),
         ("bad", json!({"storage": {"size": "1Gi", "onDelete": "Forget"}}), "spec.storage.onDelete"),
+        ("bad", json!({"service": {"trustedProxies": ["10.0.0.0/40"]}}), "such as 10.0.0.0/8"),
+        ("bad", json!({"service": {"trustedProxies": ["10.0.0.1/8"]}}), "without bits behind their prefix"),
         ("bad.name", json!({}), "use only a-z, 0-9 and '-'"),
     ];
     for (name, spec, sentence) in &bad {

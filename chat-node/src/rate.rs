@@ -1,47 +1,46 @@
-//! How often a user may ask: a token bucket each, as the generic cell rate algorithm (ITU-T I.371) has it, which needs no more than
-//! one moment a user. Pure, with the time given.
+//! How often somebody may do something: a token bucket each, as the generic cell rate algorithm (ITU-T I.371) has it, which needs no
+//! more than one moment of each. Pure, with the time given.
 
 use std::{
     collections::HashMap,
+    hash::Hash,
     time::{Duration, Instant},
 };
 
-use crate::event::User;
+/// Buckets that are remembered before those are forgotten that are full again.
+const KEYS_BEFORE_SWEEP: usize = 1024;
 
-/// Users that are remembered before those are forgotten who have their whole burst again.
-const USERS_BEFORE_SWEEP: usize = 1024;
-
-/// The users' buckets.
-pub(super) struct Rates {
+/// The buckets, each of a user, an address, or whatever else `K` is.
+pub(crate) struct Rates<K> {
     interval: Duration,
     burst: Duration,
-    /// When each user's bucket is full again.
-    full_at: HashMap<User, Instant>,
+    /// When each bucket is full again.
+    full_at: HashMap<K, Instant>,
     sweep_at: usize,
 }
 
-impl Rates {
-    /// So many requests a second, after a burst of so many.
-    pub(super) fn new(per_second: u32, burst: u32) -> Self {
+impl<K: Clone + Eq + Hash> Rates<K> {
+    /// So many a second, after a burst of so many.
+    pub(crate) fn new(per_second: u32, burst: u32) -> Self {
         let interval = Duration::from_secs(1) / per_second.max(1);
-        Rates { interval, burst: interval * burst.max(1), full_at: HashMap::new(), sweep_at: USERS_BEFORE_SWEEP }
+        Rates { interval, burst: interval * burst.max(1), full_at: HashMap::new(), sweep_at: KEYS_BEFORE_SWEEP }
     }
 
-    /// Takes one request.
+    /// Takes one.
     ///
     /// # Errors
     /// How long to wait before the next has a chance.
-    pub(super) fn take(&mut self, user: &User, now: Instant) -> Result<(), Duration> {
+    pub(crate) fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
         if self.full_at.len() >= self.sweep_at {
             self.full_at.retain(|_, full_at| *full_at > now);
-            self.sweep_at = USERS_BEFORE_SWEEP.max(2 * self.full_at.len());
+            self.sweep_at = KEYS_BEFORE_SWEEP.max(2 * self.full_at.len());
         }
-        let full_at = self.full_at.get(user).copied().unwrap_or(now).max(now) + self.interval;
+        let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now) + self.interval;
         let wait = full_at.duration_since(now).saturating_sub(self.burst);
         if !wait.is_zero() {
             return Err(wait);
         }
-        self.full_at.insert(user.clone(), full_at);
+        self.full_at.insert(key.clone(), full_at);
         Ok(())
     }
 }
@@ -49,12 +48,13 @@ impl Rates {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::User;
 
     #[test]
     fn a_burst_is_taken_and_then_the_rate_holds() {
         let (mut rates, start) = (Rates::new(10, 5), Instant::now());
         let (alice, bob) = (User::from("alice"), User::from("bob"));
-        let taken = |rates: &mut Rates, user: &User, ms| rates.take(user, start + Duration::from_millis(ms));
+        let taken = |rates: &mut Rates<User>, user: &User, ms| rates.take(user, start + Duration::from_millis(ms));
         for _ in 0..5 {
             assert_eq!(taken(&mut rates, &alice, 0), Ok(()));
         }
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn whoever_has_the_whole_burst_again_is_forgotten() {
         let (mut rates, start) = (Rates::new(10, 5), Instant::now());
-        for number in 0..USERS_BEFORE_SWEEP {
+        for number in 0..KEYS_BEFORE_SWEEP {
             rates.take(&User::from(format!("u{number}")), start).unwrap();
         }
         rates.take(&User::from("late"), start + Duration::from_secs(1)).unwrap();
