@@ -41,6 +41,7 @@ pub enum Metric {
     BusDropped,
     BusMissed,
     GapReads,
+    LogReads,
     Epochs,
 }
 
@@ -92,7 +93,7 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 27] = [
+    pub const ALL: [Metric; 28] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
@@ -119,6 +120,7 @@ impl Metric {
         Metric::BusDropped,
         Metric::BusMissed,
         Metric::GapReads,
+        Metric::LogReads,
         Metric::Epochs,
     ];
 
@@ -172,6 +174,7 @@ impl Metric {
             Metric::BusDropped => plain("chat_bus_dropped_total", Counter, "Batches that were not given to the bus, which was slow or away"),
             Metric::BusMissed => plain("chat_bus_missed_total", Counter, "Times that something from another node may have been missed"),
             Metric::GapReads => plain("chat_gap_reads_total", Counter, "Reads of the store because the bus left a gap"),
+            Metric::LogReads => plain("chat_log_reads_total", Counter, "Reads of the store for clients that were behind"),
             Metric::Epochs => plain("chat_epochs_total", Counter,
                 "Times that this node found another database, or one set back, and began new epochs"),
         }

@@ -1,7 +1,7 @@
 //! The node: puts the rooms together, and takes them apart in order.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -350,23 +350,32 @@ async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut inco
 
 /// Passes on what the store tells.
 async fn hear_hints(hub: Arc<Hub>, logins: Arc<Logins>, mut hints: mpsc::Receiver<Hint>) {
-    while let Some(hint) = hints.recv().await {
-        match hint {
-            Hint::Changed { heads, users } => {
-                hub.hear(heads);
-                if !users.is_empty()
-                    && let Err(error) = hub.recheck_memberships(&users).await
-                {
-                    tracing::debug!(%error, "memberships cannot be read");
+    /// Hints that are heard as one: under load they come faster than memberships can be read.
+    const AT_ONCE: usize = 1_024;
+    let mut gathered = Vec::new();
+    while hints.recv_many(&mut gathered, AT_ONCE).await > 0 {
+        let (mut changed, mut missed) = (BTreeSet::new(), false);
+        for hint in gathered.drain(..) {
+            match hint {
+                Hint::Changed { heads, users } => {
+                    hub.hear(heads);
+                    changed.extend(users);
                 }
+                Hint::Ended(over) => logins.end(&over),
+                Hint::Missed => missed = true,
             }
-            Hint::Ended(over) => logins.end(&over),
-            Hint::Missed => {
-                recheck(&hub, Scope::Everything).await;
-                if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
-                    tracing::debug!(%error, "whether sessions were ended cannot be read yet");
-                }
+        }
+        let changed: Vec<_> = changed.into_iter().collect();
+        if missed {
+            // All memberships too.
+            recheck(&hub, Scope::Everything).await;
+            if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
+                tracing::debug!(%error, "whether sessions were ended cannot be read yet");
             }
+        } else if !changed.is_empty()
+            && let Err(error) = hub.recheck_memberships(&changed).await
+        {
+            tracing::debug!(%error, "memberships cannot be read");
         }
     }
 }

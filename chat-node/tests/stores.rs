@@ -113,6 +113,35 @@ async fn a_position_whose_event_is_another_one_is_contradicted() {
 }
 
 #[tokio::test]
+async fn whoever_arrives_at_the_same_time_finds_what_is_theirs_and_a_bad_name_keeps_nobody_out() {
+    on_both(|store| async move {
+        let room = room(&store, "lobby").await;
+        let page = store.page(room, HistoryRange::default(), 10).await.unwrap();
+        let (own, foreign) = (Some(page.events[1].id), Some(Uuid::from_u128(9)));
+        let names: Vec<String> = (0..40).map(|number| format!("user{number}")).collect();
+        for name in &names[..2] {
+            store.arrive(name, None, &[], NOW).await.unwrap();
+            store.join(&user(name), &RoomReference::Id(room), NOW).await.unwrap();
+        }
+        store.append(&[send("user3", 1, 1, room, "a"), send("user3", 1, 2, room, "b")]).await.unwrap();
+        let at = |event| [Position { room, epoch: 1, seq: 2, event }];
+        let arrivals = futures::future::join_all(names.iter().enumerate().map(|(number, name)| {
+            let (store, resume) = (&store, at(if number % 2 == 0 { own } else { foreign }));
+            async move { store.arrive(name, Some(Uuid::from_u128(1)), &resume, NOW).await }
+        }));
+        let (arrivals, bad) = tokio::join!(arrivals, store.arrive("nul\0", Some(Uuid::from_u128(1)), &[], NOW));
+        assert!(store.kind() == "sqlite" || bad.is_err(), "PostgreSQL stores no NUL");
+        for (number, arrival) in arrivals.into_iter().enumerate() {
+            let arrival = arrival.unwrap();
+            assert_eq!(arrival.rooms.len(), usize::from(number < 2), "{number}");
+            assert_eq!(arrival.outbox_last, if number == 3 { 2 } else { 0 }, "{number}");
+            assert_eq!(arrival.contradicted, if number % 2 == 0 { vec![] } else { vec![room] }, "{number}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn results_are_kept_for_a_while_and_then_forgotten_but_never_repeated() {
     on_both(|store| async move {
         let room = room(&store, "lobby").await;

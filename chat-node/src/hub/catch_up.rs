@@ -36,18 +36,23 @@ impl Hub {
     /// Makes rooms resident, so that everything committed from now on arrives or is noticed to be missing: first the bus, then
     /// the heads. Waits for as long as the store is away.
     async fn reside(&self, rooms: &[Uuid]) {
-        let mut loading = Vec::new();
-        for &room in rooms {
-            let mut feeds = self.shard(room).lock();
-            let feed = feeds.entry(room).or_insert_with(|| Feed::new(self.ring_events));
-            if feed.head().is_none() {
-                loading.push(room);
-            }
-        }
+        let mut loading: Vec<Uuid> = rooms.iter().copied().filter(|room| !self.is_loaded(*room)).collect();
         if loading.is_empty() {
             return;
         }
         self.bus.follow(loading.iter().map(|room| shard(*room))).await;
+        // One reads a room's head for all; in id order, so that nobody waits for each other.
+        loading.sort_unstable();
+        loading.dedup();
+        let mut flights = Vec::with_capacity(loading.len());
+        for &room in &loading {
+            let flight = self.shard(room).lock().entry(room).or_insert_with(|| Feed::new(self.ring_events)).flight();
+            flights.push(flight.lock_owned().await);
+        }
+        loading.retain(|room| !self.is_loaded(*room));
+        if loading.is_empty() {
+            return;
+        }
         let heads = loop {
             match self.store.heads(&loading).await {
                 Ok(heads) => break heads,
@@ -58,6 +63,10 @@ impl Hub {
         for head in heads {
             self.with_feed(head.room, |feed| feed.load(head.seq, head.epoch));
         }
+    }
+
+    fn is_loaded(&self, room: Uuid) -> bool {
+        self.with_feed(room, |feed| feed.head().is_some()) == Some(true)
     }
 
     /// Lets a connection follow rooms, each from the position that it has seen, by replaying what it missed. Dropping the future
@@ -72,18 +81,35 @@ impl Hub {
     }
 
     async fn follow_one(&self, id: ConnectionId, outbound: &Arc<Outbound>, room: Uuid, mut position: Seq) {
+        let mut reading = None;
         while !outbound.is_closing() {
-            outbound.space(self.ring_events).await;
+            if reading.is_none() {
+                // Never with the right to read: a slow client must not keep others from it.
+                outbound.space(self.ring_events).await;
+            }
             match self.with_feed(room, |feed| feed.follow(id, outbound, position)) {
                 Some(Follow::Joined(deliveries)) => {
                     outbound.flush();
                     return self.count_deliveries(deliveries);
                 }
+                // One reads at a time. Whoever waited looks first whether it still has to.
+                Some(Follow::Behind { .. }) if reading.is_none() => {
+                    let Some(flight) = self.with_feed(room, Feed::flight) else { continue };
+                    reading = Some(flight.lock_owned().await);
+                }
+                // The first one reads for all: what memory would hold had the node been here all the time.
+                Some(Follow::Behind { head }) if self.with_feed(room, Feed::warm) == Some(true) => {
+                    let latest = HistoryRange { before: Some(head + 1), after: None };
+                    let events = self.read(room, latest, self.ring_events).await;
+                    self.with_feed(room, |feed| feed.remember(&events, head));
+                    reading = None;
+                }
                 Some(Follow::Behind { head }) => {
                     let events = self.read_after(room, position).await;
+                    reading = None;
                     // What retention has dropped cannot be replayed.
                     position = events.last().map_or(head, |event| event.seq);
-                    self.with_feed(room, |feed| feed.remember(&events));
+                    self.with_feed(room, |feed| feed.remember(&events, head));
                     for event in events {
                         outbound.space(1).await;
                         outbound.put(Frames::text(&event.frame));
@@ -100,16 +126,23 @@ impl Hub {
                     }
                     self.deliver_now(events).await;
                 }
-                Some(Follow::Loading) | None => self.reside(&[room]).await,
+                Some(Follow::Loading) | None => {
+                    reading = None;
+                    self.reside(&[room]).await;
+                }
             }
         }
     }
 
-    /// Reads the events after a position, waiting for as long as the store is away.
     async fn read_after(&self, room: Uuid, position: Seq) -> Vec<Event> {
+        self.read(room, HistoryRange { before: None, after: Some(position) }, PAGE_EVENTS).await
+    }
+
+    /// Reads a page of the log, waiting for as long as the store is away.
+    async fn read(&self, room: Uuid, range: HistoryRange, limit: usize) -> Vec<Event> {
         loop {
-            let range = HistoryRange { before: None, after: Some(position) };
-            match self.store.page(room, range, PAGE_EVENTS).await {
+            Metric::LogReads.count();
+            match self.store.page(room, range, limit).await {
                 Ok(page) => return page.events,
                 Err(error) => tracing::debug!(%error, "events cannot be read yet"),
             }

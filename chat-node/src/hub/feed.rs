@@ -10,6 +10,7 @@ use std::{
 
 use axum::extract::ws::Utf8Bytes;
 use indexmap::IndexMap;
+use tokio::sync::Mutex;
 
 use super::{ConnectionId, Outbound};
 use crate::{
@@ -38,6 +39,12 @@ pub(super) struct Feed {
     followers: IndexMap<ConnectionId, Arc<Outbound>>,
     /// Connections that are catching up and keep the room resident.
     arriving: usize,
+    /// Held by the one that reads the log for those who are behind; made when somebody is.
+    flight: Option<Arc<Mutex<()>>>,
+    /// Whether the log was read to fill the ring.
+    warm: bool,
+    /// The last event that changed what an earlier one says.
+    rewritten: Seq,
 }
 
 /// What became of events.
@@ -79,6 +86,9 @@ impl Feed {
             outgoing: Vec::new(),
             followers: IndexMap::new(),
             arriving: 0,
+            flight: None,
+            warm: false,
+            rewritten: 0,
         }
     }
 
@@ -168,14 +178,28 @@ impl Feed {
         Follow::Joined(missed)
     }
 
-    /// Takes events that were read from the store for a connection, so that the next one finds them in memory.
-    pub(super) fn remember(&mut self, events: &[Event]) {
+    /// Takes events that were read from the store when the head was `as_of`, so that the next one finds them in memory.
+    pub(super) fn remember(&mut self, events: &[Event], as_of: Seq) {
+        if self.rewritten > as_of {
+            // They may say what was taken back since.
+            return;
+        }
         for event in events.iter().rev() {
             let next = self.ring.front().map(|oldest| oldest.seq).or(self.head.map(|head| head + 1));
             if self.ring.len() < self.ring_max && Some(event.seq + 1) == next {
                 self.ring.push_front(event.clone());
             }
         }
+    }
+
+    /// What to hold while reading the log, so that those who are behind together read it once.
+    pub(super) fn flight(&mut self) -> Arc<Mutex<()>> {
+        self.flight.get_or_insert_default().clone()
+    }
+
+    /// Whether the ring is still to be filled from the log; tells so once.
+    pub(super) fn warm(&mut self) -> bool {
+        !std::mem::replace(&mut self.warm, true)
     }
 
     /// Tells those who follow of something that is no event.
@@ -229,6 +253,7 @@ impl Feed {
         if event.rewrites {
             // What is replaced or deleted is not told again from memory: the store knows what earlier events say now.
             self.ring.clear();
+            self.rewritten = event.seq;
         } else if self.ring.len() == self.ring_max {
             self.ring.pop_front();
         }

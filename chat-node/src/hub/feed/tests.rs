@@ -138,12 +138,12 @@ fn a_connection_joins_only_at_the_head() {
 fn what_was_read_from_the_store_serves_the_next_connection() {
     let mut feed = Feed::new(3);
     feed.load(10, 1);
-    feed.remember(&[event(6), event(7), event(8), event(9), event(10)]);
+    feed.remember(&[event(6), event(7), event(8), event(9), event(10)], 10);
     let me = outbound();
     assert_eq!(feed.follow(ME, &me.0, 6), Follow::Behind { head: 10 });
     assert_eq!(feed.follow(ME, &me.0, 7), Follow::Joined(3));
     assert_eq!(seen(&me), [8, 9, 10]);
-    feed.remember(&[event(3), event(4)]);
+    feed.remember(&[event(3), event(4)], 10);
     assert_eq!(feed.follow(ME, &me.0, 4), Follow::Behind { head: 10 }, "what does not join is not kept");
 }
 
@@ -181,4 +181,18 @@ fn a_text_that_was_taken_back_is_not_told_again_from_memory() {
     assert_eq!(feed.follow(ME, &me.0, 2), Follow::Behind { head: 4 }, "3 may be what 4 deletes");
     assert_eq!(feed.follow(ME, &me.0, 3), Follow::Joined(1));
     assert_eq!(seen(&me), [4]);
+}
+
+#[test]
+fn what_was_read_before_it_was_taken_back_is_not_kept() {
+    let mut feed = Feed::new(5);
+    feed.load(2, 1);
+    // The log is read, and while the answer is on its way 3 changes what 2 says.
+    place(&mut feed, Event { rewrites: true, ..event(3) });
+    feed.remember(&[event(1), event(2)], 2);
+    let me = outbound();
+    assert_eq!(feed.follow(ME, &me.0, 1), Follow::Behind { head: 3 });
+    feed.remember(&[event(1), event(2)], 3);
+    assert_eq!(feed.follow(ME, &me.0, 1), Follow::Joined(2));
+    assert_eq!(seen(&me), [2, 3]);
 }

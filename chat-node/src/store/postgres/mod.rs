@@ -4,6 +4,7 @@
 //! wait for each other but never deadlock.
 
 mod append;
+mod arrivals;
 mod hints;
 mod lineage;
 mod logins;
@@ -20,13 +21,17 @@ use sqlx::{
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
-use self::{lineage::Known, rooms::PostgresTransaction};
+use self::{
+    arrivals::{Arrivals, Arriving},
+    lineage::Known,
+    rooms::PostgresTransaction,
+};
 use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
     StoreLimits, Tally, Unread,
     directory::directory,
-    moderation, outbox_key, rooms as logic,
-    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
+    moderation, rooms as logic,
+    rows::{self, EventRow, MembershipRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
@@ -41,6 +46,7 @@ pub struct PostgresStore {
     pool: PgPool,
     lineage: Arc<Known>,
     limits: StoreLimits,
+    arrivals: Arrivals,
 }
 
 impl PostgresStore {
@@ -70,7 +76,7 @@ impl PostgresStore {
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_SECONDS_MAX)
             .connect_lazy_with(options);
-        Ok(PostgresStore { pool, lineage, limits })
+        Ok(PostgresStore { pool, lineage, limits, arrivals: Arrivals::default() })
     }
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
@@ -136,27 +142,8 @@ impl Store for PostgresStore {
         resume: &[Position],
         now_ms: i64,
     ) -> Result<Arrival, StoreError> {
-        sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
-            .bind(user)
-            .bind(now_ms)
-            .execute(&self.pool)
-            .await?;
-        let outbox_last = match outbox {
-            Some(outbox) => self.open_outbox(outbox_key(user, outbox), now_ms).await?,
-            None => 0,
-        };
-        let rooms: Vec<SeatRow> = sqlx::query_as(concat!(
-            "SELECT ",
-            room_columns!(),
-            ", ",
-            seat_columns!(),
-            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
-        ))
-        .bind(user)
-        .fetch_all(&self.pool)
-        .await?;
-        let contradicted = self.contradicted(resume).await?;
-        Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
+        let arriving = Arriving { user: user.into(), outbox, resume: resume.to_vec(), now_ms };
+        self.arrivals.arrive(&self.pool, self.limits.outbox_results_kept, arriving).await
     }
 
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
@@ -272,18 +259,7 @@ impl Store for PostgresStore {
     }
 
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
-        let names: Vec<&str> = users.iter().map(|user| &**user).collect();
-        let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
-            "SELECT m.member, ",
-            room_columns!(),
-            ", ",
-            seat_columns!(),
-            " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = ANY($1)"
-        ))
-        .bind(names)
-        .fetch_all(&self.pool)
-        .await?;
-        Ok(rows.into_iter().map(rows::membership).collect())
+        memberships(&self.pool, users).await
     }
 
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
@@ -295,39 +271,18 @@ impl Store for PostgresStore {
     }
 }
 
-impl PostgresStore {
-    /// Those of these positions whose event is another one in the log.
-    async fn contradicted(&self, positions: &[Position]) -> Result<Vec<Uuid>, StoreError> {
-        let told: Vec<_> = positions.iter().filter_map(|at| Some((at.room, at.seq, at.event?))).collect();
-        if told.is_empty() {
-            return Ok(Vec::new());
-        }
-        let query = sqlx::query_scalar(
-            "SELECT e.room FROM UNNEST($1::uuid[], $2::bigint[], $3::uuid[]) AS told (room, seq, id)
-             JOIN events e ON e.room = told.room AND e.seq = told.seq WHERE e.id <> told.id",
-        );
-        let rooms = query
-            .bind(told.iter().map(|(room, ..)| *room).collect::<Vec<_>>())
-            .bind(told.iter().map(|(_, seq, _)| *seq).collect::<Vec<_>>())
-            .bind(told.iter().map(|(.., event)| *event).collect::<Vec<_>>());
-        Ok(rooms.fetch_all(&self.pool).await?)
-    }
-
-    /// Opens an outbox, drops the results that are too old to be asked for, and tells its last number.
-    async fn open_outbox(&self, key: Uuid, now_ms: i64) -> Result<i64, StoreError> {
-        let (last,): (i64,) = sqlx::query_as(
-            "INSERT INTO outboxes AS o (key, last, touched_ms) VALUES ($1, 0, $2)
-             ON CONFLICT (key) DO UPDATE SET touched_ms = $2 RETURNING o.last",
-        )
-        .bind(key)
-        .bind(now_ms)
-        .fetch_one(&self.pool)
-        .await?;
-        sqlx::query("DELETE FROM outbox_results WHERE outbox = $1 AND n <= $2")
-            .bind(key)
-            .bind(last - self.limits.outbox_results_kept)
-            .execute(&self.pool)
-            .await?;
-        Ok(last)
-    }
+/// All rooms of these users, in the rooms' order.
+async fn memberships(pool: &PgPool, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
+    let names: Vec<&str> = users.iter().map(|user| &**user).collect();
+    let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
+        "SELECT m.member, ",
+        room_columns!(),
+        ", ",
+        seat_columns!(),
+        " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = ANY($1) ORDER BY r.id"
+    ))
+    .bind(names)
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(rows::membership).collect())
 }
