@@ -85,6 +85,7 @@ pub enum Bus {
 
 /// Which way a message takes to the database.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "kubernetes", derive(schemars::JsonSchema))]
 pub enum Persistence {
     /// At once. Only while the database is away, through the durable queue.
     #[default]

@@ -139,7 +139,18 @@ impl Observer {
             let data = self.secret(namespace, &secret).await?;
             read.secrets.insert(secret, data);
         }
+        read.token_is_strange = self.token_is_strange(cluster, namespace);
         Ok(read)
+    }
+
+    /// Whether a Secret has the name of the one that the operator makes, and is not this cluster's.
+    fn token_is_strange(&self, cluster: &ChatCluster, namespace: &str) -> bool {
+        let is_made = cluster.spec.auth.as_ref().is_none_or(|auth| auth.token_secret.is_none());
+        let reference = ObjectRef::new(&names::auth_secret(&cluster.name_any())).within(namespace);
+        let there = self.caches.secrets.get(&reference).filter(|_| is_made);
+        there.is_some_and(|secret| {
+            secret.owner_references().iter().all(|owner| Some(&owner.uid) != cluster.uid().as_ref())
+        })
     }
 
     /// Forgets the contents of Secrets that nobody refers to any more.

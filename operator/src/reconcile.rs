@@ -161,7 +161,9 @@ impl Told<'_> {
         let Told { context, resource, observed, bindings, now } = self;
         let pods = observed.pod_views(&resource.name_any());
         let connections = connections(observed, &pods);
-        let inputs = Inputs { resource, cluster, bindings, progress, pods: &pods, connections };
+        let synchronous =
+            observed.nodes.values().filter_map(|node| node.store_synchronous).reduce(|all, one| all && one);
+        let inputs = Inputs { resource, cluster, bindings, progress, pods: &pods, connections, synchronous };
         let status = status::fold(&inputs, *now);
         let before = resource.status.clone().unwrap_or_default();
         let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());

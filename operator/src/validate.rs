@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crds::{
     ChatCluster, ChatClusterSpec,
-    node_config::{BadCidr, Cidr},
+    node_config::{BadCidr, Cidr, Persistence},
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -74,6 +74,10 @@ impl Cluster {
         if backing == Backing::Embedded && spec.replicas > 1 {
             let reason = "more than one needs postgres and rabbitmq";
             return Err(Invalid { field: "spec.replicas", reason: reason.into() });
+        }
+        if backing == Backing::Embedded && spec.persistence == Some(Persistence::Queued) {
+            let reason = "Queued needs postgres and rabbitmq: set them, or write Direct";
+            return Err(Invalid { field: "spec.persistence", reason: reason.into() });
         }
         let policy = policy(&spec, backing == Backing::Embedded)?;
         if name.len() > NAME_MAX {
@@ -167,6 +171,17 @@ mod tests {
         let resolved =
             policy(&spec, false).map(|policy| (policy.surge, policy.unavailable)).map_err(|error| error.field);
         assert_eq!(resolved, expected, "{replicas} {surge} {unavailable}");
+    }
+
+    #[test]
+    fn what_needs_a_bus_is_refused_without_one() {
+        let spec =
+            ChatClusterSpec { persistence: Some(Persistence::Queued), replicas: 1, ..ChatClusterSpec::default() };
+        let invalid = Cluster::new(&ChatCluster::new("demo", spec), "chat-node:1").unwrap_err();
+        assert_eq!(
+            invalid.to_string(),
+            "spec.persistence: Queued needs postgres and rabbitmq: set them, or write Direct"
+        );
     }
 
     #[test]

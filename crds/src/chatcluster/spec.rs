@@ -18,7 +18,7 @@ use super::{
     storage::Storage,
     update_strategy::UpdateStrategy,
 };
-use crate::node_config::ForwardedHeader;
+use crate::node_config::{ForwardedHeader, Persistence};
 
 /// A chat service: WebSocket nodes bound to Postgres and RabbitMQ, or one self-contained node.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -67,6 +67,9 @@ use crate::node_config::ForwardedHeader;
     validation = Rule::new("!has(self.storage) || !has(self.postgres)").message(
         "storage is the volume of a self-contained node, a bound one keeps nothing: remove storage, or remove postgres and rabbitmq"
     ),
+    validation = Rule::new("!has(self.persistence) || self.persistence != 'Queued' || has(self.rabbitmq)").message(
+        "persistence Queued takes messages through RabbitMQ: set postgres and rabbitmq, or write Direct"
+    ),
     validation = Rule::new("has(self.storage) == has(oldSelf.storage)").message(
         "storage cannot be added or removed, a StatefulSet keeps its volume claims: create a second ChatCluster instead"
     ),
@@ -109,6 +112,10 @@ pub struct ChatClusterSpec {
     /// The Service that clients connect to.
     #[serde(default)]
     pub service: ServiceSpec,
+
+    /// Which way a message takes to the database. By default `Direct`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub persistence: Option<Persistence>,
 
     /// Bounds on what a client may ask and a node may hold. What is absent has the node's default.
     #[serde(skip_serializing_if = "Option::is_none")]

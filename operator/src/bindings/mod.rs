@@ -47,6 +47,8 @@ pub struct Read {
     pub found: BTreeMap<Foreign, Found>,
     /// Secrets by name.
     pub secrets: BTreeMap<String, SecretData>,
+    /// The Secret of the name under which the operator makes the signing key is not the cluster's own: somebody else may know the key.
+    pub token_is_strange: bool,
 }
 
 /// State of a binding, or of the signing key.
@@ -130,7 +132,8 @@ impl Bindings {
             key_state(secret, key, bytes_min, entries(secret))
         });
         let (usable, failed): (Vec<_>, Vec<_>) = states.partition(|state| state.bound);
-        let token = failed.into_iter().chain(usable).next().expect("there is always a signing key");
+        let strange = read.token_is_strange.then(|| not_owned(&keys[0].0));
+        let token = strange.into_iter().chain(failed).chain(usable).next().expect("there is always a signing key");
         let entry = |(secret, key): (String, String)| Some((key.clone(), entries(&secret)?.get(&key)?.clone()));
         Bindings { postgres, rabbitmq, token, auth_entries: keys.into_iter().filter_map(entry).collect() }
     }
@@ -273,6 +276,17 @@ fn not_found(wanted: &Wanted, secret: &str) -> String {
         }
         Form::Secret(_) | Form::Missing => format!("Secret {secret:?} does not exist: create it"),
     }
+}
+
+/// A key that was there before the cluster is used when somebody who may write the spec says so, and never because of its name: whoever may
+/// make Secrets could otherwise plant a key that they know, and sign tokens of anybody.
+fn not_owned(secret: &str) -> BindingState {
+    let message = format!(
+        "Secret {secret:?} exists and was not made for this ChatCluster: to use its key write spec.auth.tokenSecret: {{name: {secret}, \
+         key: {}}}; to have a new one made, which signs everybody out, delete it",
+        names::TOKEN_KEY
+    );
+    BindingState { bound: false, reason: "SecretNotOwned", message }
 }
 
 fn key_state(secret: &str, key: &str, bytes_min: usize, entries: Option<&Entries>) -> BindingState {

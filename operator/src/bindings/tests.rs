@@ -26,7 +26,7 @@ fn entries(pairs: &[(&str, &str)]) -> SecretData {
 
 /// What is read for a cluster whose bus and signing key are as they should be.
 fn read(found: &[(Foreign, Found)], secrets: &[(&str, SecretData)]) -> Read {
-    let mut read = Read { found: found.iter().cloned().collect(), secrets: BTreeMap::new() };
+    let mut read = Read { found: found.iter().cloned().collect(), ..Read::default() };
     read.secrets.insert("mq".into(), entries(&[("uri", "amqp://u:p@h")]));
     read.secrets.insert("demo-auth".into(), entries(&[("key", &"k".repeat(32))]));
     read.secrets.extend(secrets.iter().map(|(name, data)| ((*name).to_owned(), data.clone())));
@@ -38,6 +38,27 @@ fn check(postgres: Value, read: &Read, reason: &str, words: &str) {
     let state = Bindings::resolve(&cluster(postgres), read).postgres.unwrap().state;
     assert_eq!((state.reason, state.bound), (reason, reason == "Bound"), "{}", state.message);
     assert!(state.message.contains(words), "{:?} does not say {words:?}", state.message);
+}
+
+#[test]
+fn a_key_that_was_there_before_is_used_only_when_it_is_named() {
+    let pg = ("pg", entries(&[("uri", "postgres://u:p@h/d")]));
+    let mut read = read(&[], &[pg]);
+    let mut cluster = cluster(json!({"secret": {"name": "pg"}}));
+    assert_eq!(Bindings::resolve(&cluster, &read).token.reason, "KeyUsable");
+    read.token_is_strange = true;
+    let bindings = Bindings::resolve(&cluster, &read);
+    assert_eq!((bindings.token.reason, bindings.token.bound), ("SecretNotOwned", false));
+    assert!(
+        bindings.token.message.contains("spec.auth.tokenSecret: {name: demo-auth, key: key}"),
+        "{:?}",
+        bindings.token
+    );
+    assert!(bindings.sources(2).is_none(), "no pod is made with it");
+    let named = json!({"tokenSecret": {"name": "demo-auth", "key": "key"}});
+    cluster.spec.auth = Some(serde_json::from_value(named).unwrap());
+    read.token_is_strange = false;
+    assert!(Bindings::resolve(&cluster, &read).sources(2).is_some());
 }
 
 #[test]

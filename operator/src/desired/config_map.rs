@@ -61,6 +61,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
             config.bus = Bus::Rabbitmq { endpoint: endpoint(RABBITMQ_FOLDER) };
         }
     }
+    config.persistence = spec.persistence.unwrap_or_default();
     config.auth = auth(cluster);
     config.addresses.trusted_proxies.clone_from(&cluster.trusted_proxies);
     config.addresses.forwarded_header = spec.service.forwarded_header;
@@ -149,6 +150,7 @@ mod tests {
             serde_json::json!({}),
             serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}}),
             serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
+                "persistence": "Queued",
                 "auth": {"algorithm": "HS256", "accounts": false}}),
             keys_and_a_key_set(),
             serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded"}}),

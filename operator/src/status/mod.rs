@@ -56,6 +56,8 @@ pub struct Inputs<'a> {
     pub pods: &'a [PodView],
     /// Connections of all nodes; absent when no node told.
     pub connections: Option<i64>,
+    /// Whether the database has a commit on a second machine before it is acknowledged, as the nodes find; absent when none told.
+    pub synchronous: Option<bool>,
 }
 
 /// A condition before its time is known.
@@ -199,6 +201,7 @@ mod tests {
                 progress: Progress::Invalid(&invalid),
                 pods: &[],
                 connections: None,
+                synchronous: None,
             };
             fold(&inputs, Timestamp::from_second(second).unwrap())
         };

@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 24] = [
+    let bad: [(&str, Value, &str); 25] = [
+        ("bad", json!({"persistence": "Queued"}), "set postgres and rabbitmq, or write Direct"),
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
             "bad",

@@ -121,10 +121,21 @@ pub(crate) async fn orphans(stage: &Stage) -> Result<String> {
         .await?;
     stage.at_rest("parent", 1).await?;
     ensure!(stage.pods("parent").await?.first().context("a pod")?.uid() == pod, "the pod was restarted");
+    // A key counts when the spec names it, not because it has the right name.
+    let told = stage.condition("parent", "AuthConfigured").await?;
+    ensure!(told.as_ref().is_some_and(|(_, reason, _)| reason == "SecretNotOwned"), "the key was taken up: {told:?}");
+    patch("parent", &json!({"spec": {"auth": {"tokenSecret": {"name": "parent-auth", "key": "key"}}}}))?;
+    stage
+        .until("the key to be used", || async {
+            let told = stage.condition("parent", "AuthConfigured").await?;
+            Ok(told.filter(|(_, reason, _)| reason == "KeyUsable").map(drop))
+        })
+        .await?;
+    stage.at_rest("parent", 1).await?;
+    ensure!(stage.pods("parent").await?.first().context("a pod")?.uid() == pod, "naming the key restarted the pod");
     kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "parent"])?;
-    // The key that signs tokens is never taken up: nothing but its creation is allowed to the operator.
     kubectl(&["-n", NAMESPACE, "delete", "secret", "parent-auth", "--ignore-not-found"])?;
-    Ok("the same pod runs under its new owner".into())
+    Ok("the same pod runs under its new owner, with its key once that was named".into())
 }
 
 /// A name belongs to whoever had it first, and the same name in another namespace is another cluster.

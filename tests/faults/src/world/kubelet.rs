@@ -115,6 +115,7 @@ impl Nodes for Answers {
             revision: pod["metadata"]["labels"]["controller-revision-hash"].as_str().unwrap_or_default().into(),
             connections: 10,
             store: up("postgres"),
+            store_synchronous: Some(true),
             bus: up("rabbitmq"),
             ..NodeStatus::default()
         })
