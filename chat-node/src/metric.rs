@@ -138,7 +138,7 @@ impl Metric {
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
         const LOGGED_IN: Label = ("outcome", &["ok", "bad_credentials", "too_many_attempts"]);
         const REFRESHED: Label = ("outcome", &["rotated", "repeated", "reused", "unknown"]);
-        const ENDED: Label = ("cause", &["signed_out", "reused", "displaced"]);
+        const ENDED: Label = ("cause", &["signed_out", "reused", "displaced", "revoked"]);
         const RESUMED: Label = ("outcome", &["replayed", "too_far", "reset"]);
         match self {
             Metric::Connections => labelled("chat_connections", Gauge, CLIENT,
@@ -151,7 +151,7 @@ impl Metric {
             Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password"),
             Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),
             Metric::SessionsEnded => labelled("chat_sessions_ended_total", Counter, ENDED,
-                "Sessions that were ended before their time, on whichever node asked for it"),
+                "Sessions and bots' tokens that were ended before their time, on whichever node asked for it"),
             Metric::Sends => plain("chat_sends_total", Counter, "Sends that arrived"),
             Metric::SendsCommitted => plain("chat_sends_committed_total", Counter, "Sends that were acknowledged as committed"),
             Metric::SendsAccepted => plain("chat_sends_accepted_total", Counter,

@@ -39,6 +39,11 @@ impl Subject {
         subjects
     }
 
+    /// Whether it is an address alone.
+    pub fn is_address(&self) -> bool {
+        matches!(self, Subject::Address(_))
+    }
+
     /// Its key in the store.
     pub fn key(&self) -> String {
         match self {

@@ -18,7 +18,7 @@ use tokio::sync::{mpsc, oneshot};
 const THREADS: usize = 2;
 
 /// Hashes that wait for their turn. Beyond, a request is better told to come back.
-const WAITING_MAX: usize = 100;
+const WAITING_MAX: usize = 1_000;
 
 const USERNAME_BYTES_MAX: usize = 64;
 const PASSWORD_CHARACTERS_MIN: usize = 8;

@@ -43,6 +43,8 @@ pub enum Ending {
     Reused,
     /// Its user has signed in on too many other devices.
     Displaced,
+    /// An administrator has taken a bot's token back.
+    Revoked,
 }
 
 impl Ending {
@@ -52,6 +54,7 @@ impl Ending {
             Ending::SignedOut => "signed_out",
             Ending::Reused => "reused",
             Ending::Displaced => "displaced",
+            Ending::Revoked => "revoked",
         }
     }
 }

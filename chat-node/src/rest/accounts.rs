@@ -76,6 +76,9 @@ pub(super) async fn login(
     };
     if !gateway.passwords.verify(password, hash).await? {
         Metric::Logins.count_for("bad_credentials");
+        if let Some(address) = address {
+            gateway.store.failed(address, now_ms()).await?;
+        }
         return Err(Reason::BadCredentials.into());
     }
     Metric::Logins.count_for("ok");

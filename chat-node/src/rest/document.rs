@@ -7,7 +7,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use super::{
-    accounts, me, messages,
+    accounts, bots, me, messages,
     operations::{OPERATIONS, Operation},
     problem::{ProblemDocument, Reason},
     rooms, sessions,
@@ -56,6 +56,16 @@ impl Shape {
         self.parameters.push(json!({
             "name": what, "in": "path", "required": true, "description": format!("The {what}'s id."),
             "schema": {"type": "string", "format": "uuid"},
+        }));
+        self.reasons.push(Reason::BadRequest);
+        self
+    }
+
+    /// Has the name of such a thing in its path.
+    fn at_name(mut self, what: &str) -> Self {
+        self.parameters.push(json!({
+            "name": what, "in": "path", "required": true, "description": format!("The {what}'s name."),
+            "schema": {"type": "string", "minLength": 1, "pattern": NO_CONTROL},
         }));
         self.reasons.push(Reason::BadRequest);
         self
@@ -177,6 +187,22 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .body::<rooms::Other>(g)
             .gives::<RoomFrame>(200, "The room.", g)
             .fails(&[Code::UnknownUser, Code::TooManyRooms]),
+        "createBot" => shape
+            .body::<bots::NewBot>(g)
+            .gives::<bots::Bot>(201, "The bot is there.", g)
+            .fails_for(&[Reason::BadUsername, Reason::UsernameTaken]),
+        "bots" => shape.query::<bots::BotsPage>(g).gives::<bots::Bots>(200, "A page of bots.", g),
+        "giveToken" => shape
+            .at_name("bot")
+            .body::<bots::NewToken>(g)
+            .gives::<bots::GivenToken>(201, "The token, which is told this once.", g)
+            .fails_for(&[Reason::UnknownBot, Reason::TooManyTokens]),
+        "tokens" => shape.at_name("bot").gives::<bots::Tokens>(200, "The tokens that are good.", g),
+        "endToken" => shape
+            .at_name("bot")
+            .at("token")
+            .gives_nothing(204, "The token opens nothing any more.")
+            .fails_for(&[Reason::UnknownToken]),
         "directory" => shape.query::<rooms::DirectoryPage>(g).gives::<rooms::Directory>(200, "A page of rooms.", g),
         other => panic!("the operation {other} has no shape"),
     }

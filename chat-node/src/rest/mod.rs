@@ -6,6 +6,7 @@
 mod accounts;
 mod admit;
 mod ask;
+mod bots;
 mod caller;
 #[cfg(test)]
 mod document;

@@ -7,7 +7,7 @@ use axum::{
     routing::{MethodRouter, delete, get, post, put},
 };
 
-use super::{Rest, accounts, me, messages, rooms, sessions};
+use super::{Rest, accounts, bots, me, messages, rooms, sessions};
 
 /// Something that can be asked over REST.
 #[cfg_attr(not(test), allow(dead_code, reason = "the document, which a test makes, tells all of it"))]
@@ -25,7 +25,7 @@ pub(super) struct Operation {
 }
 
 /// All operations.
-pub(super) const OPERATIONS: [Operation; 17] = [
+pub(super) const OPERATIONS: [Operation; 22] = [
     Operation {
         id: "register",
         method: Method::POST,
@@ -144,5 +144,40 @@ pub(super) const OPERATIONS: [Operation; 17] = [
         path: "/directory",
         summary: "The public rooms, which anyone may join.",
         route: || get(rooms::directory),
+    },
+    Operation {
+        id: "createBot",
+        method: Method::POST,
+        path: "/bots",
+        summary: "Make a bot. For administrators.",
+        route: || post(bots::create),
+    },
+    Operation {
+        id: "bots",
+        method: Method::GET,
+        path: "/bots",
+        summary: "The bots. For administrators.",
+        route: || get(bots::list),
+    },
+    Operation {
+        id: "giveToken",
+        method: Method::POST,
+        path: "/bots/{bot}/tokens",
+        summary: "Give a bot a token. For administrators.",
+        route: || post(bots::give),
+    },
+    Operation {
+        id: "tokens",
+        method: Method::GET,
+        path: "/bots/{bot}/tokens",
+        summary: "A bot's tokens. For administrators.",
+        route: || get(bots::tokens),
+    },
+    Operation {
+        id: "endToken",
+        method: Method::DELETE,
+        path: "/bots/{bot}/tokens/{token}",
+        summary: "End a bot's token. For administrators.",
+        route: || delete(bots::end),
     },
 ];

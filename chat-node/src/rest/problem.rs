@@ -44,12 +44,18 @@ pub(super) enum Reason {
     UnknownSession,
     /// Too many wrong passwords.
     TooManyAttempts,
+    /// There is no such bot.
+    UnknownBot,
+    /// The bot has no such token.
+    UnknownToken,
+    /// The bot has as many tokens as it may.
+    TooManyTokens,
 }
 
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 14] = [
+    pub(super) const OWN: [Reason; 17] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
@@ -64,6 +70,9 @@ impl Reason {
         Reason::BadRefreshToken,
         Reason::UnknownSession,
         Reason::TooManyAttempts,
+        Reason::UnknownBot,
+        Reason::UnknownToken,
+        Reason::TooManyTokens,
     ];
 
     /// The HTTP status, the stable code, and a sentence for a person.
@@ -94,6 +103,9 @@ impl Reason {
                 "too_many_attempts",
                 "too many wrong passwords: wait as long as retry-after says",
             ),
+            Reason::UnknownBot => (S::NOT_FOUND, "unknown_bot", "there is no bot of that name: make it first"),
+            Reason::UnknownToken => (S::NOT_FOUND, "unknown_token", "the bot has no such token: it may have ended"),
+            Reason::TooManyTokens => (S::CONFLICT, "too_many_tokens", "the bot has 100 tokens: end one first"),
             Reason::UnknownSession => (S::NOT_FOUND, "unknown_session", "you have no such session: it may have ended"),
             Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
             Reason::AccountsOff => {

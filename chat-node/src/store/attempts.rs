@@ -1,15 +1,19 @@
-//! Attempts to log in: counted before the password is looked at, so that many at once count as many.
+//! Attempts to log in, and their failures.
+//!
+//! An attempt is counted for its account before the password is looked at, so that many at once count as many; for its address only when it
+//! has failed, because many people may log in from one at the same moment.
 
 use std::{net::IpAddr, time::Duration};
 
 use async_trait::async_trait;
 
 use super::StoreError;
+use crate::auth::{Failures, Subject, wait};
 
 /// Counts attempts. `account` is absent for a name that no account can have.
 #[async_trait]
 pub trait Attempts {
-    /// Counts an attempt as a failure, or tells how long whoever makes it has to wait first.
+    /// Counts an attempt as a failure of the account, or tells how long whoever makes it has to wait first.
     async fn attempt(
         &self,
         account: Option<&str>,
@@ -17,16 +21,78 @@ pub trait Attempts {
         now_ms: i64,
     ) -> Result<Duration, StoreError>;
 
-    /// The password was right: the attempt was no failure, and those before are forgiven.
+    /// The password was wrong: counts a failure of the address.
+    async fn failed(&self, address: IpAddr, now_ms: i64) -> Result<(), StoreError>;
+
+    /// The password was right: the attempt was no failure, and those of the account before are forgiven.
     async fn forgive(&self, account: &str, address: Option<IpAddr>) -> Result<(), StoreError>;
 
     /// Forgets failures that count no more.
     async fn forget_attempts(&self, now_ms: i64) -> Result<(), StoreError>;
 }
 
-/// Implements [`Attempts`] for a store with a pool of sqlx's.
+/// A transaction, as far as attempts need it.
+#[async_trait]
+pub(super) trait AttemptTransaction: Send {
+    /// Whether the account is signed in at the address.
+    async fn knows(&mut self, account: &str, address: IpAddr, now_ms: i64) -> Result<bool, StoreError>;
+    /// Reads and locks what was counted.
+    async fn failures(&mut self, subject: &Subject, now_ms: i64) -> Result<Failures, StoreError>;
+    /// Replaces it.
+    async fn count(&mut self, subject: &Subject, failures: Failures) -> Result<(), StoreError>;
+    /// Forgets it.
+    async fn forgive(&mut self, subject: &Subject) -> Result<(), StoreError>;
+}
+
+/// See [`Attempts::attempt`].
+pub(super) async fn attempt(
+    tx: &mut dyn AttemptTransaction,
+    account: Option<&str>,
+    address: Option<IpAddr>,
+    now_ms: i64,
+) -> Result<Duration, StoreError> {
+    let is_known = match account.zip(address) {
+        Some((account, address)) => tx.knows(account, address, now_ms).await?,
+        None => false,
+    };
+    let mut counted = Vec::new();
+    for subject in Subject::of(account, address, is_known) {
+        let failures = tx.failures(&subject, now_ms).await?;
+        counted.push((subject, failures));
+    }
+    let wait = wait(&counted, now_ms);
+    if wait.is_zero() {
+        for (subject, failures) in counted.iter().filter(|(subject, _)| !subject.is_address()) {
+            tx.count(subject, failures.and_one(now_ms)).await?;
+        }
+    }
+    Ok(wait)
+}
+
+/// See [`Attempts::failed`].
+pub(super) async fn failed(tx: &mut dyn AttemptTransaction, address: IpAddr, now_ms: i64) -> Result<(), StoreError> {
+    for subject in Subject::of(None, Some(address), false) {
+        let failures = tx.failures(&subject, now_ms).await?;
+        tx.count(&subject, failures.and_one(now_ms)).await?;
+    }
+    Ok(())
+}
+
+/// See [`Attempts::forgive`].
+pub(super) async fn forgive(
+    tx: &mut dyn AttemptTransaction,
+    account: &str,
+    address: Option<IpAddr>,
+) -> Result<(), StoreError> {
+    for subject in Subject::of(Some(account), address, false).iter().filter(|subject| !subject.is_address()) {
+        tx.forgive(subject).await?;
+    }
+    Ok(())
+}
+
+/// Implements [`Attempts`] for a store, and [`AttemptTransaction`] for its transaction.
 macro_rules! attempts {
-    ($store:ty) => {
+    ($store:ty, $transaction:ty) => {
         #[async_trait::async_trait]
         impl $crate::store::attempts::Attempts for $store {
             async fn attempt(
@@ -35,44 +101,16 @@ macro_rules! attempts {
                 address: Option<std::net::IpAddr>,
                 now_ms: i64,
             ) -> Result<std::time::Duration, $crate::store::StoreError> {
-                use $crate::auth::{Failures, Subject, wait};
                 let mut tx = self.begin().await?;
-                let known: Option<i64> = sqlx::query_scalar(
-                    "SELECT created_ms FROM logins WHERE member = $1 AND address = $2 AND expires_ms > $3 LIMIT 1",
-                )
-                .bind(account)
-                .bind(address.map(|address| address.to_string()))
-                .bind(now_ms)
-                .fetch_optional(&mut *tx.0)
-                .await?;
-                let mut counted = Vec::new();
-                for subject in Subject::of(account, address, known.is_some()) {
-                    // Reads and locks at once, be the row there or not.
-                    let (count, last_ms): (i32, i64) = sqlx::query_as(
-                        "INSERT INTO login_failures (subject, count, last_ms) VALUES ($1, 0, $2)
-                         ON CONFLICT (subject) DO UPDATE SET count = login_failures.count RETURNING count, last_ms",
-                    )
-                    .bind(subject.key())
-                    .bind(now_ms)
-                    .fetch_one(&mut *tx.0)
-                    .await?;
-                    counted.push((subject, Failures { count: u32::try_from(count).unwrap_or(0), last_ms }));
-                }
-                let wait = wait(&counted, now_ms);
-                if !wait.is_zero() {
-                    return Ok(wait);
-                }
-                for (subject, failures) in counted {
-                    let Failures { count, last_ms } = failures.and_one(now_ms);
-                    sqlx::query("UPDATE login_failures SET count = $2, last_ms = $3 WHERE subject = $1")
-                        .bind(subject.key())
-                        .bind(i32::try_from(count).unwrap_or(i32::MAX))
-                        .bind(last_ms)
-                        .execute(&mut *tx.0)
-                        .await?;
-                }
+                let wait = $crate::store::attempts::attempt(&mut tx, account, address, now_ms).await?;
                 tx.commit().await?;
-                Ok(std::time::Duration::ZERO)
+                Ok(wait)
+            }
+
+            async fn failed(&self, address: std::net::IpAddr, now_ms: i64) -> Result<(), $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                $crate::store::attempts::failed(&mut tx, address, now_ms).await?;
+                tx.commit().await
             }
 
             async fn forgive(
@@ -80,18 +118,8 @@ macro_rules! attempts {
                 account: &str,
                 address: Option<std::net::IpAddr>,
             ) -> Result<(), $crate::store::StoreError> {
-                use $crate::auth::Subject;
                 let mut tx = self.begin().await?;
-                for subject in Subject::of(Some(account), address, false) {
-                    let statement = match subject {
-                        // It may have guessed others.
-                        Subject::Address(_) => {
-                            "UPDATE login_failures SET count = count - 1 WHERE subject = $1 AND count > 0"
-                        }
-                        Subject::Account(_) | Subject::Pair(..) => "DELETE FROM login_failures WHERE subject = $1",
-                    };
-                    sqlx::query(statement).bind(subject.key()).execute(&mut *tx.0).await?;
-                }
+                $crate::store::attempts::forgive(&mut tx, account, address).await?;
                 tx.commit().await
             }
 
@@ -101,6 +129,63 @@ macro_rules! attempts {
                     .bind(now_ms.saturating_sub(age))
                     .execute(&self.pool)
                     .await?;
+                Ok(())
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl $crate::store::attempts::AttemptTransaction for $transaction {
+            async fn knows(
+                &mut self,
+                account: &str,
+                address: std::net::IpAddr,
+                now_ms: i64,
+            ) -> Result<bool, $crate::store::StoreError> {
+                let known: Option<i64> = sqlx::query_scalar(
+                    "SELECT created_ms FROM logins WHERE member = $1 AND address = $2 AND expires_ms > $3 LIMIT 1",
+                )
+                .bind(account)
+                .bind(address.to_string())
+                .bind(now_ms)
+                .fetch_optional(&mut *self.0)
+                .await?;
+                Ok(known.is_some())
+            }
+
+            async fn failures(
+                &mut self,
+                subject: &$crate::auth::Subject,
+                now_ms: i64,
+            ) -> Result<$crate::auth::Failures, $crate::store::StoreError> {
+                // Locks the row, be it there already or not.
+                let (count, last_ms): (i32, i64) = sqlx::query_as(
+                    "INSERT INTO login_failures (subject, count, last_ms) VALUES ($1, 0, $2)
+                     ON CONFLICT (subject) DO UPDATE SET count = login_failures.count RETURNING count, last_ms",
+                )
+                .bind(subject.key())
+                .bind(now_ms)
+                .fetch_one(&mut *self.0)
+                .await?;
+                Ok($crate::auth::Failures { count: u32::try_from(count).unwrap_or(0), last_ms })
+            }
+
+            async fn count(
+                &mut self,
+                subject: &$crate::auth::Subject,
+                failures: $crate::auth::Failures,
+            ) -> Result<(), $crate::store::StoreError> {
+                sqlx::query("UPDATE login_failures SET count = $2, last_ms = $3 WHERE subject = $1")
+                    .bind(subject.key())
+                    .bind(i32::try_from(failures.count).unwrap_or(i32::MAX))
+                    .bind(failures.last_ms)
+                    .execute(&mut *self.0)
+                    .await?;
+                Ok(())
+            }
+
+            async fn forgive(&mut self, subject: &$crate::auth::Subject) -> Result<(), $crate::store::StoreError> {
+                let query = sqlx::query("DELETE FROM login_failures WHERE subject = $1").bind(subject.key());
+                query.execute(&mut *self.0).await?;
                 Ok(())
             }
         }

@@ -5,6 +5,7 @@
 //! write what it says. Nothing here knows connections or the bus.
 
 mod attempts;
+mod bots;
 mod commit;
 mod dead_letter;
 mod directory;
@@ -26,6 +27,7 @@ use uuid::Uuid;
 
 pub use self::{
     attempts::Attempts,
+    bots::{BotToken, Bots, Given, NewBotToken, TOKENS_PER_BOT_MAX},
     commit::commit,
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
@@ -195,7 +197,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Attempts + Directory + Logins + Send + Sync {
+pub trait Store: Attempts + Bots + Directory + Logins + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

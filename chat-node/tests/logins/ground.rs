@@ -1,7 +1,11 @@
 //! Empty stores, and nodes on them.
 
-use std::{net::SocketAddr, path::Path, sync::Arc};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
+use chat_load::{
+    dial::Tcp,
+    rest::{self, Call},
+};
 use chat_node::{
     Identity, Node,
     store::{PostgresStore, SharedStore, SqliteStore, StoreLimits},
@@ -12,8 +16,11 @@ use crds::{
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use services::Services;
-use tokio::task::JoinHandle;
+use tokio::{task::JoinHandle, time::timeout};
 use tokio_util::sync::CancellationToken;
+
+/// How long a node may take to have its tables.
+const READY_WITHIN: Duration = Duration::from_secs(30);
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
 
@@ -79,10 +86,18 @@ async fn start(number: usize, postgres: &str, key: &Path) -> Running {
     let identity = Identity { node: format!("node-{number}"), revision: String::new() };
     let node = Node::start(config, identity, metrics).await.unwrap();
     let url = format!("http://{}", node.client_address().unwrap());
+    let admin = Tcp::new(&[&format!("http://{}", node.admin_address().unwrap())], 0).unwrap();
     let stop = CancellationToken::new();
     let ended = tokio::spawn({
         let stop = stop.clone();
         async move { node.run(stop).await.unwrap() }
     });
+    let ready = async {
+        let ask = Call { path: "/readyz", ..Call::default() };
+        while rest::call(&admin, &ask).await.unwrap().status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(READY_WITHIN, ready).await.expect("the node is not ready in time");
     Running { url, stop, ended }
 }

@@ -6,6 +6,7 @@ use super::{PostgresStore, hints, rooms::PostgresTransaction};
 use crate::store::{
     StoreError,
     attempts::attempts,
+    bots::bots,
     logins::{Seen, logins},
 };
 
@@ -47,4 +48,5 @@ impl PostgresStore {
 }
 
 logins!(PostgresStore, "FOR UPDATE");
-attempts!(PostgresStore);
+attempts!(PostgresStore, PostgresTransaction);
+bots!(PostgresStore, "FOR UPDATE");

@@ -6,6 +6,7 @@ use super::{SqliteStore, rooms::SqliteTransaction};
 use crate::store::{
     StoreError,
     attempts::attempts,
+    bots::bots,
     logins::{Seen, logins},
 };
 
@@ -47,4 +48,5 @@ impl SqliteStore {
 }
 
 logins!(SqliteStore, "");
-attempts!(SqliteStore);
+attempts!(SqliteStore, SqliteTransaction);
+bots!(SqliteStore, "");

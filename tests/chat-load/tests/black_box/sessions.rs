@@ -120,3 +120,41 @@ async fn passwords_that_anybody_tries_first_are_refused_with_a_sentence() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_administrator_makes_a_bot_whose_token_does_so_much_and_until_it_is_taken_back() {
+    let node = Node::start(json!({"auth": {"admins": ["root"]}}));
+    let dial = dial(&node);
+    let (root, alice) = (token("root", 3_600), token("alice", 3_600));
+    let ask = async |token: &str, method: Method, path: &str, body: Value| {
+        let body = (!body.is_null()).then_some(&body).cloned();
+        let call = Call { method, path, token: Some(token), body: body.as_ref(), ..Call::default() };
+        rest::call(&*dial, &call).await.unwrap()
+    };
+    let bot = json!({"username": "deploy"});
+    let refused = ask(&alice, Method::POST, "/api/v1/bots", bot.clone()).await;
+    assert_eq!((refused.status.as_u16(), &refused.body["code"]), (403, &json!("forbidden")));
+    assert_eq!(ask(&root, Method::POST, "/api/v1/bots", bot).await.status, 201);
+    assert_eq!(ask(&root, Method::GET, "/api/v1/bots", Value::Null).await.body["bots"][0]["user"], "deploy");
+    let path = "/api/v1/bots/deploy/tokens";
+    let wish = json!({"label": "CI", "scopes": ["chat:read"]});
+    assert_eq!(ask(&root, Method::POST, "/api/v1/bots/alice/tokens", wish.clone()).await.body["code"], "unknown_bot");
+    let given = ask(&root, Method::POST, path, wish).await.body;
+    let token = given["token"].as_str().unwrap();
+
+    let (mut connected, welcome) = Wire::hello(node.address(), token, json!({})).await;
+    assert_eq!(welcome["user"], "deploy");
+    assert_eq!(connected.ask(json!({"type": "create_room", "name": "x"})).await["code"], "forbidden");
+    for (method, path) in [(Method::GET, "/api/v1/sessions"), (Method::DELETE, "/api/v1/sessions"), (Method::GET, path)]
+    {
+        assert_eq!(ask(token, method, path, Value::Null).await.body["code"], "forbidden", "{path}");
+    }
+    let listed = ask(&root, Method::GET, path, Value::Null).await.body["tokens"].clone();
+    assert_eq!((&listed[0]["id"], &listed[0]["scopes"]), (&given["id"], &json!(["chat:read"])));
+
+    let end = format!("{path}/{}", given["id"].as_str().unwrap());
+    assert_eq!(ask(&root, Method::DELETE, &end, Value::Null).await.status, 204);
+    assert_eq!(connected.hear_close().await, 4401);
+    assert_eq!(ask(token, Method::GET, "/api/v1/me", Value::Null).await.body["code"], "bad_token");
+    assert_eq!(ask(&root, Method::DELETE, &end, Value::Null).await.body["code"], "unknown_token");
+}

@@ -1,0 +1,60 @@
+//! Bots and their tokens, on either store.
+
+use chat_node::store::{Given, NewBotToken, SharedStore, TOKENS_PER_BOT_MAX};
+use uuid::Uuid;
+
+use crate::ground::on_both;
+
+const NOW: i64 = 1_767_225_600_000;
+
+async fn give(store: &SharedStore, bot: &str, expires_ms: i64) -> (Uuid, Given) {
+    let id = Uuid::now_v7();
+    let (label, scopes) = ("CI".into(), "chat:send".into());
+    let token = NewBotToken { id, bot: bot.into(), label, scopes, expires_ms };
+    (id, store.give_token(&token, NOW).await.unwrap())
+}
+
+#[tokio::test]
+async fn tokens_are_given_to_bots_alone_listed_and_ended() {
+    on_both(|store| async move {
+        assert!(store.create_bot("deploy", NOW).await.unwrap() && store.create_bot("news", NOW + 1).await.unwrap());
+        assert!(!store.create_bot("deploy", NOW).await.unwrap(), "the name is taken");
+        assert!(!store.create_account("deploy", "hash", NOW).await.unwrap(), "for people too");
+        assert!(store.create_account("alice", "hash", NOW).await.unwrap());
+        assert!(!store.create_bot("alice", NOW).await.unwrap());
+        assert_eq!(store.bots("", 9).await.unwrap(), [("deploy".into(), NOW), ("news".into(), NOW + 1)]);
+        assert_eq!(store.bots("deploy", 9).await.unwrap().len(), 1);
+
+        for nobody in ["alice", "nobody"] {
+            assert_eq!(give(&store, nobody, NOW + 9).await.1, Given::NoBot);
+        }
+        let (short, long) = (give(&store, "deploy", NOW + 9).await, give(&store, "deploy", NOW + 99).await);
+        assert_eq!((short.1, long.1), (Given::Token, Given::Token));
+        let listed = store.bot_tokens("deploy", NOW).await.unwrap();
+        assert_eq!(listed.iter().map(|token| token.id).collect::<Vec<_>>(), [long.0, short.0]);
+        assert_eq!((&*listed[0].label, &*listed[0].scopes, listed[0].expires_ms), ("CI", "chat:send", NOW + 99));
+        assert_eq!(store.bot_tokens("deploy", NOW + 9).await.unwrap().len(), 1, "the other has expired");
+        assert_eq!(store.logins_of("deploy", NOW).await.unwrap(), [], "they are no sessions");
+        assert_eq!(store.end_logins("deploy", None).await.unwrap(), [Uuid::nil(); 0]);
+
+        assert!(!store.end_bot_token("news", long.0).await.unwrap(), "it is another bot's");
+        assert_eq!(store.good_logins(&[long.0], NOW).await.unwrap(), [long.0]);
+        assert!(store.end_bot_token("deploy", long.0).await.unwrap());
+        assert!(!store.end_bot_token("deploy", long.0).await.unwrap());
+        assert_eq!(store.good_logins(&[long.0], NOW).await.unwrap(), [Uuid::nil(); 0]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_bot_has_so_many_tokens_and_no_more() {
+    on_both(|store| async move {
+        store.create_bot("deploy", NOW).await.unwrap();
+        for _ in 0..TOKENS_PER_BOT_MAX {
+            assert_eq!(give(&store, "deploy", NOW + 9).await.1, Given::Token);
+        }
+        assert_eq!(give(&store, "deploy", NOW + 9).await.1, Given::TooMany);
+        assert_eq!(store.bot_tokens("deploy", NOW).await.unwrap().len(), TOKENS_PER_BOT_MAX as usize);
+    })
+    .await;
+}
