@@ -245,8 +245,10 @@ fn checked(wish: &NewToken) -> Result<String, &'static str> {
     }
     let known: Vec<&str> = [READ].into_iter().chain(Scope::ALL.map(Scope::as_str)).collect();
     // A token without a scope of ours would not be narrowed at all.
-    if wish.scopes.is_empty() || wish.scopes.iter().any(|scope| !known.contains(&scope.as_str())) {
-        return Err("scopes are some of chat:read, chat:send and chat:rooms, at least one");
+    if !(1..=known.len()).contains(&wish.scopes.len())
+        || wish.scopes.iter().any(|scope| !known.contains(&scope.as_str()))
+    {
+        return Err("scopes are one to three of chat:read, chat:send and chat:rooms");
     }
     let wished = |scope: &&str| wish.scopes.iter().any(|wished| wished == scope);
     Ok(known.into_iter().filter(wished).collect::<Vec<_>>().join(" "))
@@ -273,6 +275,7 @@ mod tests {
         check("ci", &["chat:read"], 1, Ok("chat:read"));
         check("ci", &[], 1, Err("scopes"));
         check("ci", &["openid"], 1, Err("scopes"));
+        check("ci", &["chat:read"; 4], 1, Err("scopes"));
         check("ci", &["chat:send chat:rooms"], 1, Err("scopes"));
         check("ci", &["chat:send"], 0, Err("seconds"));
         check("ci", &["chat:send"], SECONDS_MAX + 1, Err("seconds"));
