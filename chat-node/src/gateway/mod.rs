@@ -181,6 +181,11 @@ impl Gateway {
         limited_address(client_address(peer.ip(), headers, &self.config.addresses))
     }
 
+    /// The same, unless it is that of a proxy which nobody has named.
+    pub(crate) fn known_address(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
+        self.config.addresses.enforced.then(|| self.address(peer, headers))
+    }
+
     /// Takes a REST request of an address.
     ///
     /// # Errors

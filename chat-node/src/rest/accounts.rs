@@ -67,7 +67,6 @@ pub(super) async fn login(
     let wait = gateway.store.attempt(account, address, now_ms()).await?;
     if !wait.is_zero() {
         Metric::Logins.count_for("too_many_attempts");
-        // Whole seconds (RFC 9110 §10.2.3), so rounded up.
         return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait));
     }
     let hash = match account {

@@ -37,14 +37,14 @@ impl FromRequestParts<Arc<Rest>> for Caller {
     }
 }
 
-/// Where a request comes from, if that is known.
+/// Where a request comes from, if that is known: the address that the limits know it by.
 pub(super) struct Address(pub(super) Option<IpAddr>);
 
 impl FromRequestParts<Arc<Rest>> for Address {
     type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &Arc<Rest>) -> Result<Self, Infallible> {
+    async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Infallible> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        Ok(Address(peer.map(|ConnectInfo(peer)| peer.ip().to_canonical())))
+        Ok(Address(peer.and_then(|ConnectInfo(peer)| rest.gateway.known_address(*peer, &parts.headers))))
     }
 }

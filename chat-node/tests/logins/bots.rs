@@ -6,6 +6,7 @@ use uuid::Uuid;
 use crate::ground::on_both;
 
 const NOW: i64 = 1_767_225_600_000;
+const NONE: [Uuid; 0] = [];
 
 async fn give(store: &SharedStore, bot: &str, expires_ms: i64) -> (Uuid, Given) {
     let id = Uuid::now_v7();
@@ -35,13 +36,13 @@ async fn tokens_are_given_to_bots_alone_listed_and_ended() {
         assert_eq!((&*listed[0].label, &*listed[0].scopes, listed[0].expires_ms), ("CI", "chat:send", NOW + 99));
         assert_eq!(store.bot_tokens("deploy", NOW + 9).await.unwrap().len(), 1, "the other has expired");
         assert_eq!(store.logins_of("deploy", NOW).await.unwrap(), [], "they are no sessions");
-        assert_eq!(store.end_logins("deploy", None).await.unwrap(), [Uuid::nil(); 0]);
+        assert_eq!(store.end_logins("deploy", None).await.unwrap(), NONE);
 
         assert!(!store.end_bot_token("news", long.0).await.unwrap(), "it is another bot's");
         assert_eq!(store.good_logins(&[long.0], NOW).await.unwrap(), [long.0]);
         assert!(store.end_bot_token("deploy", long.0).await.unwrap());
         assert!(!store.end_bot_token("deploy", long.0).await.unwrap());
-        assert_eq!(store.good_logins(&[long.0], NOW).await.unwrap(), [Uuid::nil(); 0]);
+        assert_eq!(store.good_logins(&[long.0], NOW).await.unwrap(), NONE);
     })
     .await;
 }
