@@ -16,7 +16,7 @@
 //! | [`pace`] | when it is written: at once, or together with what follows | clock |
 //! | [`events`] | what is told once | client |
 //!
-//! [`reconcile`] is the whole on one screen, [`controller`] decides when it runs, [`lease`] whether.
+//! [`reconcile`] is the whole on one screen, [`controller`] decides when it runs, [`lease`] whether; [`rights`] is what it may do.
 
 pub mod apply;
 pub mod bindings;
@@ -35,6 +35,7 @@ pub mod nodes;
 pub mod observe;
 pub mod pace;
 pub mod reconcile;
+pub mod rights;
 pub mod rollout;
 pub mod run;
 pub mod same;

@@ -17,7 +17,7 @@ fn the_crd_is_that_of_the_types() {
 
 #[test]
 fn the_charts_roles_are_those_of_config() {
-    for role in ["role", "editor_role", "viewer_role"] {
+    for role in ["role", "leader_election_role", "editor_role", "viewer_role"] {
         let made = File::read(&format!("config/rbac/{role}.yaml")).text;
         same(&made, &format!("helm/chatcluster-operator/files/rbac/{role}.yaml"));
     }

@@ -7,6 +7,7 @@ mod bindings;
 mod judged;
 mod life;
 mod lifecycle;
+mod rights;
 mod rollout;
 mod steady;
 
@@ -21,7 +22,7 @@ use tokio::runtime::Runtime;
 type Claim = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<String>>;
 
 /// In this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(&str, Claim); 23] = [
+const CLAIMS: [(&str, Claim); 24] = [
     ("a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     ("a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     ("a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
@@ -48,6 +49,7 @@ const CLAIMS: [(&str, Claim); 23] = [
     ("a_killed_pod_loses_nothing_and_its_clients_resume", |stage| Box::pin(rollout::killed_pod(stage))),
     ("a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
     ("applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),
+    ("the_operator_uses_every_right_and_is_refused_nothing", |stage| Box::pin(rights::used(stage))),
     ("uninstalling_leaves_nothing_but_the_crd", |stage| Box::pin(steady::uninstall(stage))),
 ];
 

@@ -1,0 +1,93 @@
+//! What the operator may do, against what it was seen to ask.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result, ensure};
+use e2e::stage::{OPERATOR_NAMESPACE, Stage, kubectl};
+use serde_json::Value;
+use tree::File;
+
+/// A verb on a resource, as in the tables of docs/rbac.md.
+type Right = (String, String);
+
+/// Every right was used by some claim, or the page says why not; and nothing of it was refused.
+pub(crate) async fn used(_stage: &Stage) -> Result<String> {
+    let Some(log) = std::env::var_os("CHATCLUSTER_AUDIT_LOG") else {
+        return Ok("not looked at: this cluster's audit log cannot be read".into());
+    };
+    let page = File::read("docs/rbac.md").text;
+    let (granted, unseen) = page.split_once("## Not exercised").context("docs/rbac.md has two tables")?;
+    let granted = rights(granted, 1);
+    let unseen = rights(unseen, 0);
+    let seen = Seen::read(&std::fs::read_to_string(log)?)?;
+    let refused: Vec<_> = seen.refused.intersection(&granted).filter(|right| !unseen.contains(right)).collect();
+    ensure!(refused.is_empty(), "refused although granted: {refused:?}");
+    let beyond: Vec<_> = seen.done.difference(&granted).collect();
+    let own = |right: &&&Right| granted.iter().any(|(resource, _)| *resource == right.0);
+    let beyond: Vec<_> = beyond.iter().filter(own).collect();
+    ensure!(beyond.is_empty(), "done although the table does not grant it: {beyond:?}");
+    let idle: Vec<_> = granted.difference(&seen.done).filter(|right| !unseen.contains(right)).collect();
+    // When only some of the claims ran, not every right was needed.
+    let whole = std::env::args().skip(1).all(|argument| argument.starts_with('-'));
+    ensure!(idle.is_empty() || !whole, "granted and never used: {idle:?}");
+    let used = granted.intersection(&seen.done).count();
+    Ok(format!("{used} of {} rights were used, {} are said not to be, none was refused", granted.len(), unseen.len()))
+}
+
+/// The rights of a table whose resources stand in this column, and their verbs in the next.
+fn rights(table: &str, column: usize) -> BTreeSet<Right> {
+    let rows = table.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+    let rows = rows.map(|row| row.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>());
+    rows.flat_map(|cells| {
+        // A name after the resource narrows the right to one object.
+        let resources: Vec<&str> = cells[column].split(", ").filter_map(|cell| cell.split('`').nth(1)).collect();
+        let verbs: Vec<&str> = cells[column + 1].split(", ").collect();
+        let of =
+            |resource: &str| verbs.iter().map(|verb| (resource.to_owned(), (*verb).to_owned())).collect::<Vec<_>>();
+        resources.into_iter().flat_map(of).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+/// What the audit log tells of the operator, from when its namespace was made.
+#[derive(Default)]
+struct Seen {
+    done: BTreeSet<Right>,
+    refused: BTreeSet<Right>,
+}
+
+impl Seen {
+    fn read(log: &str) -> Result<Seen> {
+        let since = kubectl(&["get", "namespace", OPERATOR_NAMESPACE, "-o", "jsonpath={.metadata.creationTimestamp}"])?;
+        let user = format!("system:serviceaccount:{OPERATOR_NAMESPACE}:");
+        let mut seen = Seen::default();
+        // The last line may be half written.
+        for entry in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+            let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+            let resource = text("/objectRef/resource");
+            // Both times are RFC 3339 in UTC, and their order is that of their texts.
+            if !text("/user/username").starts_with(&user)
+                || text("/requestReceivedTimestamp") < since.trim()
+                || resource.is_empty()
+            {
+                continue;
+            }
+            let resource = match text("/objectRef/subresource") {
+                "" => resource.to_owned(),
+                part => format!("{resource}/{part}"),
+            };
+            let code = entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0);
+            let verb = text("/verb").to_owned();
+            match code {
+                403 => drop(seen.refused.insert((resource, verb))),
+                201 if verb == "patch" => {
+                    // An apply that made the object needed both.
+                    seen.done.insert((resource.clone(), "create".into()));
+                    seen.done.insert((resource, verb));
+                }
+                _ => drop(seen.done.insert((resource, verb))),
+            }
+        }
+        Ok(seen)
+    }
+}
