@@ -16,6 +16,7 @@
 //! | [`hub`] | delivery in order, once | write to a socket |
 //! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
+//! | [`retention`] | when old history goes | know what goes with it |
 //! | [`drain`] | leaving without a stampede | |
 //!
 //! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes, [`self_test`] finds out before a client does.
@@ -36,6 +37,7 @@ pub mod protocol;
 pub(crate) mod rate;
 pub(crate) mod recent;
 pub mod rest;
+pub mod retention;
 pub mod rights;
 pub mod self_test;
 pub mod session;

@@ -43,6 +43,7 @@ pub enum Metric {
     GapReads,
     LogReads,
     Epochs,
+    EventsExpired,
 }
 
 /// How a metric behaves.
@@ -122,6 +123,7 @@ impl Metric {
         Metric::GapReads,
         Metric::LogReads,
         Metric::Epochs,
+        Metric::EventsExpired,
     ];
 
     /// What there is to know of it.
@@ -177,12 +179,18 @@ impl Metric {
             Metric::LogReads => plain("chat_log_reads_total", Counter, "Reads of the store for clients that were behind"),
             Metric::Epochs => plain("chat_epochs_total", Counter,
                 "Times that this node found another database, or one set back, and began new epochs"),
+            Metric::EventsExpired => plain("chat_events_expired_total", Counter, "Events that were dropped because they are older than the cluster keeps"),
         }
     }
 
     /// Counts.
     pub fn count(self) {
         counter!(self.about().name).increment(1);
+    }
+
+    /// Counts so many.
+    pub fn count_by(self, number: u64) {
+        counter!(self.about().name).increment(number);
     }
 
     /// Counts under a value of the label.

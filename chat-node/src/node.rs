@@ -32,6 +32,7 @@ use crate::{
     intake::{self, First, Intake, IntakeLimits},
     logins::Logins,
     metric::Metric,
+    retention,
     self_test::SelfTester,
     signals::Signals,
     stats::Stats,
@@ -155,6 +156,7 @@ impl Node {
             background.spawn(hear_bus(hub.clone(), intake.clone(), signals, incoming));
         }
         background.spawn(intake.background());
+        background.spawn(retention::run(store.clone(), health.clone(), gateway.config.retention));
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {

@@ -163,10 +163,10 @@ impl Session {
         let mut effects = Vec::new();
         let mut positions = Vec::with_capacity(rooms.len());
         let mut frames = Vec::with_capacity(rooms.len());
-        for Seat { room, standing, read } in &rooms {
+        for Seat { room, standing, read, first } in &rooms {
             let given = resume.iter().find(|position| position.room == room.id);
             let is_other = contradicted.contains(&room.id);
-            let (outcome, from) = resumption(room, given, is_other, self.limits.replay_events_max);
+            let (outcome, from) = resumption(room, *first, given, is_other, self.limits.replay_events_max);
             effects.push(Effect::Resumed(outcome));
             positions.push((room.id, from));
             frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)).read(*read));
@@ -356,7 +356,13 @@ fn answer<T>(id: Option<u64>, result: Result<T, Code>, frame: impl FnOnce(T) -> 
 }
 
 /// Where a room's events begin for a connection, given the position that its client has.
-fn resumption(room: &Room, given: Option<&Position>, is_other: bool, replay_max: usize) -> (ResumeOutcome, Seq) {
+fn resumption(
+    room: &Room,
+    first: Seq,
+    given: Option<&Position>,
+    is_other: bool,
+    replay_max: usize,
+) -> (ResumeOutcome, Seq) {
     match given {
         None => (ResumeOutcome::Live, room.head),
         Some(_) if is_other => (ResumeOutcome::Reset, room.head),
@@ -366,6 +372,8 @@ fn resumption(room: &Room, given: Option<&Position>, is_other: bool, replay_max:
         Some(position) if usize::try_from(room.head - position.seq).is_ok_and(|missed| missed > replay_max) => {
             (ResumeOutcome::TooFar, room.head)
         }
+        // What follows it was dropped since.
+        Some(position) if position.seq + 1 < first => (ResumeOutcome::TooFar, room.head),
         Some(position) => (ResumeOutcome::Replayed, position.seq),
     }
 }

@@ -35,6 +35,8 @@ pub struct NodeConfig {
     pub limits: Limits,
     /// Bounds per client address.
     pub addresses: Addresses,
+    /// What is kept, and for how long.
+    pub retention: Retention,
     /// How the node leaves.
     pub drain: DrainConfig,
     /// What the node logs.
@@ -151,6 +153,14 @@ pub struct Limits {
     pub web_idle_seconds: u64,
     /// Silence after which a mobile client's connection is closed, in seconds.
     pub mobile_idle_seconds: u64,
+}
+
+/// What is kept, and for how long.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+pub struct Retention {
+    /// Age at which an event leaves a room's log, in days. The latest event of a room stays. Absent: never.
+    pub history_days: Option<u32>,
 }
 
 /// How the node leaves: after SIGTERM it takes no new connection, waits, moves its clients, flushes and exits.
@@ -315,6 +325,9 @@ impl NodeConfig {
         }
         if self.limits.web_idle_seconds.min(self.limits.mobile_idle_seconds) <= self.limits.ping_seconds {
             return refuse("limits.pingSeconds", "must be below webIdleSeconds and mobileIdleSeconds");
+        }
+        if self.retention.history_days == Some(0) {
+            return refuse("retention.historyDays", "must be at least 1; leave it out to keep everything");
         }
         if let Some((key, reason)) = self.auth.nonsense() {
             return refuse(key, reason);

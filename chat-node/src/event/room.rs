@@ -108,6 +108,8 @@ pub struct Seat {
     pub standing: Standing,
     /// How far the user has read.
     pub read: Seq,
+    /// The position of the first event that is kept.
+    pub first: Seq,
 }
 
 /// Someone became a member, is one no more, or stands otherwise than before.

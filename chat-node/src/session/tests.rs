@@ -76,7 +76,7 @@ fn room(head: Seq) -> Room {
 }
 
 fn seat(room: Room, standing: Standing) -> Seat {
-    Seat { read: room.head, room, standing }
+    Seat { read: room.head, room, standing, first: 1 }
 }
 
 fn membership(room: &Room, member: bool) -> Membership {
@@ -207,6 +207,12 @@ fn a_resume_begins_where_the_client_was() {
     assert_eq!(at(r#""epoch":2,"seq":4"#), ["Reset", "welcome", "follow [9]"], "another history");
     let hello = format!(r#"{{"type":"hello","token":"good","resume":[{{"room":"{ROOM}","epoch":1,"seq":4}}]}}"#);
     assert_eq!(arriving(&hello, vec![ROOM]).1, ["Reset", "welcome", "follow [9]"], "another event at that position");
+    let first_kept = |first| {
+        let position = Position { room: ROOM, epoch: 1, seq: 4, event: None };
+        super::resumption(&room(9), first, Some(&position), false, 100)
+    };
+    assert_eq!(first_kept(5), (ResumeOutcome::Replayed, 4));
+    assert_eq!(first_kept(6), (ResumeOutcome::TooFar, 9), "what follows is not kept any more");
 }
 
 #[test]

@@ -9,6 +9,7 @@ mod bots;
 mod commit;
 mod dead_letter;
 mod directory;
+mod expiry;
 mod logins;
 mod messages;
 mod moderation;
@@ -31,6 +32,7 @@ pub use self::{
     commit::commit,
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
+    expiry::Expired,
     logins::{LOGINS_PER_USER_MAX, Login, Logins, NewLogin, Refreshed, Seen},
     plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
@@ -266,6 +268,10 @@ pub trait Store: Attempts + Bots + Directory + Logins + Send + Sync {
 
     /// Reads a page of a room's log; `limit` is at least 1.
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError>;
+
+    /// Drops events that are of before `before_ms`, at most `limit` of them and of one room: a beginning of its log, never its latest
+    /// event. Nothing is dropped twice however many nodes do this at once.
+    async fn expire(&self, before_ms: i64, now_ms: i64, limit: usize) -> Result<Expired, StoreError>;
 
     /// Where these rooms' logs end. Rooms that do not exist are left out.
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError>;

@@ -19,7 +19,7 @@ pub(super) use room_columns;
 /// Columns of a member's place in a room, for [`SeatRow`] together with those of the room.
 macro_rules! seat_columns {
     () => {
-        "m.role, m.muted_until_ms, m.read_seq"
+        "m.role, m.muted_until_ms, m.read_seq, r.first_seq"
     };
 }
 pub(super) use seat_columns;
@@ -60,6 +60,7 @@ pub(super) struct SeatRow {
     role: i16,
     muted_until_ms: i64,
     read_seq: i64,
+    first_seq: i64,
 }
 
 /// A seat, and whose it is.
@@ -111,7 +112,7 @@ pub(super) fn room(row: RoomRow) -> (Room, i32) {
 /// A room with a member's place in it.
 pub(super) fn seat(row: SeatRow) -> Seat {
     let standing = Standing { role: Role::from_number(row.role), muted_until: row.muted_until_ms };
-    Seat { room: room(row.room).0, standing, read: row.read_seq }
+    Seat { room: room(row.room).0, standing, read: row.read_seq, first: row.first_seq }
 }
 
 /// A seat, and whose it is.

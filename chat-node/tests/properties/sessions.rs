@@ -62,7 +62,7 @@ fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
 }
 
 fn seat(room: Room) -> Seat {
-    Seat { read: room.head, room, standing: Standing::default() }
+    Seat { read: room.head, room, standing: Standing::default(), first: 1 }
 }
 
 /// What a session waits for.

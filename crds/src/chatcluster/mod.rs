@@ -15,7 +15,7 @@ pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
     SecretReference, ServiceReference,
 };
-pub use spec::{ChatCluster, ChatClusterSpec, Limits, Logging, Pod, ServiceSpec, ServiceType};
+pub use spec::{ChatCluster, ChatClusterSpec, Limits, Logging, Pod, Retention, ServiceSpec, ServiceType};
 pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};
 pub use storage::Storage;
 pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};

@@ -121,6 +121,10 @@ pub struct ChatClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
+    /// What is kept, and for how long. Absent: everything, for ever.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retention: Option<Retention>,
+
     /// What the nodes log.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
@@ -204,6 +208,15 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100_000))]
     pub replay_events_max: Option<u32>,
+}
+
+/// What is kept, and for how long.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Retention {
+    /// Age at which an event leaves a room's log, in days. The latest event of a room stays.
+    #[schemars(range(min = 1, max = 36_500))]
+    pub history_days: u32,
 }
 
 /// What the nodes log.

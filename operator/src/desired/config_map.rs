@@ -69,6 +69,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
     config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP || !cluster.trusted_proxies.is_empty();
     config.drain.window_seconds = u64::try_from(spec.update_strategy.drain_seconds).unwrap_or(0);
     config.log.format = LogFormat::Json;
+    config.retention.history_days = spec.retention.as_ref().map(|retention| retention.history_days);
     if let Some(logging) = &spec.logging {
         config.log.filter = logging.filter.clone();
     }
@@ -148,7 +149,7 @@ mod tests {
     fn the_node_accepts_what_is_written() {
         for spec in [
             serde_json::json!({}),
-            serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}}),
+            serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}, "retention": {"historyDays": 1}}),
             serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
                 "persistence": "Queued",
                 "auth": {"algorithm": "HS256", "accounts": false}}),

@@ -9,6 +9,7 @@ use crate::{
     event::{EventBody, Role, Room, RoomKind, User},
     store::{
         Head, StoreError,
+        expiry::expiry_transaction,
         rooms::RoomTransaction,
         rows::{self, RoomRow, room_columns},
         statements::life_transaction,
@@ -140,3 +141,4 @@ impl RoomTransaction for PostgresTransaction {
 }
 
 life_transaction!(PostgresTransaction);
+expiry_transaction!(PostgresTransaction, " FOR UPDATE SKIP LOCKED");

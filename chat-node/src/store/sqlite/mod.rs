@@ -20,10 +20,10 @@ use uuid::Uuid;
 
 use self::rooms::SqliteTransaction;
 use super::{
-    Answer, Append, Arrival, Changed, DeadLetter, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store, StoreError,
-    StoreLimits, Tally, Unread,
+    Answer, Append, Arrival, Changed, DeadLetter, Expired, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store,
+    StoreError, StoreLimits, Tally, Unread,
     directory::directory,
-    moderation, outbox_key, rooms as logic,
+    expiry, moderation, outbox_key, rooms as logic,
     rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
 };
 use crate::{
@@ -241,6 +241,13 @@ impl Store for SqliteStore {
             .fetch_all(&self.pool)
             .await?;
         Ok(super::page_of(rows, epoch, limit, forwards))
+    }
+
+    async fn expire(&self, before_ms: i64, now_ms: i64, limit: usize) -> Result<Expired, StoreError> {
+        let mut tx = self.begin().await?;
+        let expired = expiry::expire(&mut tx, before_ms, now_ms, limit).await?;
+        tx.commit().await?;
+        Ok(expired)
     }
 
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {

@@ -8,6 +8,7 @@ use crate::{
     event::{EventBody, Role, Room, RoomKind, User},
     store::{
         Head, StoreError,
+        expiry::expiry_transaction,
         rooms::RoomTransaction,
         rows::{self, RoomRow, room_columns},
         statements::life_transaction,
@@ -154,3 +155,4 @@ impl RoomTransaction for SqliteTransaction {
 }
 
 life_transaction!(SqliteTransaction);
+expiry_transaction!(SqliteTransaction, "");

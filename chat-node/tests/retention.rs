@@ -1,0 +1,153 @@
+//! Retention: what goes, what stays, and that nodes that drop at the same time drop nothing twice. On SQLite and on a real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+use std::sync::Arc;
+
+use chat_node::{
+    event::{Reference, RoomKind},
+    protocol::{Command, HistoryRange, Position, RoomReference},
+    retention,
+    store::{Answer, Append, Content, Message, PostgresStore, SharedStore, SqliteStore, StoreLimits},
+};
+use services::Services;
+use uuid::Uuid;
+
+const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 100, members_per_room_max: 10, outbox_results_kept: 50 };
+
+const NOW: i64 = 1_767_225_600_000;
+const SECOND: i64 = 1_000;
+
+async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let postgres = PostgresStore::new(&services.postgres.fresh_database().unwrap(), None, 5, LIMITS).unwrap();
+    let stores: [SharedStore; 2] =
+        [Arc::new(SqliteStore::new(&folder.path().join("chat.db"), LIMITS)), Arc::new(postgres)];
+    for store in stores {
+        store.migrate().await.unwrap();
+        claim(store.clone()).await;
+        store.close().await;
+    }
+}
+
+/// Makes a room of alice and bob in which alice said something each second: at 4, 5, 6, ... of the log.
+async fn talk(store: &SharedStore, name: &str, messages: i64) -> Uuid {
+    let (alice, bob) = ("alice".into(), "bob".into());
+    let room = store.create_room(&alice, name, RoomKind::Public, NOW).await.unwrap().room.id;
+    store.join(&bob, &RoomReference::Id(room), NOW).await.unwrap();
+    let sends: Vec<Append> = (1..=messages).map(|n| send(room, n)).collect();
+    store.append(&sends).await.unwrap();
+    room
+}
+
+fn send(room: Uuid, n: i64) -> Append {
+    let message = Message { text: format!("message {n}"), mentions: vec!["bob".into()], ..Message::default() };
+    Append {
+        sender: "alice".into(),
+        outbox: room,
+        n,
+        room,
+        content: Content::Message(message),
+        event: Uuid::now_v7(),
+        time: NOW + n * SECOND,
+    }
+}
+
+async fn positions(store: &SharedStore, room: Uuid) -> Vec<i64> {
+    let page = store.page(room, HistoryRange { before: None, after: Some(0) }, 100).await.unwrap();
+    page.events.iter().map(|event| event.seq).collect()
+}
+
+#[tokio::test]
+async fn the_beginning_of_a_log_goes_with_all_that_hangs_on_it() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 6).await;
+        let first = store.page(room, HistoryRange { before: None, after: Some(3) }, 1).await.unwrap().events.remove(0);
+        let target = Reference { seq: first.seq, event: first.id };
+        let react = Command::React { room, target, reaction: "+1".into() };
+        store.carry_out(&"bob".into(), &react, NOW + 7 * SECOND).await.unwrap();
+        assert_eq!(store.unread("bob").await.unwrap()[0].mentions, 6);
+        // The messages of the first three seconds are at 4, 5 and 6.
+        let before = NOW + 3 * SECOND + 1;
+        let mut dropped = Vec::new();
+        loop {
+            let expired = store.expire(before, NOW + 8 * SECOND, 4).await.unwrap();
+            dropped.push(expired.events);
+            if !expired.more {
+                break;
+            }
+        }
+        assert_eq!(dropped, [4, 2, 0]);
+        assert_eq!(positions(&store, room).await, [7, 8, 9, 10]);
+        assert_eq!(store.room_of("bob", room).await.unwrap().unwrap().first, 7);
+        assert_eq!(store.tallies(room, "bob", 1, 100).await.unwrap(), []);
+        let unread = store.unread("bob").await.unwrap();
+        assert_eq!((unread[0].messages, unread[0].mentions), (3, 3));
+        // What was committed is known for longer than it is kept.
+        let again = store.append(&[send(room, 1)]).await.unwrap();
+        assert!(matches!(&again[0], Answer::Committed { event, new: false } if event.seq == 4), "{again:?}");
+        // A position whose event is gone contradicts nothing.
+        let position = Position { room, epoch: 1, seq: 4, event: Some(target.event) };
+        assert!(store.arrive("bob", None, &[position], NOW).await.unwrap().contradicted.is_empty());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_latest_event_stays_and_a_room_at_rest_is_not_looked_at_again() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 3).await;
+        let later = NOW + 1_000 * SECOND;
+        let expired = store.expire(later, later, 100).await.unwrap();
+        assert_eq!((expired.events, expired.more), (5, true));
+        assert_eq!(positions(&store, room).await, [6]);
+        assert!(!store.expire(later, later, 100).await.unwrap().more);
+        // What follows has the next position, and goes in its turn.
+        let next = store.append(&[Append { time: later + SECOND, ..send(room, 4) }]).await.unwrap();
+        assert!(matches!(&next[0], Answer::Committed { event, .. } if event.seq == 7), "{next:?}");
+        assert!(!store.expire(later, later, 100).await.unwrap().more);
+        let latest = later + 1_000 * SECOND;
+        assert_eq!(store.expire(latest, latest, 100).await.unwrap().events, 1);
+        assert_eq!(positions(&store, room).await, [7]);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn nodes_that_drop_at_the_same_time_drop_nothing_twice() {
+    on_both(|store| async move {
+        let rooms = 6;
+        for number in 0..rooms {
+            talk(&store, &format!("room {number}"), 9).await;
+        }
+        let (before, later) = (NOW + 5 * SECOND, NOW + 100 * SECOND);
+        let sweep = || async {
+            let mut dropped = 0;
+            loop {
+                let expired = store.expire(before, later, 2).await.unwrap();
+                dropped += expired.events;
+                if !expired.more {
+                    return dropped;
+                }
+            }
+        };
+        // Each room has created, joined, joined and the messages of four seconds before that time.
+        let (first, second, third) = tokio::join!(sweep(), sweep(), sweep());
+        let rest = sweep().await;
+        assert_eq!(first + second + third + rest, rooms * 7);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_sweep_drops_what_is_older_than_it_is_told() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 6).await;
+        // All of it is long ago.
+        retention::sweep(&store, SECOND).await;
+        assert_eq!(positions(&store, room).await, [9]);
+    })
+    .await;
+}
