@@ -94,7 +94,7 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 28] = [
+    pub const ALL: [Metric; 29] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
