@@ -93,8 +93,9 @@ impl Connection {
         }
     }
 
-    pub(super) async fn run(mut self, mut socket: WebSocket) {
-        let ended = self.serve(&mut socket).await;
+    /// Serves the connection to its end. Takes references, because a future keeps what it is given twice.
+    pub(super) async fn run(&mut self, socket: &mut WebSocket) {
+        let ended = self.serve(socket).await;
         self.gateway.open.lock().remove(&self.id);
         if let Some(user) = &self.entered {
             self.gateway.signals.exit(user, self.id, self.session.watched());

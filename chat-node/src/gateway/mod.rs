@@ -242,8 +242,8 @@ async fn upgrade(
     let token = bearer(request.headers());
     let message_bytes_max = FRAME_SIZES_READ * gateway.config.limits.frame_bytes_max;
     upgrade.accept(move |stream| async move {
-        let (socket, websocket) = stream.split(message_bytes_max);
-        Connection::new(gateway, admitted, token, socket).run(websocket).await;
+        let (socket, mut websocket) = stream.split(message_bytes_max);
+        Connection::new(gateway, admitted, token, socket).run(&mut websocket).await;
     })
 }
 

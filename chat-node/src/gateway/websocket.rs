@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// Bytes that one read asks for. Small, because most connections are idle; a larger frame grows the buffer for its time.
-const READ_BUFFER_BYTES: usize = 1024;
+const READ_BUFFER_BYTES: usize = 512;
 
 /// An upgrade that was accepted: the answer to give, and the socket that there will be.
 pub(super) struct Upgrade {

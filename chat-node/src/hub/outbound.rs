@@ -15,7 +15,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until},
+    time::{Instant, timeout_at},
 };
 
 use crate::{
@@ -28,9 +28,6 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 32;
-
-/// Places of the queue that are kept while it is empty.
-const PLACES_KEPT: usize = 8;
 
 /// Something that the hub tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,13 +219,15 @@ impl Outbound {
                 needed.await;
                 continue;
             };
+            // Boxed, because it is rare and every connection would keep a place for it.
+            let room = Box::pin(timeout_at(since + STALL_MAX, socket.writable()));
             tokio::select! {
-                ready = socket.writable() => match ready {
-                    Ok(()) => self.flush(),
-                    Err(_) => return Turn::Gone,
+                room = room => match room {
+                    Ok(Ok(())) => self.flush(),
+                    Ok(Err(_)) => return Turn::Gone,
+                    Err(_) => return Turn::Close(CloseReason::SlowConsumer),
                 },
                 () = needed => {}
-                () = sleep_until(since + STALL_MAX) => return Turn::Close(CloseReason::SlowConsumer),
             }
         }
     }
@@ -302,9 +301,8 @@ impl Queue {
                 Ok(0) | Err(_) => self.end(),
             }
         }
-        if self.waiting.capacity() > PLACES_KEPT {
-            self.waiting = VecDeque::new();
-        }
+        // Most connections have nothing to say most of the time.
+        self.waiting = VecDeque::new();
     }
 
     /// So many bytes are gone.
