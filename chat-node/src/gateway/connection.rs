@@ -241,13 +241,17 @@ impl Connection {
 
     /// The connection belongs to this login from now on.
     fn belong(&mut self, login: Option<Uuid>) {
-        let seen =
-            Seen { ms: now_ms(), client: Some(self.client.as_str()), address: Some(self.admitted.ip.to_string()) };
-        if let Some(former) = std::mem::replace(&mut self.login, login) {
-            self.gateway.logins.exit(former, self.id, seen.clone());
+        let former = std::mem::replace(&mut self.login, login);
+        let is_known = self.gateway.config.addresses.enforced;
+        let seen = || {
+            let address = is_known.then(|| self.admitted.ip.to_string());
+            Seen { ms: now_ms(), client: Some(self.client.as_str()), address }
+        };
+        if let Some(former) = former {
+            self.gateway.logins.exit(former, self.id, seen());
         }
         if let Some(login) = login {
-            self.gateway.logins.enter(login, self.id, &self.outbound, seen);
+            self.gateway.logins.enter(login, self.id, &self.outbound, seen());
         }
     }
 

@@ -79,7 +79,6 @@ async fn start(number: usize, postgres: &str, key: &Path) -> Running {
     // Nothing listens there: the end of a session needs no bus.
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url("amqp://guest:guest@127.0.0.1:9/%2f".into()) };
     config.auth.key_file = Some(key.into());
-    config.addresses.enforced = false;
     config.drain.settle_seconds = 0;
     config.drain.window_seconds = 1;
     let metrics = PrometheusBuilder::new().build_recorder().handle();

@@ -84,7 +84,7 @@ async fn a_session_ends_the_connection_that_took_its_token_over() {
 
 #[tokio::test]
 async fn guessing_costs_time_and_does_not_tell_who_is_there() {
-    let node = Node::start(json!({}));
+    let node = Node::start(json!({"addresses": {"enforced": true}}));
     let dial = dial(&node);
     rest::register(&*dial, "alice", "correct horse").await.unwrap();
     for username in ["alice", "nobody"] {
