@@ -4,6 +4,7 @@
 //! The store tells all nodes which logins were ended; a node that may have missed that compares. The bus has no part in it: what ends a
 //! login needs the store anyway.
 
+mod asking;
 mod register;
 
 use std::{
@@ -16,7 +17,7 @@ use parking_lot::Mutex;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use uuid::Uuid;
 
-use self::register::Register;
+use self::{asking::Asking, register::Register};
 use crate::{
     hub::{ConnectionId, Outbound},
     metric::Metric,
@@ -62,13 +63,14 @@ impl Ending {
 /// The logins of a node.
 pub struct Logins {
     register: Mutex<Register>,
+    asking: Asking,
     store: SharedStore,
 }
 
 impl Logins {
     /// Starts the beat, which ends with the last handle.
     pub fn start(store: SharedStore) -> Arc<Logins> {
-        let logins = Arc::new(Logins { register: Mutex::default(), store });
+        let logins = Arc::new(Logins { register: Mutex::default(), asking: Asking::default(), store });
         tokio::spawn(beat(Arc::downgrade(&logins)));
         logins
     }
@@ -82,8 +84,7 @@ impl Logins {
         if let Some(is_good) = known {
             return Ok(is_good);
         }
-        let asked = timeout(ANSWER_SECONDS_MAX, self.store.good_logins(&[login], now_ms)).await;
-        let is_good = !asked.unwrap_or(Err(StoreError::Silent))?.is_empty();
+        let is_good = self.asking.is_good(&self.store, login, now_ms).await?;
         Ok(self.register.lock().found(login, is_good, Instant::now()))
     }
 
@@ -131,7 +132,7 @@ impl Logins {
         const AT_ONCE: usize = 1_000;
         let here = self.register.lock().logins();
         for logins in here.chunks(AT_ONCE) {
-            let good: HashSet<Uuid> = self.store.good_logins(logins, now_ms).await?.into_iter().collect();
+            let good: HashSet<Uuid> = within(self.store.good_logins(logins, now_ms)).await?.into_iter().collect();
             let over: Vec<Uuid> = logins.iter().filter(|login| !good.contains(login)).copied().collect();
             self.end(&over);
         }
@@ -142,7 +143,7 @@ impl Logins {
     async fn pass(&self, beat: u32, now_ms: i64) -> Result<(), StoreError> {
         let notes = self.register.lock().pass(Instant::now());
         if !notes.is_empty() {
-            self.store.note_logins(&notes).await?;
+            within(self.store.note_logins(&notes)).await?;
         }
         if beat.is_multiple_of(COMPARED_EVERY) {
             self.recheck(now_ms).await?;
@@ -153,6 +154,11 @@ impl Logins {
         }
         Ok(())
     }
+}
+
+/// Bounds a question: a database that was cut off does not even say no.
+async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    timeout(ANSWER_SECONDS_MAX, question).await.unwrap_or(Err(StoreError::Silent))
 }
 
 /// Tells a client that its session is over, and to stop.

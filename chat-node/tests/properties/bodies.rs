@@ -14,9 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use crate::damage::damaged;
 
-const PATHS: [&str; 5] = [
+const PATHS: [&str; 8] = [
     "/api/v1/accounts",
     "/api/v1/login",
+    "/api/v1/refresh",
+    "/api/v1/bots",
+    "/api/v1/bots/deploy/tokens",
     "/api/v1/rooms",
     "/api/v1/direct",
     "/api/v1/rooms/00000000-0000-0000-0000-000000000007/messages",
@@ -52,6 +55,7 @@ async fn any_body_is_answered_without_a_fault() {
     (config.listen.client, config.listen.admin) = (free, free);
     config.store = Store::Sqlite { path: folder.path().join("chat.db") };
     config.limits.requests_burst_max = 100_000;
+    config.auth.admins = vec!["alice".into()];
     config.drain.settle_seconds = 0;
     let key = "a secret for this test and no other one";
     let path = folder.path().join("key");
