@@ -7,6 +7,8 @@ use super::{Bench, meter::Meter, people::People, report::Measured};
 const CONNECTIONS: usize = 10_000;
 /// Rooms, with a hundred members each.
 const ROOMS: usize = 100;
+/// What ten thousand arrivals leave behind is done by then: their presence told, their memberships looked at.
+const CALM: Duration = Duration::from_secs(5);
 /// Long enough for every connection to be pinged once.
 const REST: Duration = Duration::from_secs(30);
 
@@ -20,11 +22,9 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     let before = node.resident_bytes();
     people.enter(node.address, CONNECTIONS, |number| vec![rooms[number % ROOMS]])?;
     let after = node.resident_bytes();
+    rest(&mut people, CALM)?;
     let meter = Meter::start(vec![node.id()], backends.postgres_processes());
-    let end = Instant::now() + REST;
-    while Instant::now() < end {
-        people.links.turn(Duration::from_millis(100), |_, _, _| {})?;
-    }
+    rest(&mut people, REST)?;
     let cost = meter.cost();
     let each = after.saturating_sub(before) as f64 / CONNECTIONS as f64 / 1024.0;
     Ok(vec![
@@ -34,4 +34,13 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
             .figure("node CPU", cost.percent(cost.node), "%")
             .figure("database CPU", cost.percent(cost.postgres), "%"),
     ])
+}
+
+/// Answers pings and nothing else, for so long.
+fn rest(people: &mut People, how_long: Duration) -> anyhow::Result<()> {
+    let end = Instant::now() + how_long;
+    while Instant::now() < end {
+        people.links.turn(Duration::from_millis(100), |_, _, _| {})?;
+    }
+    Ok(())
 }

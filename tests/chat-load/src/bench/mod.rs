@@ -1,6 +1,7 @@
 //! `chat-load bench`: what a chat node costs, next to a plain WebSocket server in the same run.
 //!
-//! Starts all that it measures: the servers on one core, the load on another. Each result is one line for people and one for machines.
+//! Starts all that it measures: the servers on one core, the load on another. Each result is one line for people and one for machines; a
+//! table of all, for a page, comes last.
 
 mod across;
 mod durable;
@@ -78,6 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let bench = Bench { program: arguments.program.canonicalize()?, cores };
     let all = [Scenario::Idle, Scenario::Fanout, Scenario::Durable, Scenario::Storm, Scenario::Across];
     let chosen = if arguments.scenarios.is_empty() { &all[..] } else { &arguments.scenarios };
+    let mut rows = Vec::new();
     for scenario in chosen {
         let measured = match scenario {
             Scenario::Idle => idle::run(&bench),
@@ -88,7 +90,9 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         };
         for result in measured? {
             println!("{}\n{}", result.line(), result.json());
+            rows.push(result.row());
         }
     }
+    println!("\n{}\n{}", report::HEAD, rows.join("\n"));
     Ok(true)
 }

@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+/// The head of the table of all results.
+pub(super) const HEAD: &str = "| scenario | measured |\n|---|---|";
+
 /// What one scenario measured.
 #[derive(Debug)]
 pub(super) struct Measured {
@@ -30,9 +33,18 @@ impl Measured {
 
     /// The line for people.
     pub(super) fn line(&self) -> String {
+        format!("{:<28} {}", self.scenario, self.told())
+    }
+
+    /// A row of a table in Markdown, under [`HEAD`].
+    pub(super) fn row(&self) -> String {
+        format!("| {} | {} |", self.scenario, self.told())
+    }
+
+    fn told(&self) -> String {
         let figures =
             self.figures.iter().map(|(name, value, unit)| format!("{name} {} {unit}", short(*value)).trim().to_owned());
-        format!("{:<28} {}", self.scenario, figures.collect::<Vec<_>>().join(", "))
+        figures.collect::<Vec<_>>().join(", ")
     }
 
     /// The line for machines: JSON, with the unit in each name.
@@ -65,6 +77,7 @@ mod tests {
         let measured =
             Measured::new("fanout").figure("rate", 1234.5, "/s").figure("server", 9.126, "us").figure("lost", 0.0, "");
         assert_eq!(measured.line(), format!("{:<28} rate 1234 /s, server 9.13 us, lost 0", "fanout"));
+        assert_eq!(measured.row(), "| fanout | rate 1234 /s, server 9.13 us, lost 0 |");
         let json: Value = serde_json::from_str(&measured.json()).unwrap();
         assert_eq!(json["figures"], json!({"rate__s": 1234.5, "server_us": 9.126, "lost": 0.0}));
     }
