@@ -190,12 +190,8 @@ impl Node {
     pub async fn run(self, shutdown: CancellationToken) -> io::Result<()> {
         let Node { gateway, admin, intake, clients, admins, mut background } = self;
         let stop = CancellationToken::new();
-        let router = gateway.router().into_make_service_with_connect_info::<std::net::SocketAddr>();
         let mut servers = JoinSet::new();
-        servers.spawn({
-            let stop = stop.clone();
-            async move { axum::serve(clients, router).with_graceful_shutdown(stop.cancelled_owned()).await }
-        });
+        servers.spawn(gateway.clone().serve(clients, stop.clone()));
         let probes = tokio::spawn({
             let router = admin::router(admin.clone());
             async move { axum::serve(admins, router).await }

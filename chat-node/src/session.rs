@@ -269,6 +269,9 @@ impl Session {
             Outcome::Sent { id, n, answer: answer @ (Ok(Answer::Gap { .. }) | Err(_)) } => {
                 vec![Effect::Reply(sent(id, n, answer).encode())]
             }
+            Outcome::TooFast { id, n, retry_after_ms } => {
+                vec![Effect::Reply(ServerFrame::too_fast(id, n, retry_after_ms).encode())]
+            }
             Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
                 here.fates.known(n, sent(id, n, answer).encode()).into_iter().map(Effect::Reply).collect()
             }

@@ -6,6 +6,7 @@
 
 mod addresses;
 mod auth;
+mod origin;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -14,6 +15,7 @@ use serde_yaml::with::singleton_map_recursive;
 
 pub use self::addresses::{Addresses, BadCidr, Cidr, ForwardedHeader};
 pub use self::auth::{Auth, HmacAlgorithm, Jwks, Key, SignatureAlgorithm};
+pub use self::origin::{BadOrigin, Origin};
 
 /// The configuration of one chat node. `NodeConfig::default()` is a working server on loopback.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -37,6 +39,8 @@ pub struct NodeConfig {
     pub addresses: Addresses,
     /// What is kept, and for how long.
     pub retention: Retention,
+    /// Pages of which further origins may use the service from a browser. Those of its own host may.
+    pub allowed_origins: Vec<Origin>,
     /// How the node leaves.
     pub drain: DrainConfig,
     /// What the node logs.
@@ -114,6 +118,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Time that a new connection has to say hello, in seconds.
     pub hello_seconds: u64,
+    /// Time in which the header of an HTTP request has to be there, and then its body, in seconds.
+    pub request_seconds: u64,
     /// Bytes of one frame from a client.
     pub frame_bytes_max: usize,
     /// Bytes of the text of one message.
@@ -143,6 +149,10 @@ pub struct Limits {
     pub accepted_sends_max: usize,
     /// Latest results of an outbox that are kept to answer repeated sends.
     pub outbox_results_kept: i64,
+    /// Messages of one user in a second, lasting, over all connections to the node. Beyond, a send is refused as retryable.
+    pub sends_per_second_max: u32,
+    /// Messages of one user at once, after a while without any.
+    pub sends_burst_max: u32,
     /// REST requests of one user in a second, lasting.
     pub requests_per_second_max: u32,
     /// REST requests of one user at once, after a while without any.
@@ -218,6 +228,7 @@ impl Default for Limits {
         Limits {
             connections_max: 10_000,
             hello_seconds: 10,
+            request_seconds: 10,
             frame_bytes_max: 64 * 1024,
             text_bytes_max: 16 * 1024,
             rooms_per_user_max: 1_000,
@@ -232,6 +243,8 @@ impl Default for Limits {
             append_queue_max: 10_000,
             accepted_sends_max: 100_000,
             outbox_results_kept: 256,
+            sends_per_second_max: 100,
+            sends_burst_max: 500,
             requests_per_second_max: 20,
             requests_burst_max: 100,
             ping_seconds: 25,
@@ -303,6 +316,8 @@ impl NodeConfig {
         let positive = [
             ("limits.connectionsMax", self.limits.connections_max),
             ("limits.textBytesMax", self.limits.text_bytes_max),
+            ("limits.sendsPerSecondMax", self.limits.sends_per_second_max as usize),
+            ("limits.sendsBurstMax", self.limits.sends_burst_max as usize),
             ("limits.requestsOutstandingMax", self.limits.requests_outstanding_max),
             ("limits.queueFramesMax", self.limits.queue_frames_max),
             ("limits.historyEventsMax", self.limits.history_events_max),
@@ -405,6 +420,10 @@ mod tests {
         refused("listen: {client: nowhere}", "listen.client: invalid socket address");
         refused("store: {postgres: {}}", "missing field `endpoint`");
         refused("store: {mysql: {}}", "unknown variant `mysql`");
+        refused(
+            "allowedOrigins: [chat.example.org]",
+            "allowedOrigins: \"chat.example.org\" is no origin: write one such as",
+        );
         refused("auth: {algorithm: none}", "auth.algorithm: unknown variant `none`");
         refused(
             "addresses: {trustedProxies: [10.0.0.0/8, 10.0.0.0/40]}",

@@ -3,11 +3,11 @@
 //! Pure. The schema has refused most nonsense already; what is left (an older object) becomes an
 //! [`Invalid`], which waits for a change and is never retried.
 
-use std::time::Duration;
+use std::{str::FromStr, time::Duration};
 
 use crds::{
     ChatCluster, ChatClusterSpec,
-    node_config::{BadCidr, Cidr, Persistence},
+    node_config::{Cidr, Origin, Persistence},
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
@@ -36,6 +36,8 @@ pub struct Cluster {
     pub token: (String, String),
     /// Who may say for whom a connection is made.
     pub trusted_proxies: Vec<Cidr>,
+    /// Whose pages may use the service.
+    pub allowed_origins: Vec<Origin>,
 }
 
 /// Where messages are kept.
@@ -84,12 +86,10 @@ impl Cluster {
             let reason = format!("is longer than {NAME_MAX} characters: choose a shorter one");
             return Err(Invalid { field: "metadata.name", reason });
         }
-        let trusted_proxies =
-            spec.service.trusted_proxies.iter().map(|range| range.parse()).collect::<Result<_, BadCidr>>();
-        let trusted_proxies =
-            trusted_proxies.map_err(|bad| Invalid { field: "spec.service.trustedProxies", reason: bad.to_string() })?;
+        let trusted_proxies = parsed(&spec.service.trusted_proxies, "spec.service.trustedProxies")?;
+        let allowed_origins = parsed(&spec.service.allowed_origins, "spec.service.allowedOrigins")?;
         let token = names::token(cluster);
-        Ok(Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies })
+        Ok(Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies, allowed_origins })
     }
 
     /// Whether the operator makes the signing Secret.
@@ -101,6 +101,12 @@ impl Cluster {
     pub fn lacks_token(&self, read: &Read) -> bool {
         self.owns_token() && read.secrets.get(&self.token.0).is_none_or(Option::is_none)
     }
+}
+
+/// Reads a list of texts.
+fn parsed<T: FromStr<Err: ToString>>(texts: &[String], field: &'static str) -> Result<Vec<T>, Invalid> {
+    let read = texts.iter().map(|text| text.parse::<T>());
+    read.collect::<Result<_, _>>().map_err(|bad| Invalid { field, reason: bad.to_string() })
 }
 
 /// Resolves the numbers of a rollout, with the rounding of a Deployment: surge up, unavailable down

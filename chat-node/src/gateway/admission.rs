@@ -11,6 +11,7 @@ use std::{
 
 use crds::node_config::Addresses;
 
+use super::forwarded::limited_address;
 use crate::{protocol::ClientType, rate::Rates};
 
 /// Why an address is refused. Labels of a metric.
@@ -73,6 +74,7 @@ impl Admission {
             return Ok(());
         }
         self.sweep(now);
+        let ip = limited_address(ip);
         let window = Duration::from_secs(self.limits.window_seconds);
         let strictest = self.limits.web_connections_max.min(self.limits.mobile_connections_max);
         let most = self.limits.web_connections_max.max(self.limits.mobile_connections_max);
@@ -104,6 +106,7 @@ impl Admission {
         if !self.limits.enforced {
             return Ok(());
         }
+        let ip = limited_address(ip);
         let shut_out_until = self.addresses.get(&ip).and_then(|address| address.shut_out_until);
         if let Some(until) = shut_out_until.filter(|until| now < *until) {
             return Err((Refusal::ShutOut, until.duration_since(now)));
@@ -123,6 +126,7 @@ impl Admission {
         if !self.limits.enforced {
             return Ok(());
         }
+        let ip = limited_address(ip);
         let most = match client {
             ClientType::Web => self.limits.web_connections_max,
             ClientType::Mobile => self.limits.mobile_connections_max,
@@ -139,7 +143,7 @@ impl Admission {
 
     /// A connection has ended; `client` is what it was identified as.
     pub(super) fn leave(&mut self, ip: IpAddr, client: Option<ClientType>) {
-        if let Some(address) = self.addresses.get_mut(&ip) {
+        if let Some(address) = self.addresses.get_mut(&limited_address(ip)) {
             lower(&mut address.open, client);
         }
     }

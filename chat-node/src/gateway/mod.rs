@@ -6,11 +6,14 @@
 mod admission;
 mod connection;
 mod forwarded;
+mod origin;
 mod requests;
+mod server;
 mod websocket;
 
 use std::{
     collections::HashMap,
+    io,
     net::{IpAddr, SocketAddr},
     sync::{
         Arc,
@@ -28,21 +31,26 @@ use axum::{
 };
 use crds::NodeConfig;
 use parking_lot::Mutex;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use self::{
     admission::Admission,
     connection::Connection,
     forwarded::{client_address, limited_address},
+    server::ServerLimits,
     websocket::Upgrade,
 };
 use crate::{
     auth::{Claims, Passwords, TokenError, Tokens},
     bus::Bus,
+    event::User,
     hub::{ConnectionId, Hub, Outbound},
     intake::Intake,
     logins::Logins,
     metric::Metric,
     protocol::{LimitsFrame, MENTIONS_MAX},
+    rate::Rates,
     rest,
     session::SessionLimits,
     signals::Signals,
@@ -78,6 +86,8 @@ pub struct Gateway {
     pub passwords: Passwords,
     /// Counters.
     pub stats: Arc<Stats>,
+    /// How fast each user sends.
+    sending: Mutex<Rates<User>>,
     admission: Mutex<Admission>,
     open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
     next: AtomicU64,
@@ -113,6 +123,7 @@ impl Gateway {
     pub fn new(parts: Parts) -> Arc<Gateway> {
         let Parts { node, config, store, intake, hub, signals, bus, tokens, logins, stats } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
+        let sending = Mutex::new(Rates::new(config.limits.sends_per_second_max, config.limits.sends_burst_max));
         Arc::new(Gateway {
             node,
             config,
@@ -125,6 +136,7 @@ impl Gateway {
             logins,
             passwords: Passwords::default(),
             stats,
+            sending,
             admission,
             open: Mutex::default(),
             next: AtomicU64::new(1),
@@ -133,8 +145,19 @@ impl Gateway {
     }
 
     /// The routes for clients.
-    pub fn router(self: &Arc<Self>) -> Router {
+    fn router(self: &Arc<Self>) -> Router {
         Router::new().route("/ws", any(upgrade)).with_state(self.clone()).nest("/api/v1", rest::router(self.clone()))
+    }
+
+    /// Serves clients until `stop` is cancelled, and then answers what they have asked.
+    ///
+    /// # Errors
+    /// When the listening socket fails.
+    pub async fn serve(self: Arc<Self>, clients: TcpListener, stop: CancellationToken) -> io::Result<()> {
+        let limits = &self.config.limits;
+        let limits =
+            ServerLimits { header: Duration::from_secs(limits.request_seconds), sockets_max: limits.connections_max };
+        server::serve(clients, self.router(), limits, stop).await
     }
 
     /// Refuses new connections from now on.
@@ -174,14 +197,14 @@ impl Gateway {
         }
     }
 
-    /// The address that the limits know whoever asks by.
-    fn address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
-        limited_address(client_address(peer.ip(), headers, &self.config.addresses))
+    /// The address of whoever asks, as far as it is known.
+    pub(crate) fn client_address(&self, peer: SocketAddr, headers: &HeaderMap) -> IpAddr {
+        client_address(peer.ip(), headers, &self.config.addresses)
     }
 
     /// The same, unless it is that of a proxy which nobody has named.
     pub(crate) fn known_address(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        self.config.addresses.enforced.then(|| self.address(peer, headers))
+        self.config.addresses.enforced.then(|| limited_address(self.client_address(peer, headers)))
     }
 
     /// Takes a REST request of an address.
@@ -189,7 +212,7 @@ impl Gateway {
     /// # Errors
     /// How long to wait before the next has a chance.
     pub(crate) fn admit_request(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<(), Duration> {
-        let address = self.address(peer, headers);
+        let address = self.client_address(peer, headers);
         self.admission.lock().request(address, Instant::now()).map_err(|(refusal, wait)| {
             Metric::Refusals.count_for(refusal.as_str());
             wait
@@ -222,11 +245,16 @@ async fn upgrade(
     if gateway.closed_to_new.load(Ordering::Relaxed) {
         return refuse("the node is leaving");
     }
+    if !origin::is_allowed(request.headers(), &gateway.config.allowed_origins) {
+        Metric::Refusals.count_for("origin");
+        return (StatusCode::FORBIDDEN, "a page of this origin may not connect: its operator has to allow it\n")
+            .into_response();
+    }
     if gateway.open.lock().len() >= gateway.config.limits.connections_max {
         Metric::Refusals.count_for("node_connections");
         return refuse("the node has as many connections as it may");
     }
-    let ip = gateway.address(peer, request.headers());
+    let ip = gateway.client_address(peer, request.headers());
     if let Err(refusal) = gateway.admission.lock().admit(ip, Instant::now()) {
         Metric::Refusals.count_for(refusal.as_str());
         return (

@@ -9,6 +9,7 @@ use super::{Gateway, now_ms};
 use crate::{
     hub::{ConnectionId, Outbound},
     intake::{Awaited, Taken},
+    metric::Metric,
     protocol::{Code, PresenceFrame},
     session::{Input, Outcome, Request},
     store::{Answer, Append, Changed, Member, StoreError},
@@ -23,12 +24,18 @@ impl Gateway {
         self.stats.send();
         let n = append.n;
         let arrived = Instant::now();
-        let taken = self.intake.append(Append { event: Uuid::now_v7(), ..append });
+        let may = self.sending.lock().take(&append.sender, arrived.into_std());
+        let taken = may.map(|()| self.intake.append(Append { event: Uuid::now_v7(), ..append }));
         let stats = self.stats.clone();
         async move {
             let taken = match taken {
-                Ok(taken) => taken.await.unwrap_or(Taken::Done(Err(Code::Unavailable))),
-                Err(code) => Taken::Done(Err(code)),
+                Err(wait) => {
+                    Metric::Refusals.count_for("user_sends");
+                    let retry_after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+                    return Input::Done(Outcome::TooFast { id, n, retry_after_ms });
+                }
+                Ok(Ok(taken)) => taken.await.unwrap_or(Taken::Done(Err(Code::Unavailable))),
+                Ok(Err(code)) => Taken::Done(Err(code)),
             };
             let answer = match taken {
                 Taken::Done(answer) => answer,

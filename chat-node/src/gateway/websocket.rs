@@ -23,7 +23,7 @@ use axum_tungstenite::{
 };
 use futures::{FutureExt, future::BoxFuture};
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::{rt::TokioIo, server::conn::auto::upgrade::downcast};
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::{
@@ -132,7 +132,7 @@ impl Stream {
     /// Takes the stream out of the HTTP server, and leaves nothing of that behind: even an empty rest of what it read would keep its
     /// whole buffer.
     fn take(upgraded: Upgraded) -> io::Result<Self> {
-        let parts = downcast::<TokioIo<TcpStream>>(upgraded).map_err(|_| io::Error::other("no TCP stream"))?;
+        let parts = upgraded.downcast::<TokioIo<TcpStream>>().map_err(|_| io::Error::other("no TCP stream"))?;
         let tcp = parts.io.into_inner();
         tcp.set_nodelay(true)?;
         Ok(Stream { tcp, begun: parts.read_buf.to_vec() })

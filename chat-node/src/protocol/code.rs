@@ -66,6 +66,8 @@ pub enum Code {
     OutboxGap,
     /// A repeated send whose result is not kept any more.
     OutboxForgotten,
+    /// The user sends faster than is allowed.
+    TooFast,
     /// Too much waits.
     Overloaded,
     /// The database cannot be reached.
@@ -76,7 +78,7 @@ pub enum Code {
 
 impl Code {
     /// All codes.
-    pub const ALL: [Code; 32] = [
+    pub const ALL: [Code; 33] = [
         Code::BadFrame,
         Code::NotIdentified,
         Code::AlreadyIdentified,
@@ -106,6 +108,7 @@ impl Code {
         Code::OutboxMissing,
         Code::OutboxGap,
         Code::OutboxForgotten,
+        Code::TooFast,
         Code::Overloaded,
         Code::Unavailable,
         Code::Internal,
@@ -123,7 +126,7 @@ impl Code {
 
     /// Whether the same request can succeed later. A refused send that is retryable has not used its number.
     pub fn retryable(self) -> bool {
-        matches!(self, Code::OutboxGap | Code::Overloaded | Code::Unavailable | Code::Internal)
+        matches!(self, Code::OutboxGap | Code::TooFast | Code::Overloaded | Code::Unavailable | Code::Internal)
     }
 
     /// The code of a stored name.
@@ -172,6 +175,7 @@ impl Code {
             Code::OutboxMissing => ("outbox_missing", "sending needs an outbox: give its id in hello"),
             Code::OutboxGap => ("outbox_gap", "the number is not the next of this outbox: go on from expected"),
             Code::OutboxForgotten => ("outbox_forgotten", "so old a send was taken, its result is not kept any more"),
+            Code::TooFast => ("too_fast", "you send too fast: wait as long as is said, and send again from there"),
             Code::Overloaded => ("overloaded", "too much is waiting: send again a little later"),
             Code::Unavailable => ("unavailable", "the database cannot be reached: send again a little later"),
             Code::Internal => ("internal", "something went wrong in the server: send again a little later"),

@@ -138,6 +138,9 @@ pub struct Failure {
     /// The next number, when the code is `outbox_gap`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expected: Option<i64>,
+    /// How long to wait, when the code is `too_fast`, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after_ms: Option<u64>,
 }
 
 /// Limits that a client should know.
@@ -314,7 +317,25 @@ impl ServerFrame {
 
     /// A refusal with a sentence of its own.
     pub fn error_because(id: Option<u64>, n: Option<i64>, code: Code, message: String) -> Self {
-        ServerFrame::Error(Failure { id, n, code, message, retryable: code.retryable(), expected: None })
+        ServerFrame::Error(Failure {
+            id,
+            n,
+            code,
+            message,
+            retryable: code.retryable(),
+            expected: None,
+            retry_after_ms: None,
+        })
+    }
+
+    /// A refusal of a send that came too early.
+    pub fn too_fast(id: Option<u64>, n: i64, retry_after_ms: u64) -> Self {
+        match Self::error(id, Some(n), Code::TooFast) {
+            ServerFrame::Error(failure) => {
+                ServerFrame::Error(Failure { retry_after_ms: Some(retry_after_ms), ..failure })
+            }
+            other => other,
+        }
     }
 
     /// A page of history. The events' frames go in as they are.

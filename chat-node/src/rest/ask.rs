@@ -1,6 +1,8 @@
 //! Asks on behalf of a user as a connection would that lives for one request: the same [session](crate::session) decides, so a
 //! request over REST may what a frame may, no more and no less.
 
+use std::time::Duration;
+
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -57,13 +59,20 @@ pub(super) async fn ask<T: DeserializeOwned>(
 #[derive(Deserialize)]
 struct Envelope {
     code: Option<String>,
+    retry_after_ms: Option<u64>,
 }
 
 fn read<T: DeserializeOwned>(frame: &Utf8Bytes) -> Result<T, Problem> {
     let unexpected = |error: serde_json::Error| Problem::internal(&error);
-    let Envelope { code } = serde_json::from_str(frame).map_err(unexpected)?;
+    let Envelope { code, retry_after_ms } = serde_json::from_str(frame).map_err(unexpected)?;
     match code {
-        Some(code) => Err(Code::from_name(&code).unwrap_or(Code::Internal).into()),
+        Some(code) => {
+            let problem = Problem::from(Code::from_name(&code).unwrap_or(Code::Internal));
+            Err(match retry_after_ms {
+                Some(ms) => problem.retry_after(Duration::from_millis(ms)),
+                None => problem,
+            })
+        }
         None => serde_json::from_str(frame).map_err(unexpected),
     }
 }

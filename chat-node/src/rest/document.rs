@@ -95,7 +95,7 @@ impl Shape {
 
     fn body<T: JsonSchema>(mut self, generator: &mut SchemaGenerator) -> Self {
         self.body = Some(generator.subschema_for::<T>());
-        self.reasons.extend([Reason::BadRequest, Reason::TooLarge, Reason::NotJson]);
+        self.reasons.extend([Reason::BadRequest, Reason::TooLarge, Reason::NotJson, Reason::SlowRequest]);
         self
     }
 
@@ -182,7 +182,14 @@ fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .body::<messages::NewMessage>(g)
             .gives::<messages::Sent>(201, "The message has its place in the room.", g)
             .gives::<messages::Sent>(202, "The message is durable; its place comes later.", g)
-            .fails(&[Code::NotAMember, Code::EmptyText, Code::TextTooLong, Code::BadText, Code::OutboxForgotten]),
+            .fails(&[
+                Code::NotAMember,
+                Code::EmptyText,
+                Code::TextTooLong,
+                Code::BadText,
+                Code::OutboxForgotten,
+                Code::TooFast,
+            ]),
         "direct" => shape
             .body::<rooms::Other>(g)
             .gives::<RoomFrame>(200, "The room.", g)

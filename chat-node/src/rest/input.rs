@@ -1,5 +1,7 @@
 //! What a request carries, read with a problem document for whatever cannot be.
 
+use std::{sync::Arc, time::Duration};
+
 use axum::{
     Json,
     extract::{FromRequest, FromRequestParts, Path, Query, Request, rejection::JsonRejection},
@@ -7,7 +9,13 @@ use axum::{
 };
 use serde::{Deserialize, de::DeserializeOwned};
 
-use super::problem::{Problem, Reason};
+use tokio::time::timeout;
+
+use super::{
+    Rest,
+    problem::{Problem, Reason},
+};
+use crate::metric::Metric;
 
 /// A JSON body.
 pub(super) struct Body<T>(pub(super) T);
@@ -18,13 +26,18 @@ pub(super) struct Parameters<T>(pub(super) T);
 /// The parameter within the path.
 pub(super) struct At<T>(pub(super) T);
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
+impl<T: DeserializeOwned> FromRequest<Arc<Rest>> for Body<T> {
     type Rejection = Problem;
 
-    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
-        match Json::from_request(request, state).await {
-            Ok(Json(body)) => Ok(Body(body)),
-            Err(rejection) => Err(unreadable(&rejection)),
+    async fn from_request(request: Request, state: &Arc<Rest>) -> Result<Self, Problem> {
+        let time = Duration::from_secs(state.gateway.config.limits.request_seconds);
+        match timeout(time, Json::from_request(request, state)).await {
+            Ok(Ok(Json(body))) => Ok(Body(body)),
+            Ok(Err(rejection)) => Err(unreadable(&rejection)),
+            Err(_) => {
+                Metric::Refusals.count_for("slow_request");
+                Err(Reason::SlowRequest.into())
+            }
         }
     }
 }

@@ -8,6 +8,7 @@ mod admit;
 mod ask;
 mod bots;
 mod caller;
+mod cors;
 #[cfg(test)]
 mod document;
 mod input;
@@ -54,13 +55,18 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let document = get(|| async { ([(header::CONTENT_TYPE, "application/json")], DOCUMENT) });
     let routes = Router::new().route("/openapi.json", document);
     let routes = OPERATIONS.iter().fold(routes, |routes, operation| routes.route(operation.path, (operation.route)()));
-    routes
+    let cors = cors::layer(&gateway.config.allowed_origins);
+    let routes = routes
         .fallback(|| async { Problem::from(Reason::UnknownPath) })
         .method_not_allowed_fallback(|| async { Problem::from(Reason::BadMethod) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(from_fn_with_state(gateway.clone(), admit::admit))
         .layer(map_response(counted))
-        .with_state(Arc::new(Rest { gateway, rates }))
+        .with_state(Arc::new(Rest { gateway, rates }));
+    match cors {
+        Some(cors) => routes.layer(cors),
+        None => routes,
+    }
 }
 
 /// Counts an answer by the class of its status.

@@ -26,6 +26,8 @@ pub(super) enum Reason {
     UnknownPath,
     /// The path does not take that method.
     BadMethod,
+    /// The request did not arrive in time.
+    SlowRequest,
     /// The user asks too often.
     TooManyRequests,
     /// A username that breaks a rule.
@@ -55,12 +57,13 @@ pub(super) enum Reason {
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 17] = [
+    pub(super) const OWN: [Reason; 18] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
         Reason::UnknownPath,
         Reason::BadMethod,
+        Reason::SlowRequest,
         Reason::TooManyRequests,
         Reason::BadUsername,
         Reason::BadPassword,
@@ -87,6 +90,9 @@ impl Reason {
             }
             Reason::UnknownPath => (S::NOT_FOUND, "unknown_path", "there is nothing here: see /api/v1/openapi.json"),
             Reason::BadMethod => (S::METHOD_NOT_ALLOWED, "bad_method", "use a method that the header allow names"),
+            Reason::SlowRequest => {
+                (S::REQUEST_TIMEOUT, "slow_request", "the body did not arrive in time: send it at once")
+            }
             Reason::TooManyRequests => {
                 (S::TOO_MANY_REQUESTS, "too_many_requests", "you ask too often: wait as long as retry-after says")
             }
@@ -132,6 +138,7 @@ fn status(code: Code) -> StatusCode {
         Code::RoomExists | Code::RoomFull | Code::TooManyRooms | Code::TooManyReactions | Code::OutboxForgotten => {
             StatusCode::CONFLICT
         }
+        Code::TooFast => StatusCode::TOO_MANY_REQUESTS,
         Code::Overloaded | Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         // These speak of a connection, which a request does not have.
         Code::AlreadyIdentified | Code::TooManyWatched | Code::OutboxMissing | Code::OutboxGap | Code::Internal => {

@@ -41,6 +41,8 @@ pub enum Input {
 pub enum Outcome {
     /// A send.
     Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
+    /// A send that came too early for its user's rate. It has not used its number.
+    TooFast { id: Option<u64>, n: i64, retry_after_ms: u64 },
     /// A send that is durable; its fate comes later, as [`Outcome::Settled`].
     Accepted { id: Option<u64>, n: i64, fate: Awaited },
     /// The fate of an accepted send.

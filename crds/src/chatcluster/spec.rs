@@ -145,6 +145,9 @@ pub struct ChatClusterSpec {
 ).message(
     "trustedProxies are ranges of addresses without bits behind their prefix: write them such as 10.0.0.0/8, fd00::/8 or 192.0.2.1"
 ))]
+#[x_kube(validation = Rule::new(
+    "!has(self.allowedOrigins) || self.allowedOrigins.all(o, o == '*' || o.matches('^[a-z][a-z0-9+.-]*://[^/?#@* ]+$'))"
+).message("allowedOrigins have a scheme and no path: write them such as https://chat.example.org, or \"*\" for any"))]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceSpec {
     /// How the Service is reached.
@@ -165,6 +168,10 @@ pub struct ServiceSpec {
     /// The header in which they say it. What stands in the other one is not believed.
     #[serde(default, skip_serializing_if = "is_default")]
     pub forwarded_header: ForwardedHeader,
+    /// Origins whose pages may use the service from a browser, besides those of its own host. `*` for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 300)))]
+    pub allowed_origins: Vec<String>,
 }
 
 /// How a Service is reached. `NodePort` and `LoadBalancer` keep the client's address (`externalTrafficPolicy: Local`), so that the
@@ -281,6 +288,7 @@ impl Default for ServiceSpec {
             annotations: BTreeMap::new(),
             trusted_proxies: Vec::new(),
             forwarded_header: ForwardedHeader::default(),
+            allowed_origins: Vec::new(),
         }
     }
 }

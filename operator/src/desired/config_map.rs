@@ -65,6 +65,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
     config.auth = auth(cluster);
     config.addresses.trusted_proxies.clone_from(&cluster.trusted_proxies);
     config.addresses.forwarded_header = spec.service.forwarded_header;
+    config.allowed_origins.clone_from(&cluster.allowed_origins);
     // Behind a ClusterIP every client has the address of an ingress or of the machine, unless the ingress says who it is.
     config.addresses.enforced = spec.service.type_ != ServiceType::ClusterIP || !cluster.trusted_proxies.is_empty();
     config.drain.window_seconds = u64::try_from(spec.update_strategy.drain_seconds).unwrap_or(0);
@@ -154,7 +155,8 @@ mod tests {
                 "persistence": "Queued",
                 "auth": {"algorithm": "HS256", "accounts": false}}),
             keys_and_a_key_set(),
-            serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded"}}),
+            serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded",
+                "allowedOrigins": ["https://a.example.org:443", "*"]}}),
         ] {
             let cluster = cluster(spec);
             let yaml = build(&cluster, &OwnerReference::default()).data.unwrap().remove(names::CONFIG_FILE).unwrap();

@@ -344,6 +344,9 @@ pub struct Refusal {
     pub retryable: bool,
     /// For `outbox_gap`: the number to go on from.
     pub expected: Option<u64>,
+    /// For `too_fast`: how long to wait.
+    #[serde(default)]
+    pub retry_after_ms: Option<u64>,
 }
 
 #[cfg(test)]

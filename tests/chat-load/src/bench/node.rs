@@ -98,7 +98,7 @@ impl Node {
             "store": {"postgres": {"endpoint": {"url": backends.database}}},
             "bus": bus,
             "auth": {"keyFile": key},
-            "limits": {"connectionsMax": 20_000},
+            "limits": {"connectionsMax": 20_000, "sendsPerSecondMax": 1_000_000, "sendsBurstMax": 1_000_000},
             "addresses": {"enforced": false},
             "drain": {"settleSeconds": 0, "windowSeconds": 1, "flushSeconds": 2},
             "log": {"filter": "warn"},

@@ -304,6 +304,7 @@ fn a_refused_message_that_is_there_is_found() {
         message: String::new(),
         retryable: false,
         expected: None,
+        retry_after_ms: None,
     };
     broken(
         |scene| scene.records[0].write(0, 2, &Observation::Refused { n: 2, refusal }),

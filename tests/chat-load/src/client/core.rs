@@ -53,6 +53,8 @@ pub(super) enum Effect<T> {
     Pause {
         /// How many pauses there were in a row before this one.
         attempt: u32,
+        /// How long at least, in milliseconds.
+        at_least_ms: u64,
     },
     /// The node leaves; when it closes, come back after this time.
     ComeBack {
@@ -256,7 +258,8 @@ impl<T> Core<T> {
         self.paused = true;
         let attempt = self.pauses;
         self.pauses = attempt.saturating_add(1);
-        vec![Effect::Tell(Observation::Deferred(refusal)), Effect::Pause { attempt }]
+        let at_least_ms = refusal.retry_after_ms.unwrap_or(0);
+        vec![Effect::Tell(Observation::Deferred(refusal)), Effect::Pause { attempt, at_least_ms }]
     }
 
     fn refused_for_good(&mut self, n: u64, refusal: Refusal) -> Vec<Effect<T>> {

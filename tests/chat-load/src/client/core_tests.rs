@@ -39,7 +39,7 @@ fn refuse(
     expected: Option<u64>,
 ) -> Vec<Effect<&'static str>> {
     let (code, message) = (code.to_owned(), String::new());
-    core.take(Frame::Error(Refusal { id: Some(id), n: None, code, message, retryable, expected }))
+    core.take(Frame::Error(Refusal { id: Some(id), n: None, code, message, retryable, expected, retry_after_ms: None }))
 }
 
 /// All that goes out now, as (request, number, text).
@@ -89,19 +89,22 @@ fn a_retryable_error_takes_back_what_follows_and_waits() {
     welcome(&mut core, 0, 8);
     out(&mut core);
     let effects = refuse(&mut core, 2, "unavailable", true, None);
-    assert!(matches!(effects[1], Effect::Pause { attempt: 0 }), "{effects:?}");
+    assert!(matches!(effects[1], Effect::Pause { attempt: 0, at_least_ms: 0 }), "{effects:?}");
     // The gap that the third then makes is an answer to a request that is out of date.
     assert!(refuse(&mut core, 3, "outbox_gap", true, Some(2)).is_empty());
     assert!(out(&mut core).is_empty());
     core.go_on();
     assert_eq!(out(&mut core), [(4, 2, "b".to_owned()), (5, 3, "c".to_owned())]);
     let effects = refuse(&mut core, 4, "overloaded", true, None);
-    assert!(matches!(effects[1], Effect::Pause { attempt: 1 }), "{effects:?}");
+    assert!(matches!(effects[1], Effect::Pause { attempt: 1, at_least_ms: 0 }), "{effects:?}");
     commit(&mut core, 1);
     core.go_on();
     out(&mut core);
     let effects = refuse(&mut core, 6, "overloaded", true, None);
-    assert!(matches!(effects[1], Effect::Pause { attempt: 0 }), "a commit starts the count anew: {effects:?}");
+    assert!(
+        matches!(effects[1], Effect::Pause { attempt: 0, at_least_ms: 0 }),
+        "a commit starts the count anew: {effects:?}"
+    );
 }
 
 #[test]

@@ -254,7 +254,10 @@ impl<O: Observer> Task<O> {
                 }
                 self.tell(&what);
             }
-            Effect::Pause { attempt } => self.present.paused_until = Some(Instant::now() + pause(attempt)),
+            Effect::Pause { attempt, at_least_ms } => {
+                let wait = pause(attempt).max(Duration::from_millis(at_least_ms));
+                self.present.paused_until = Some(Instant::now() + wait);
+            }
             Effect::ComeBack { after_ms } => self.present.after_ms = Some(after_ms),
             Effect::Violation(what) => self.present.violation = Some(what),
         }

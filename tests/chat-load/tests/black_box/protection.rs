@@ -1,14 +1,22 @@
 //! What keeps a node and its users from others: limits per address, and for whom a proxy may speak.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
-use serde_json::json;
-use standalone::{Node, refusal};
+use chat_load::{
+    client::Identity,
+    crowd::Crowd,
+    dial::{Dial, Tcp},
+};
+use serde_json::{Value, json};
+use standalone::{Node, refusal, token};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Duration, timeout},
+    time::{Duration, sleep, timeout},
 };
+use uuid::Uuid;
+
+use crate::wire::Wire;
 
 /// What is to come comes within this time.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -119,4 +127,135 @@ fn a_range_that_cannot_be_understood_is_told_with_what_to_write() {
     {
         assert!(said.contains(part), "{said:?} does not say {part:?}");
     }
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_may_not_connect_unless_it_is_allowed() {
+    let node = Node::start(json!({"allowedOrigins": ["https://app.example.org"]}));
+    let from = async |origin: &str| upgrade(&node, &[&format!("origin: {origin}")]).await;
+    assert_eq!(upgrade(&node, &[]).await, 101, "no browser");
+    assert_eq!(from(&node.url()).await, 101, "a page of the node itself");
+    assert_eq!(from("https://app.example.org").await, 101);
+    for other in ["https://evil.example.org", "http://app.example.org", "null"] {
+        assert_eq!(from(other).await, 403, "{other}");
+    }
+    assert_eq!(refused(&node, "origin").await, 3);
+
+    // REST: a browser asks first, and shows the page the answer only when it may see it.
+    let shown = async |origin: &str| {
+        let (head, _) = ask(node.address(), "/api/v1/nothing", &[&format!("origin: {origin}")]).await;
+        assert_eq!(status(&head), 404);
+        head.lines().find_map(|line| line.strip_prefix("access-control-allow-origin: ").map(str::to_owned))
+    };
+    assert_eq!(shown("https://app.example.org").await.as_deref(), Some("https://app.example.org"));
+    assert_eq!(shown("https://evil.example.org").await, None);
+}
+
+#[tokio::test]
+async fn a_browser_asks_before_it_sends_a_token() {
+    let node = Node::start(json!({"allowedOrigins": ["https://app.example.org"]}));
+    let mut stream = TcpStream::connect(node.address()).await.unwrap();
+    let question = "OPTIONS /api/v1/me HTTP/1.1\r\nhost: x\r\norigin: https://app.example.org\r\nconnection: close\r\n\
+                    access-control-request-method: GET\r\naccess-control-request-headers: authorization\r\n\r\n";
+    stream.write_all(question.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    timeout(WITHIN, stream.read_to_string(&mut answer)).await.expect("no answer in time").unwrap();
+    assert_eq!(status(&answer), 200, "{answer}");
+    for line in ["access-control-allow-origin: https://app.example.org", "authorization", "PATCH"] {
+        assert!(answer.contains(line), "{answer}");
+    }
+    assert!(!answer.contains("access-control-allow-credentials"), "{answer}");
+}
+
+#[tokio::test]
+async fn whoever_is_slow_to_ask_is_not_waited_for() {
+    let node = Node::start(json!({"limits": {"requestSeconds": 1}}));
+    // One says nothing, one stops within the header, one within the body.
+    let body =
+        "POST /api/v1/login HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    for (said, expected) in [("", ""), ("GET /ws HTTP/1.1\r\nhost: x\r\n", ""), (body, "408")] {
+        let mut stream = TcpStream::connect(node.address()).await.unwrap();
+        stream.write_all(said.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        let ended = timeout(WITHIN, stream.read_to_string(&mut answer)).await;
+        ended.expect("the connection was not closed in time").unwrap();
+        assert_eq!(answer.split(' ').nth(1).unwrap_or_default(), expected, "{said:?}: {answer}");
+    }
+    assert_eq!(refused(&node, "slow_request").await, 2);
+    assert_eq!(status(&ask(node.address(), "/api/v1/openapi.json", &[]).await.0), 200);
+}
+
+#[tokio::test]
+async fn whoever_sends_too_fast_is_told_how_long_to_wait_and_keeps_the_order() {
+    let node = Node::start(json!({"limits": {"sendsPerSecondMax": 2, "sendsBurstMax": 3}}));
+    let outbox = json!({"outbox": Uuid::new_v4()});
+    let (mut alice, _) = Wire::hello(node.address(), &token("alice", 3_600), outbox).await;
+    let room = alice.ask(json!({"type": "create_room", "name": "lobby"})).await["room"]["id"].clone();
+    let send = |n: u64| json!({"type": "send", "n": n, "room": room, "text": format!("m{n}")});
+    for n in 1..=8 {
+        alice.say(send(n)).await;
+    }
+    let mut answers: Vec<Value> = Vec::new();
+    while answers.len() < 8 {
+        let frame = alice.hear().await;
+        if frame["n"].is_u64() {
+            answers.push(frame);
+        }
+    }
+    let taken = answers.iter().filter(|answer| answer["type"] == "committed").count() as u64;
+    assert!((3..8).contains(&taken), "{answers:?}");
+    let early: Vec<&Value> = answers.iter().filter(|answer| answer["code"] == "too_fast").collect();
+    assert!(!early.is_empty() && early.iter().all(|answer| answer["retryable"] == true), "{answers:?}");
+    assert_eq!(early[0]["n"], taken + 1, "the first that was refused: {answers:?}");
+    let wait = early[0]["retry_after_ms"].as_u64().unwrap();
+    assert!((1..=600).contains(&wait), "{answers:?}");
+    sleep(Duration::from_millis(wait)).await;
+    // A later one is a gap, and the one that was refused is taken.
+    let gap = alice.ask(send(taken + 2)).await;
+    assert!(gap["code"] == "outbox_gap" && gap["expected"] == taken + 1 || gap["code"] == "too_fast", "{gap}");
+    let deadline = tokio::time::Instant::now() + WITHIN;
+    let committed = loop {
+        let answer = alice.ask(send(taken + 1)).await;
+        if answer["code"] != "too_fast" {
+            break answer;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+        sleep(Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap())).await;
+    };
+    assert_eq!((&committed["type"], &committed["n"]), (&json!("committed"), &json!(taken + 1)), "{committed}");
+    assert!(refused(&node, "user_sends").await >= early.len() as u64);
+}
+
+#[tokio::test]
+async fn a_crowd_that_is_slowed_down_loses_nothing_and_keeps_its_order() {
+    let node = Node::start(json!({"limits": {"sendsPerSecondMax": 20, "sendsBurstMax": 5}}));
+    let dial: Arc<dyn Dial> = Arc::new(Tcp::new(&[node.url()], 0).unwrap());
+    let identities = (0..3).map(|index| Identity::Token(token(&format!("user-{index}"), 3_600))).collect();
+    let crowd = Crowd::gather(&dial, identities, 2).await.unwrap();
+    let slowed = async {
+        for member in crowd.members() {
+            let enough = member.recorder.until(3 * WITHIN, |record| (record.acks.len() >= 40).then_some(())).await;
+            enough.expect("nobody comes forward");
+        }
+    };
+    crowd.talk_during(150.0, slowed).await.unwrap();
+    let (report, _) = crowd.judge(3 * WITHIN).await.unwrap();
+    assert!(report.is_clean() && report.committed >= 120, "{report}");
+    assert!(refused(&node, "user_sends").await > 0, "nobody was slowed down: {report}");
+}
+
+#[tokio::test]
+async fn depth_is_no_way_to_exhaust_a_node() {
+    let node = Node::start(json!({}));
+    let (mut alice, _) = Wire::hello(node.address(), &token("alice", 3_600), json!({})).await;
+    let deep =
+        |depth: usize| format!("{{\"type\":\"ping\",\"id\":1,\"further\":{}{}}}", "[".repeat(depth), "]".repeat(depth));
+    alice.say_raw(deep(100).into()).await;
+    assert_eq!(alice.hear().await["type"], "pong");
+    for depth in [200, 30_000] {
+        alice.say_raw(deep(depth).into()).await;
+        let answer = alice.hear().await;
+        assert_eq!(answer["code"], "bad_frame", "{answer}");
+    }
+    assert_eq!(alice.ask(json!({"type": "ping"})).await["type"], "pong");
 }
