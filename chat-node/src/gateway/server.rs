@@ -3,7 +3,15 @@
 //!
 //! A WebSocket leaves it with its upgrade. It decides nothing about requests.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -80,7 +88,10 @@ async fn talk(socket: TcpStream, peer: SocketAddr, router: Router, header: Durat
     // A frame is written whole, so waiting for more of it would only delay it.
     let _ = socket.set_nodelay(true);
     let router = TowerToHyperService::new(router);
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asks = has_asked.clone();
     let service = service_fn(move |mut request: Request<Incoming>| {
+        asks.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
         router.call(request)
     });
@@ -96,7 +107,10 @@ async fn talk(socket: TcpStream, peer: SocketAddr, router: Router, header: Durat
         }
     };
     match ended {
-        Err(error) if error.is_timeout() => Metric::Refusals.count_for("slow_request"),
+        // Whoever asked before and then is silent has only kept the connection for later.
+        Err(error) if error.is_timeout() && !has_asked.load(Ordering::Relaxed) => {
+            Metric::Refusals.count_for("slow_request")
+        }
         Err(error) => tracing::trace!(%error, "a connection ended"),
         Ok(()) => {}
     }
