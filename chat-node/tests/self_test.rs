@@ -7,7 +7,7 @@ use std::{net::SocketAddr, time::Duration};
 use chat_node::{Identity, Node};
 use crds::{
     NodeConfig, NodeStatus,
-    node_config::{Bus, Endpoint, Store},
+    node_config::{Bus, Endpoint, Jwks, Store},
     node_status::SelfTest,
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
@@ -98,6 +98,26 @@ async fn a_node_on_postgres_and_rabbitmq_passes_and_remembers_it() {
     let status: NodeStatus = node.json("GET /status").await;
     assert!(status.self_test.unwrap().passed);
     assert!(status.recent.sends >= 4 && status.recent.ack_latency.samples >= 4, "{:?}", status.recent);
+    node.end().await;
+}
+
+/// Tokens of clients come from an OpenID provider alone, which cannot even be reached: the node speaks for itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_clients_bring_tokens_of_others_passes() {
+    let node = Running::start(|config| {
+        config.auth.accounts = false;
+        (config.auth.issuer, config.auth.audience) = (Some("us".into()), Some("chat".into()));
+        config.auth.jwks = Some(Jwks {
+            url: "https://127.0.0.1:9/keys".into(),
+            issuer: "https://login.example".into(),
+            audience: "chat".into(),
+            user_claim: "email".into(),
+            ca_file: None,
+        });
+    })
+    .await;
+    let test: SelfTest = node.json("POST /self-test").await;
+    assert!(test.passed, "{test:?}");
     node.end().await;
 }
 

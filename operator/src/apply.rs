@@ -26,6 +26,7 @@ use serde_json::Value;
 
 use crate::{
     bindings::{Foreign, Found},
+    caches,
     desired::{self, Children},
     metrics, names,
     observe::Observed,
@@ -249,7 +250,7 @@ fn is_named(map: &ConfigMap, observed: &Observed) -> bool {
         || observed
             .revisions
             .iter()
-            .any(|revision| revision.data.as_ref().is_some_and(|data| data.0.to_string().contains(&quoted)))
+            .any(|revision| caches::revision_text(revision).is_some_and(|text| text.contains(&quoted)))
 }
 
 fn is_so<K: Serialize>(desired: &K, observed: &K) -> bool {

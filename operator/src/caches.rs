@@ -16,7 +16,7 @@ use k8s_openapi::{
     NamespaceResourceScope,
     api::{
         apps::v1::{ControllerRevision, StatefulSet},
-        core::v1::{ConfigMap, Pod, PodSpec, Secret, Service, ServiceAccount},
+        core::v1::{ConfigMap, Pod, PodSpec, PodStatus, PodTemplateSpec, Secret, Service, ServiceAccount},
         discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
     },
@@ -32,6 +32,7 @@ use kube::{
 };
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
 use crate::{interest::Interest, kinds::Kinds, names};
@@ -124,7 +125,7 @@ impl Caches {
             service_accounts: watch("serviceaccounts", client, namespace, wake, tasks, whole),
             budgets: watch("poddisruptionbudgets", client, namespace, wake, tasks, whole),
             pods: watch("pods", client, namespace, wake, tasks, slim_pod),
-            revisions: watch("controllerrevisions", client, namespace, wake, tasks, whole),
+            revisions: watch("controllerrevisions", client, namespace, wake, tasks, slim_revision),
             slices: watch("endpointslices", client, namespace, wake, tasks, whole),
             secrets,
             interest,
@@ -241,5 +242,36 @@ fn slim_pod(pod: &mut Pod) {
         let node_name = spec.node_name.take();
         *spec = PodSpec { volumes, node_name, ..PodSpec::default() };
     }
+    if let Some(status) = &mut pod.status {
+        let (pod_ip, conditions) = (status.pod_ip.take(), status.conditions.take());
+        *status = PodStatus { pod_ip, conditions, ..PodStatus::default() };
+    }
     pod.metadata.annotations = None;
+}
+
+/// Keeps the template of a revision as its text, which is a tenth of the same as a tree: it is looked at when a rollout goes back.
+fn slim_revision(revision: &mut ControllerRevision) {
+    if let Some(data) = &mut revision.data {
+        data.0 = Value::String(data.0.to_string());
+    }
+}
+
+/// The pods' template of a revision, as its controller wrote it down
+/// (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/>).
+pub fn template(revision: &ControllerRevision) -> Option<PodTemplateSpec> {
+    let data: Value = serde_json::from_str(revision_text(revision)?).ok()?;
+    serde_json::from_value(data.get("spec")?.get("template")?.clone()).ok()
+}
+
+/// What a revision holds, as text.
+pub fn revision_text(revision: &ControllerRevision) -> Option<&str> {
+    revision.data.as_ref()?.0.as_str()
+}
+
+/// Leaves of a cluster what users write and the operator tells. Who wrote which field, and a copy of all in an annotation of `kubectl`, would be
+/// more than that.
+pub fn slim_cluster(cluster: &mut ChatCluster) {
+    const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+    cluster.managed_fields_mut().clear();
+    cluster.annotations_mut().remove(LAST_APPLIED);
 }

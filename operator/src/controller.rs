@@ -13,10 +13,10 @@ use jiff::Timestamp;
 use kube::{
     Client, ResourceExt,
     runtime::{
-        Controller,
+        Controller, WatchStreamExt,
         controller::{Action, Config},
         events::{Recorder, Reporter},
-        reflector::ObjectRef,
+        reflector::{self, ObjectRef},
         watcher,
     },
 };
@@ -28,7 +28,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    caches::{Caches, api},
+    caches::{Caches, api, slim_cluster},
     health::Health,
     metrics::{self, Outcome},
     nodes::Nodes,
@@ -89,8 +89,9 @@ pub async fn run(
 ) -> Result<(), String> {
     let (wake, wakes) = mpsc::channel(WAKES_MAX);
     let namespace = options.namespace.as_deref();
-    let controller = Controller::new(api::<ChatCluster>(&client, namespace), watcher::Config::default());
-    let clusters = controller.store();
+    let (clusters, writer) = reflector::store();
+    let stream = watcher(api::<ChatCluster>(&client, namespace), watcher::Config::default()).modify(slim_cluster);
+    let controller = Controller::for_stream(stream.reflect(writer).applied_objects(), clusters.clone());
     let mut tasks = JoinSet::new();
     let caches = Caches::start(&client, namespace, clusters, &wake, &mut tasks);
     let reporter = Reporter { controller: "chatcluster-operator".into(), instance: Some(options.instance) };

@@ -24,7 +24,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     bindings::{self, SecretData},
-    caches::Caches,
+    caches::{self, Caches},
     contents::Contents,
     desired, names,
     nodes::Nodes,
@@ -279,11 +279,9 @@ impl Observed {
         self.pods.iter().filter_map(|pod| pod_view(pod, cluster, &self.lost)).collect()
     }
 
-    /// The pods' template of a revision, as its controller wrote it down
-    /// (<https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/controller-revision-v1/>).
+    /// The pods' template of a revision.
     pub fn template(&self, revision: &str) -> Option<PodTemplateSpec> {
-        let revision = self.revisions.iter().find(|observed| observed.name_any() == revision)?;
-        serde_json::from_value(revision.data.as_ref()?.0.get("spec")?.get("template")?.clone()).ok()
+        caches::template(self.revisions.iter().find(|observed| observed.name_any() == revision)?)
     }
 
     /// Names of the pods behind the ready endpoints of a Service.
