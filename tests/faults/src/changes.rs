@@ -74,6 +74,7 @@ fn by_meaning(path: &str, which: usize) -> Option<Value> {
             json!([{"maxSkew": 1, "topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}]),
             json!([{"maxSkew": 2, "topologyKey": "zone", "whenUnsatisfiable": "DoNotSchedule"}]),
         ),
+        "service.allowedOrigins" => two(json!(["https://chat.example.org"]), json!(["*"])),
         "service.trustedProxies" => two(json!(["10.0.0.0/8"]), json!(["192.168.0.0/16"])),
         "updateStrategy.maxSurge" | "updateStrategy.maxUnavailable" => two(json!(1), json!("50%")),
         _ => None,
