@@ -168,7 +168,15 @@ impl Told<'_> {
         let before = resource.status.clone().unwrap_or_default();
         let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());
         metrics::rollout_failed(&ObjectRef::from_obj(*resource).to_string(), failed);
-        match context.pace.turn(&ObjectRef::from_obj(*resource), resource.status.as_ref(), &status) {
+        let turn = match inputs.progress {
+            Progress::Rollout(..) => {
+                context.pace.turn(&ObjectRef::from_obj(*resource), resource.status.as_ref(), &status)
+            }
+            // Nothing counts up, and nobody would come back to tell it.
+            _ if resource.status.as_ref() == Some(&status) => Turn::Never,
+            _ => Turn::Now,
+        };
+        match turn {
             Turn::Never => return Ok(None),
             Turn::Later(wait) => return Ok(Some(wait)),
             Turn::Now => {}
