@@ -13,7 +13,7 @@
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
 //! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
-//! | [`hub`] | delivery in order, once | write to a socket |
+//! | [`hub`] | delivery in order, once, straight to the sockets | wait for a slow one |
 //! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`retention`] | when old history goes | know what goes with it |

@@ -2,15 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
-use std::sync::Arc;
+mod support;
 
 use chat_node::{
     event::{Reference, RoomKind},
     protocol::{Command, HistoryRange, Position, RoomReference},
     retention,
-    store::{Answer, Append, Content, Message, PostgresStore, SharedStore, SqliteStore, StoreLimits},
+    store::{Answer, Append, Content, Message, SharedStore, StoreLimits},
 };
-use services::Services;
 use uuid::Uuid;
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 100, members_per_room_max: 10, outbox_results_kept: 50 };
@@ -19,17 +18,7 @@ const NOW: i64 = 1_767_225_600_000;
 const SECOND: i64 = 1_000;
 
 async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
-    let folder = tempfile::tempdir().unwrap();
-    let services = Services::new().unwrap();
-    services.postgres.start().unwrap();
-    let postgres = PostgresStore::new(&services.postgres.fresh_database().unwrap(), None, 5, LIMITS).unwrap();
-    let stores: [SharedStore; 2] =
-        [Arc::new(SqliteStore::new(&folder.path().join("chat.db"), LIMITS)), Arc::new(postgres)];
-    for store in stores {
-        store.migrate().await.unwrap();
-        claim(store.clone()).await;
-        store.close().await;
-    }
+    support::on_both(LIMITS, claim).await;
 }
 
 /// Makes a room of alice and bob in which alice said something each second: at 4, 5, 6, ... of the log.

@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
-use std::{path::Path, sync::Arc};
+mod support;
+
+use std::sync::Arc;
 
 use chat_node::{
     event::{RoomKind, User},
     health::Health,
     intake::{First, Intake, IntakeLimits, Parts, Taken},
     protocol::{Code, HistoryRange, Position, RoomReference},
-    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits},
+    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, StoreError, StoreLimits},
 };
 use services::Services;
 use uuid::Uuid;
@@ -22,24 +24,12 @@ fn user(name: &str) -> User {
     name.into()
 }
 
-fn sqlite(folder: &Path) -> SharedStore {
-    Arc::new(SqliteStore::new(&folder.join("chat.db"), LIMITS))
-}
-
 fn postgres(url: &str) -> SharedStore {
     Arc::new(PostgresStore::new(url, None, 5, LIMITS).unwrap())
 }
 
-/// Runs a claim on both stores, each empty.
 async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
-    let folder = tempfile::tempdir().unwrap();
-    let services = Services::new().unwrap();
-    services.postgres.start().unwrap();
-    for store in [sqlite(folder.path()), postgres(&services.postgres.fresh_database().unwrap())] {
-        store.migrate().await.unwrap();
-        claim(store.clone()).await;
-        store.close().await;
-    }
+    support::on_both(LIMITS, claim).await;
 }
 
 fn send(sender: &str, outbox: u128, n: i64, room: Uuid, text: &str) -> Append {

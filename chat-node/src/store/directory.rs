@@ -44,66 +44,80 @@ macro_rules! directory {
     ($store:ty, $has_prefix:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::directory::Directory for $store {
-        async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), $crate::store::StoreError> {
-            sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+            async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), $crate::store::StoreError> {
+                sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
+                    .bind(user)
+                    .bind(now_ms)
+                    .execute(&self.pool)
+                    .await?;
+                Ok(())
+            }
+
+            async fn room_of(
+                &self,
+                user: &str,
+                room: uuid::Uuid,
+            ) -> Result<Option<$crate::event::Seat>, $crate::store::StoreError> {
+                let row: Option<$crate::store::rows::SeatRow> =
+                    sqlx::query_as(concat!($crate::store::rows::select_seats!(), "m.member = $1 AND m.room = $2"))
+                        .bind(user)
+                        .bind(room)
+                        .fetch_optional(&self.pool)
+                        .await?;
+                Ok(row.map($crate::store::rows::seat))
+            }
+
+            async fn rooms_of(
+                &self,
+                user: &str,
+                after: Option<uuid::Uuid>,
+                limit: usize,
+            ) -> Result<Vec<$crate::event::Seat>, $crate::store::StoreError> {
+                let rows: Vec<$crate::store::rows::SeatRow> = sqlx::query_as(concat!(
+                    $crate::store::rows::select_seats!(),
+                    "m.member = $1 AND m.room > $2 ORDER BY m.room LIMIT $3"
+                ))
                 .bind(user)
-                .bind(now_ms)
-                .execute(&self.pool)
+                .bind(after.unwrap_or_default())
+                .bind(limit as i64)
+                .fetch_all(&self.pool)
                 .await?;
-            Ok(())
-        }
+                Ok(rows.into_iter().map($crate::store::rows::seat).collect())
+            }
 
-        async fn room_of(&self, user: &str, room: uuid::Uuid) -> Result<Option<$crate::event::Seat>, $crate::store::StoreError> {
-            let row: Option<$crate::store::rows::SeatRow> = sqlx::query_as(concat!(
-                "SELECT ",
-                $crate::store::rows::room_columns!(),
-                ", ",
-                $crate::store::rows::seat_columns!(),
-                " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room = $2"
-            ))
-            .bind(user)
-            .bind(room)
-            .fetch_optional(&self.pool)
-            .await?;
-            Ok(row.map($crate::store::rows::seat))
-        }
+            async fn members(
+                &self,
+                room: uuid::Uuid,
+                after: &str,
+                limit: usize,
+            ) -> Result<Vec<$crate::store::Member>, $crate::store::StoreError> {
+                let query = sqlx::query_as($crate::store::rows::MEMBERS).bind(room).bind(after).bind(limit as i64);
+                let found: Vec<$crate::store::rows::MemberRow> = query.fetch_all(&self.pool).await?;
+                Ok(found.into_iter().map($crate::store::rows::member).collect())
+            }
 
-        async fn rooms_of(&self, user: &str, after: Option<uuid::Uuid>, limit: usize) -> Result<Vec<$crate::event::Seat>, $crate::store::StoreError> {
-            let rows: Vec<$crate::store::rows::SeatRow> = sqlx::query_as(concat!(
-                "SELECT ",
-                $crate::store::rows::room_columns!(),
-                ", ",
-                $crate::store::rows::seat_columns!(),
-                " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 AND m.room > $2 ORDER BY m.room LIMIT $3"
-            ))
-            .bind(user)
-            .bind(after.unwrap_or_default())
-            .bind(limit as i64)
-            .fetch_all(&self.pool)
-            .await?;
-            Ok(rows.into_iter().map($crate::store::rows::seat).collect())
-        }
-
-        async fn members(&self, room: uuid::Uuid, after: &str, limit: usize) -> Result<Vec<$crate::store::Member>, $crate::store::StoreError> {
-            let query = sqlx::query_as($crate::store::rows::MEMBERS).bind(room).bind(after).bind(limit as i64);
-            let found: Vec<$crate::store::rows::MemberRow> = query.fetch_all(&self.pool).await?;
-            Ok(found.into_iter().map($crate::store::rows::member).collect())
-        }
-
-        async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<$crate::store::directory::Listed>, $crate::store::StoreError> {
-            let rows: Vec<(uuid::Uuid, String, i32)> = sqlx::query_as(concat!(
-                "SELECT id, name, members FROM rooms WHERE kind = $1 AND name > $2 AND ",
-                $has_prefix,
-                " ORDER BY name LIMIT $4"
-            ))
-            .bind($crate::event::RoomKind::Public as i16)
-            .bind(after)
-            .bind(prefix)
-            .bind(limit as i64)
-            .fetch_all(&self.pool)
-            .await?;
-            Ok(rows.into_iter().map(|(id, name, members)| $crate::store::directory::Listed { id, name, members }).collect())
-        }
+            async fn directory(
+                &self,
+                prefix: &str,
+                after: &str,
+                limit: usize,
+            ) -> Result<Vec<$crate::store::directory::Listed>, $crate::store::StoreError> {
+                let rows: Vec<(uuid::Uuid, String, i32)> = sqlx::query_as(concat!(
+                    "SELECT id, name, members FROM rooms WHERE kind = $1 AND name > $2 AND ",
+                    $has_prefix,
+                    " ORDER BY name LIMIT $4"
+                ))
+                .bind($crate::event::RoomKind::Public as i16)
+                .bind(after)
+                .bind(prefix)
+                .bind(limit as i64)
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(rows
+                    .into_iter()
+                    .map(|(id, name, members)| $crate::store::directory::Listed { id, name, members })
+                    .collect())
+            }
         }
     };
 }

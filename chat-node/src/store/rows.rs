@@ -16,13 +16,17 @@ macro_rules! room_columns {
 }
 pub(super) use room_columns;
 
-/// Columns of a member's place in a room, for [`SeatRow`] together with those of the room.
-macro_rules! seat_columns {
+/// Selects members' places with their rooms, for [`SeatRow`] or [`MembershipRow`]; what follows says which.
+macro_rules! select_seats {
     () => {
-        "m.role, m.muted_until_ms, m.read_seq, r.first_seq"
+        concat!(
+            "SELECT m.member, m.role, m.muted_until_ms, m.read_seq, r.first_seq, ",
+            $crate::store::rows::room_columns!(),
+            " FROM rooms r JOIN members m ON m.room = r.id WHERE "
+        )
     };
 }
-pub(super) use seat_columns;
+pub(super) use select_seats;
 
 /// Columns of an event, in the order of [`EventRow`].
 macro_rules! event_columns {

@@ -1,39 +1,28 @@
 //! What the claims stand on: both stores, a room, and words for what is in its log.
 
-use std::sync::Arc;
-
 use chat_node::{
     event::{Event, Reference, RoomKind, User},
     protocol::{Code, Command, HistoryRange, RoomReference},
-    store::{
-        Answer, Append, Changed, Content, Message, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits,
-    },
+    store::{Answer, Append, Changed, Content, Message, SharedStore, StoreError, StoreLimits},
 };
 use serde_json::Value;
-use services::Services;
 use uuid::Uuid;
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 5, members_per_room_max: 4, outbox_results_kept: 99 };
 
 pub(crate) const NOW: i64 = 1_767_225_600_000;
 
-/// Runs a claim on both stores, each empty.
+/// Runs a claim on both stores, each with alice's room and nothing else.
 pub(crate) async fn on_both<F: Future<Output = ()>>(claim: impl Fn(Ground) -> F) {
-    let folder = tempfile::tempdir().unwrap();
-    let services = Services::new().unwrap();
-    services.postgres.start().unwrap();
-    let sqlite: SharedStore = Arc::new(SqliteStore::new(&folder.path().join("chat.db"), LIMITS));
-    let url = services.postgres.fresh_database().unwrap();
-    let postgres: SharedStore = Arc::new(PostgresStore::new(&url, None, 5, LIMITS).unwrap());
-    for store in [sqlite, postgres] {
-        store.migrate().await.unwrap();
+    let claim = &claim;
+    crate::support::on_both(LIMITS, |store| async move {
         for name in ["alice", "bob", "carol", "dave", "erin"] {
             store.arrive(name, None, &[], NOW).await.unwrap();
         }
         let room = store.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
-        claim(Ground { store: store.clone(), room }).await;
-        store.close().await;
-    }
+        claim(Ground { store, room }).await;
+    })
+    .await;
 }
 
 /// A store with alice's room in it; bob, carol, dave and erin are known too.

@@ -6,3 +6,5 @@ mod cursors;
 mod ground;
 mod messages;
 mod moderation;
+#[path = "../support/mod.rs"]
+mod support;

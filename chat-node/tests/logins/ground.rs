@@ -1,6 +1,6 @@
 //! Empty stores, and nodes on them.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use chat_load::{
     dial::Tcp,
@@ -8,7 +8,7 @@ use chat_load::{
 };
 use chat_node::{
     Identity, Node,
-    store::{PostgresStore, SharedStore, SqliteStore, StoreLimits},
+    store::{SharedStore, StoreLimits},
 };
 use crds::{
     NodeConfig,
@@ -26,17 +26,7 @@ const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_roo
 
 /// Runs a claim on both stores, each empty.
 pub(crate) async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
-    let folder = tempfile::tempdir().unwrap();
-    let services = Services::new().unwrap();
-    services.postgres.start().unwrap();
-    let postgres = PostgresStore::new(&services.postgres.fresh_database().unwrap(), None, 5, LIMITS).unwrap();
-    let stores: [SharedStore; 2] =
-        [Arc::new(SqliteStore::new(&folder.path().join("chat.db"), LIMITS)), Arc::new(postgres)];
-    for store in stores {
-        store.migrate().await.unwrap();
-        claim(store.clone()).await;
-        store.close().await;
-    }
+    crate::support::on_both(LIMITS, claim).await;
 }
 
 /// A running node.

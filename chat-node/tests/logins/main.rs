@@ -7,3 +7,5 @@ mod ground;
 mod guessing;
 mod nodes;
 mod refreshing;
+#[path = "../support/mod.rs"]
+mod support;

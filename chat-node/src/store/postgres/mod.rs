@@ -31,7 +31,7 @@ use super::{
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
     expiry, moderation, rooms as logic,
-    rows::{self, EventRow, MembershipRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
+    rows::{self, EventRow, MembershipRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
@@ -281,15 +281,9 @@ impl Store for PostgresStore {
 /// All rooms of these users, in the rooms' order.
 async fn memberships(pool: &PgPool, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
     let names: Vec<&str> = users.iter().map(|user| &**user).collect();
-    let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
-        "SELECT m.member, ",
-        room_columns!(),
-        ", ",
-        seat_columns!(),
-        " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = ANY($1) ORDER BY r.id"
-    ))
-    .bind(names)
-    .fetch_all(pool)
-    .await?;
+    let rows: Vec<MembershipRow> = sqlx::query_as(concat!(select_seats!(), "m.member = ANY($1) ORDER BY r.id"))
+        .bind(names)
+        .fetch_all(pool)
+        .await?;
     Ok(rows.into_iter().map(rows::membership).collect())
 }

@@ -24,7 +24,7 @@ use super::{
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
     expiry, moderation, outbox_key, rooms as logic,
-    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, room_columns, seat_columns},
+    rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
 use crate::{
     event::{RoomKind, Seat, Seq, User},
@@ -121,16 +121,10 @@ impl Store for SqliteStore {
             None => 0,
         };
         tx.commit().await?;
-        let rooms: Vec<SeatRow> = sqlx::query_as(concat!(
-            "SELECT ",
-            room_columns!(),
-            ", ",
-            seat_columns!(),
-            " FROM rooms r JOIN members m ON m.room = r.id WHERE m.member = $1 ORDER BY r.id"
-        ))
-        .bind(user)
-        .fetch_all(&self.pool)
-        .await?;
+        let rooms: Vec<SeatRow> = sqlx::query_as(concat!(select_seats!(), "m.member = $1 ORDER BY r.id"))
+            .bind(user)
+            .fetch_all(&self.pool)
+            .await?;
         let contradicted = self.contradicted(resume).await?;
         Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
     }
@@ -263,16 +257,8 @@ impl Store for SqliteStore {
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
         let mut found = Vec::new();
         for user in users {
-            let rows: Vec<MembershipRow> = sqlx::query_as(concat!(
-                "SELECT m.member, ",
-                room_columns!(),
-                ", ",
-                seat_columns!(),
-                " FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = $1"
-            ))
-            .bind(&**user)
-            .fetch_all(&self.pool)
-            .await?;
+            let rows: Vec<MembershipRow> =
+                sqlx::query_as(concat!(select_seats!(), "m.member = $1")).bind(&**user).fetch_all(&self.pool).await?;
             found.extend(rows.into_iter().map(rows::membership));
         }
         Ok(found)
