@@ -163,8 +163,12 @@ impl Here {
                 let found: Vec<Seat> = seats.into_iter().filter(is_known).collect();
                 let mut effects = Vec::new();
                 lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, None, now)));
-                for Seat { room, standing, .. } in found {
-                    effects.extend(self.stand(&room, standing, room.head, now));
+                for Seat { room, standing, read, first } in found {
+                    let at = room.head;
+                    let is_new = !self.rooms.contains_key(&room.id);
+                    // A new member has read up to where the membership began: what was said since then is still to be told.
+                    let room = if is_new { Room { head: read.max(first - 1), ..room } } else { room };
+                    effects.extend(self.stand(&room, standing, at, now));
                 }
                 effects
             }

@@ -243,6 +243,19 @@ fn an_old_list_of_rooms_undoes_no_newer_change() {
 }
 
 #[test]
+fn a_room_that_a_list_brings_is_followed_from_where_the_membership_began() {
+    let (mut session, _) = here(HELLO);
+    let other = Seat { read: 3, ..seat(Room { id: Uuid::from_u128(8), ..room(5) }, Standing::default()) };
+    let list = |other| Input::Notice(Notice::All(vec![seat(room(9), Standing::default()), other]));
+    assert_eq!(step(&mut session, list(other.clone()), NOW), ["room", "follow [3]"]);
+    assert_eq!(step(&mut session, list(other), NOW), [""; 0], "a list that says the same");
+    let late = Notice::Changed(membership(&Room { id: Uuid::from_u128(8), ..room(3) }, true));
+    assert_eq!(step(&mut session, Input::Notice(late), NOW), [""; 0], "the change itself, when it comes late");
+    let dropped = Seat { read: 3, first: 5, ..seat(Room { id: Uuid::from_u128(6), ..room(9) }, Standing::default()) };
+    assert_eq!(step(&mut here(HELLO).0, list(dropped), NOW), ["room", "follow [4]"], "what is not kept is not told");
+}
+
+#[test]
 fn a_mute_holds_from_the_moment_that_it_is_heard_of_until_its_end() {
     let (mut session, _) = here(HELLO);
     let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
