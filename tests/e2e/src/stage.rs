@@ -30,6 +30,8 @@ pub const OTHER_NAMESPACE: &str = "chatcluster-e2e-other";
 
 /// The bound cluster that several claims share.
 pub const BOUND: &str = "demo";
+/// The database and the virtual host of its nodes, named as those that nobody wants back.
+pub const DATABASE: &str = "test_e2e";
 
 /// How long anything on Kubernetes may take.
 const PATIENCE: Duration = Duration::from_secs(180);
@@ -95,8 +97,8 @@ impl Stage {
     /// # Errors
     /// When it does not become ready.
     pub async fn bound(&self) -> Result<()> {
-        let postgres = self.services.postgres.database("e2e", &self.host)?;
-        let rabbitmq = self.services.rabbitmq.vhost("e2e", &self.host)?;
+        let postgres = self.services.postgres.database(DATABASE, &self.host)?;
+        let rabbitmq = self.services.rabbitmq.vhost(DATABASE, &self.host)?;
         apply(&secret("postgres", &[("uri", &postgres)]))?;
         apply(&secret("rabbitmq", &[("uri", &rabbitmq)]))?;
         let spec = serde_json::json!({
@@ -111,7 +113,7 @@ impl Stage {
 
     /// The Postgres URL of the bound cluster, for another role.
     pub fn postgres_url(&self, role: &str, password: &str) -> String {
-        format!("postgres://{role}:{password}@{}:25432/e2e", self.host)
+        format!("postgres://{role}:{password}@{}:25432/{DATABASE}", self.host)
     }
 
     /// The address at which pods reach this machine.

@@ -76,6 +76,14 @@ pub(crate) fn give(path: &Path, user: &str) -> Result<()> {
     Ok(())
 }
 
+/// Removes a folder with all that is in it, if it is there.
+pub(crate) fn remove(folder: &Path) -> Result<()> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
+    }
+    Ok(())
+}
+
 /// A command that runs as a server's user: neither server runs as root.
 pub(crate) fn command_as(user: &str, program: impl AsRef<Path>) -> Command {
     let program = program.as_ref();

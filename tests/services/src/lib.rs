@@ -67,14 +67,21 @@ impl Services {
         self.rabbitmq.start()
     }
 
-    /// Ends both.
+    /// Ends both. What tests have stored goes: hundreds of databases would be read again after the next power cut.
     ///
     /// # Errors
     /// When one cannot be ended.
     pub fn down(&self) -> Result<()> {
         let _lock = folders::lock(&self.root)?;
+        // One that does not run, or not well, is not asked, and keeps everything.
+        let keeps_something = !self.postgres.is_running() || self.postgres.keeps_something().unwrap_or(true);
         self.rabbitmq.stop()?;
-        self.postgres.stop()
+        self.postgres.stop()?;
+        if keeps_something {
+            return Ok(());
+        }
+        self.rabbitmq.empty()?;
+        self.postgres.empty()
     }
 }
 

@@ -13,13 +13,17 @@ use uuid::Uuid;
 
 use crate::{
     Ports,
-    folders::{PASSWORD_FILE, check_name, command_as, give, owned, password, run},
+    folders::{PASSWORD_FILE, check_name, command_as, give, owned, password, remove, run},
 };
 
 const NAME: &str = "postgres";
 const USER: &str = "postgres";
 
-const PATIENCE: Duration = Duration::from_secs(60);
+/// After a power cut it reads what it had logged, which takes a while on a slow disk.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What the names of databases that nobody wants back begin with.
+const OF_TESTS: &str = "test_";
 
 /// The database server.
 pub struct Postgres {
@@ -61,6 +65,8 @@ impl Postgres {
         let mut server = command_as(USER, binaries.join("postgres"));
         server.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-k"]).arg(&self.folder);
         server.args(["-c", "listen_addresses=*", "-c", "max_connections=300", "-c", "fsync=on"]);
+        // After a power cut it would open each file of each database that tests have left; the kernel knows what is not written yet.
+        server.args(["-c", "recovery_init_sync_method=syncfs"]);
         self.roster.start(NAME, &mut server)?;
         self.roster.wait_ready(NAME, PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
     }
@@ -126,9 +132,7 @@ impl Postgres {
 
     fn copy(&self, from: &str, to: &str) -> Result<()> {
         let to = self.folder.join(to);
-        if to.exists() {
-            fs::remove_dir_all(&to)?;
-        }
+        remove(&to)?;
         run(Command::new("cp").arg("-a").arg(self.folder.join(from)).arg(&to))?;
         Ok(())
     }
@@ -161,7 +165,31 @@ impl Postgres {
     /// # Errors
     /// When it does not answer.
     pub fn fresh_database(&self) -> Result<String> {
-        self.database(&format!("test_{}", Uuid::new_v4().simple()), "127.0.0.1")
+        self.database(&format!("{OF_TESTS}{}", Uuid::new_v4().simple()), "127.0.0.1")
+    }
+
+    /// Whether there is a database that is no test's. Drops those that are, if so: without it all data can go at once.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn keeps_something(&self) -> Result<bool> {
+        let all =
+            self.sql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'")?;
+        let (tests, kept): (Vec<&str>, Vec<&str>) = all.lines().partition(|name| name.starts_with(OF_TESTS));
+        if !kept.is_empty() {
+            tests.iter().try_for_each(|name| {
+                self.sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).map(drop)
+            })?;
+        }
+        Ok(!kept.is_empty())
+    }
+
+    /// Removes what a stopped server has stored; its password stays.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn empty(&self) -> Result<()> {
+        remove(&self.folder.join("data"))
     }
 
     /// Runs a statement as the superuser; tells the rows, without headings.

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     Ports,
-    folders::{check_name, command_as, give, owned, password, run_with_input},
+    folders::{check_name, command_as, give, owned, password, remove, run_with_input},
 };
 
 const NAME: &str = "rabbitmq";
@@ -122,6 +122,14 @@ impl Rabbitmq {
     /// When it does not answer.
     pub fn fresh_vhost(&self) -> Result<String> {
         self.vhost(&format!("test_{}", Uuid::new_v4().simple()), "127.0.0.1")
+    }
+
+    /// Removes what a stopped server has stored; its password stays.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn empty(&self) -> Result<()> {
+        remove(&self.folder.join("data"))
     }
 
     /// Evaluates Erlang within the server: what `rabbitmqctl eval` does in seconds, this does in milliseconds.

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use e2e::{
     people::Party,
-    stage::{BOUND, NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
+    stage::{BOUND, DATABASE, NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
 };
 use serde_json::json;
 use url::Url;
@@ -91,7 +91,7 @@ pub(crate) async fn across_pods(stage: &Stage) -> Result<String> {
     let rows = stage
         .services
         .postgres
-        .sql("e2e", &format!("SELECT count(*) FROM events WHERE room = '{}' AND kind = 1", party.room))?;
+        .sql(DATABASE, &format!("SELECT count(*) FROM events WHERE room = '{}' AND kind = 1", party.room))?;
     ensure!(rows.trim() == "2", "{} rows in Postgres", rows.trim());
     party.end().await;
     Ok(format!("{report}; 2 rows in Postgres; nodes {nodes:?}"))

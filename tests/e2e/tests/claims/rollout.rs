@@ -7,7 +7,7 @@ use chat_load::checker::moves_in_words;
 use e2e::{
     people::Party,
     pods::{PodWatch, fewest_serving, made_again},
-    stage::{BOUND, NAMESPACE, Stage, apply, kubectl, secret},
+    stage::{BOUND, DATABASE, NAMESPACE, Stage, apply, kubectl, secret},
 };
 use kube::ResourceExt;
 use serde_json::{Value, json};
@@ -101,13 +101,13 @@ pub(crate) async fn rotated_secret(stage: &Stage) -> Result<String> {
     };
     let before = revision(stage).await?;
     let role = format!("rotated_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-    stage.services.postgres.sql("e2e", &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'another'"))?;
+    stage.services.postgres.sql(DATABASE, &format!("CREATE ROLE {role} SUPERUSER LOGIN PASSWORD 'another'"))?;
     apply(&secret("postgres", &[("uri", &stage.postgres_url(&role, "another"))]))?;
     stage.until("another revision", || async { Ok((revision(stage).await? != before).then_some(())) }).await?;
     stage.at_rest(BOUND, 3).await?;
     let users = stage.services.postgres.sql(
-        "e2e",
-        "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'chat-node' AND datname = 'e2e'",
+        DATABASE,
+        "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'chat-node' AND datname = current_database()",
     )?;
     ensure!(users.trim() == role, "the nodes are connected as {users:?}");
     let party = Party::gather(&stage.each_pod(BOUND).await?).await?;
