@@ -265,18 +265,16 @@ impl Session {
     fn done(&mut self, outcome: Outcome, now: Now) -> Vec<Effect> {
         let State::Here(here) = &mut self.state else { return Vec::new() };
         match outcome {
-            // No fate: the send may come again, so nobody waits for it.
             Outcome::Sent { id, n, answer: answer @ (Ok(Answer::Gap { .. }) | Err(_)) } => {
-                vec![Effect::Reply(sent(id, n, answer).encode())]
+                here.no_fate(n, sent(id, n, answer))
             }
             Outcome::TooFast { id, n, retry_after_ms } => {
-                vec![Effect::Reply(ServerFrame::too_fast(id, n, retry_after_ms).encode())]
+                here.no_fate(n, ServerFrame::too_fast(id, n, retry_after_ms))
             }
             Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
                 here.fates.known(n, sent(id, n, answer).encode()).into_iter().map(Effect::Reply).collect()
             }
             Outcome::Accepted { id, n, fate } => {
-                here.fates.accepted(n);
                 vec![Effect::Reply(ServerFrame::Accepted { id, n }.encode()), Effect::Await { id, n, fate }]
             }
             Outcome::Entered { id, result } => {

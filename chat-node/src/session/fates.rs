@@ -1,13 +1,14 @@
 //! Fates of sends, told in the order of the outbox.
 //!
-//! An accepted send's fate comes by another way than the answer to a later send, so the later one may arrive first and is held back.
+//! Answers to several sends that are under way come in any order: an accepted send's fate comes by another way than the answer to a later
+//! one, and a task that is handed many answers at once does not take them up in turn. So what comes too early is held back here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What is told of an outbox's sends. `F` is whatever tells a fate.
 #[derive(Debug)]
 pub(super) struct Fates<F> {
-    /// Accepted sends whose fate is not told.
+    /// Sends that are under way, those that were accepted among them.
     awaited: BTreeSet<i64>,
     /// Fates that wait for those of lower numbers.
     held: BTreeMap<i64, F>,
@@ -20,20 +21,25 @@ impl<F> Default for Fates<F> {
 }
 
 impl<F> Fates<F> {
-    /// The send was accepted: its fate comes later.
-    pub(super) fn accepted(&mut self, n: i64) {
+    /// The send is on its way.
+    pub(super) fn awaits(&mut self, n: i64) {
         self.awaited.insert(n);
     }
 
-    /// The fate of `n` is known. Gives those that may be told now, in order.
-    pub(super) fn known(&mut self, n: i64, fate: F) -> Vec<F> {
+    /// The send has no fate: it may come again, so nobody waits for it. Gives what may be told now, in order.
+    pub(super) fn has_none(&mut self, n: i64) -> Vec<F> {
         self.awaited.remove(&n);
-        self.held.insert(n, fate);
         let turn = match self.awaited.first() {
             Some(awaited) => self.held.split_off(awaited),
             None => BTreeMap::new(),
         };
         std::mem::replace(&mut self.held, turn).into_values().collect()
+    }
+
+    /// The fate of `n` is known. Gives those that may be told now, in order.
+    pub(super) fn known(&mut self, n: i64, fate: F) -> Vec<F> {
+        self.held.insert(n, fate);
+        self.has_none(n)
     }
 }
 
@@ -41,10 +47,10 @@ impl<F> Fates<F> {
 mod tests {
     use super::*;
 
-    /// All orders in which the fates of five sends can come, with every choice of those that were accepted first: each is told once, and
-    /// none before that of a lower number that was accepted.
+    /// All orders in which the answers to five sends can come, with every choice of those that have no fate: each fate is told once, in
+    /// the order of the numbers, and as soon as nothing lower is under way.
     #[test]
-    fn no_fate_is_told_before_that_of_an_accepted_send_with_a_lower_number() {
+    fn fates_are_told_in_the_order_of_the_numbers() {
         let mut orders = vec![vec![]];
         for n in 1..=5i64 {
             let with = |order: &Vec<i64>, at| [&order[..at], &[n], &order[at..]].concat();
@@ -52,15 +58,25 @@ mod tests {
         }
         assert_eq!(orders.len(), 120);
         for (order, choice) in orders.iter().flat_map(|order| (0..32).map(move |choice| (order, choice))) {
-            let is_accepted = |n: i64| choice >> (n - 1) & 1 == 1;
+            let has_fate = |n: i64| choice >> (n - 1) & 1 == 1;
             let mut fates = Fates::default();
-            (1..=5).filter(|n| is_accepted(*n)).for_each(|n| fates.accepted(n));
-            let told: Vec<i64> = order.iter().flat_map(|n| fates.known(*n, *n)).collect();
-            let place = |n: i64| told.iter().position(|told| *told == n).unwrap();
-            assert_eq!(told.len(), 5, "{order:?} {choice:b}: {told:?}");
-            for (low, high) in (1..=5).flat_map(|high| (1..high).map(move |low| (low, high))) {
-                assert!(!is_accepted(low) || place(low) < place(high), "{order:?} {choice:b}: {told:?}");
+            (1..=5).for_each(|n| fates.awaits(n));
+            let mut told: Vec<i64> = Vec::new();
+            for (answered, n) in order.iter().enumerate() {
+                told.extend(if has_fate(*n) { fates.known(*n, *n) } else { fates.has_none(*n) });
+                let is_due = |n: &i64| has_fate(*n) && (1..=*n).all(|lower| order[..=answered].contains(&lower));
+                assert_eq!(told, (1..=5).filter(is_due).collect::<Vec<_>>(), "{order:?} {choice:b}");
             }
         }
+    }
+
+    #[test]
+    fn a_send_that_comes_again_is_told_again() {
+        let mut fates = Fates::default();
+        (1..=2).for_each(|n| fates.awaits(n));
+        fates.awaits(1);
+        assert_eq!(fates.known(1, "one"), ["one"]);
+        assert_eq!(fates.known(2, "two"), ["two"]);
+        assert_eq!(fates.known(1, "one again"), ["one again"]);
     }
 }

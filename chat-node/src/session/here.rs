@@ -55,7 +55,7 @@ pub(super) const LIST_AGE_MS_MAX: i64 = 15_000;
 impl Here {
     /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
     pub(super) fn send(
-        &self,
+        &mut self,
         id: Option<u64>,
         n: i64,
         room: Uuid,
@@ -70,8 +70,14 @@ impl Here {
             Ok(()) => Content::Message(message),
             Err(code) => Content::Refused(code),
         };
+        self.fates.awaits(n);
         let (sender, event) = (self.user.clone(), Uuid::nil());
         vec![Effect::Append { id, append: Append { sender, outbox, n, room, content, event, time: now.ms } }]
+    }
+
+    /// A send came to nothing and may come again: whoever waited behind it is told.
+    pub(super) fn no_fate(&mut self, n: i64, error: ServerFrame) -> Vec<Effect> {
+        std::iter::once(error.encode()).chain(self.fates.has_none(n)).map(Effect::Reply).collect()
     }
 
     /// Whether the user may send this message to this room, by what is known here: so it is decided even while the database is away.

@@ -172,9 +172,8 @@ fn a_send_that_breaks_a_rule_still_uses_its_number() {
     assert_eq!(step(&mut without, send(1, ROOM, "hi"), NOW), ["error outbox_missing"]);
 }
 
-#[test]
-fn answers_to_sends_are_told_as_documented() {
-    let (mut session, _) = here(HELLO);
+/// A message of alice's has its place.
+fn committed() -> Answer {
     let event = EventBody {
         room: ROOM,
         epoch: 1,
@@ -186,8 +185,42 @@ fn answers_to_sends_are_told_as_documented() {
         text: None,
         details: None,
     };
+    Answer::Committed { event, new: true }
+}
+
+#[test]
+fn fates_of_sends_are_told_in_the_order_of_the_outbox_whatever_is_answered_first() {
+    let (mut session, _) = here(HELLO);
+    for n in 1..=4 {
+        let send = frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
+        assert_eq!(step(&mut session, send, NOW), [format!("append {n}")]);
+    }
+    let mut done = |n, answer| step(&mut session, Input::Done(Outcome::Sent { id: None, n, answer }), NOW);
+    assert_eq!(done(3, Ok(Answer::Refused(Code::Muted))), [""; 0]);
+    assert_eq!(done(2, Ok(committed())), [""; 0]);
+    assert_eq!(done(1, Ok(committed())), ["committed", "committed", "error muted"]);
+    assert_eq!(done(4, Ok(committed())), ["committed"]);
+}
+
+#[test]
+fn a_send_that_may_come_again_holds_nothing_up() {
+    let (mut session, _) = here(HELLO);
+    for n in 1..=3 {
+        let send = frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
+        assert_eq!(step(&mut session, send, NOW), [format!("append {n}")]);
+    }
+    let mut done = |outcome| step(&mut session, Input::Done(outcome), NOW);
+    assert_eq!(done(Outcome::Sent { id: None, n: 3, answer: Ok(committed()) }), [""; 0]);
+    assert_eq!(done(Outcome::TooFast { id: None, n: 1, retry_after_ms: 9 }), ["error too_fast"]);
+    let unavailable = Outcome::Sent { id: None, n: 2, answer: Err(Code::Unavailable) };
+    assert_eq!(done(unavailable), ["error unavailable", "committed"]);
+}
+
+#[test]
+fn answers_to_sends_are_told_as_documented() {
+    let (mut session, _) = here(HELLO);
     let mut done = |answer| step(&mut session, Input::Done(Outcome::Sent { id: None, n: 1, answer }), NOW);
-    assert_eq!(done(Ok(Answer::Committed { event, new: true })), ["committed"]);
+    assert_eq!(done(Ok(committed())), ["committed"]);
     assert_eq!(done(Ok(Answer::Gap { expected: 3 })), ["error outbox_gap"]);
     assert_eq!(done(Ok(Answer::Forgotten)), ["error outbox_forgotten"]);
     assert_eq!(done(Err(Code::Overloaded)), ["error overloaded"]);

@@ -1,10 +1,10 @@
 //! The session: any sequence of frames, answers, notices and time keeps its invariants.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use chat_node::{
     auth::{Claims, Rights, TokenError},
-    event::{Membership, Room, RoomKind, Seat, Seq, Standing},
+    event::{EventBody, Kind, Membership, Room, RoomKind, Seat, Seq, Standing},
     hub::Notice,
     protocol::{Code, LimitsFrame, decode},
     session::{Effect, Input, Now, Outcome, Request, Session, SessionLimits},
@@ -86,8 +86,9 @@ impl Waiting {
             })),
             Waiting::Arrival => Input::Arrived(Err(Code::Unavailable)),
             Waiting::Sent { id, append } => {
-                let answer = if well { Ok(Answer::Gap { expected: 1 }) } else { Err(Code::Overloaded) };
-                Input::Done(Outcome::Sent { id, n: append.n, answer })
+                let n = append.n;
+                let answer = if well { Ok(committed(*append)) } else { Err(Code::Overloaded) };
+                Input::Done(Outcome::Sent { id, n, answer })
             }
             Waiting::Asked(Request::CreateRoom { id, .. }) => Input::Done(entered(id, room(5, 2))),
             Waiting::Asked(Request::Join { id, .. }) => Input::Done(entered(id, room(7, 12))),
@@ -127,12 +128,22 @@ impl Waiting {
     }
 }
 
+/// The log took this send.
+fn committed(append: Append) -> Answer {
+    let Append { sender, room, event: id, time, .. } = append;
+    let event =
+        EventBody { room, epoch: 1, seq: 10, id, kind: Kind::Message, sender, time, text: None, details: None };
+    Answer::Committed { event, new: true }
+}
+
 /// A session, and what is known of it from its effects alone.
 struct Watched {
     session: Session,
     now: Now,
     followed: HashSet<Uuid>,
     waiting: VecDeque<Waiting>,
+    /// Numbers of sends that are under way.
+    sends: BTreeSet<i64>,
     arrivals: usize,
     closed: bool,
 }
@@ -141,8 +152,8 @@ impl Watched {
     fn new() -> Self {
         let told = LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50, mentions: 2 };
         let session = Session::new("node", SessionLimits { told, replay_events_max: 5 }, None);
-        let (followed, waiting) = (HashSet::new(), VecDeque::new());
-        Watched { session, now: Now { ms: START_MS }, followed, waiting, arrivals: 0, closed: false }
+        let (followed, waiting, sends) = (HashSet::new(), VecDeque::new(), BTreeSet::new());
+        Watched { session, now: Now { ms: START_MS }, followed, waiting, sends, arrivals: 0, closed: false }
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -151,6 +162,9 @@ impl Watched {
             Step::NotText => Input::NotText,
             Step::Answer { oldest, well } => {
                 let next = if oldest { self.waiting.pop_front() } else { self.waiting.pop_back() };
+                if let Some(Waiting::Sent { append, .. }) = &next {
+                    self.sends.remove(&append.n);
+                }
                 let Some(input) = next.and_then(|waiting| waiting.answer(well)) else { return Ok(()) };
                 input
             }
@@ -190,6 +204,10 @@ impl Watched {
                 if frame["type"] == "error" {
                     prop_assert!(frame["code"].as_str().and_then(Code::from_name).is_some(), "{}", frame);
                 }
+                if frame["type"] == "committed" {
+                    let first = self.sends.first().copied().unwrap_or(i64::MAX);
+                    prop_assert!(frame["n"].as_i64() <= Some(first), "{} is told before {}", frame, first);
+                }
             }
             Effect::Arrive { .. } => {
                 self.arrivals += 1;
@@ -211,6 +229,7 @@ impl Watched {
                     prop_assert!(self.followed.contains(&append.room), "only a member's text enters a log");
                     prop_assert!(!text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0'));
                 }
+                self.sends.insert(append.n);
                 self.waiting.push_back(Waiting::Sent { id, append: Box::new(append) });
             }
             Effect::Ask(request) => {
