@@ -268,9 +268,7 @@ impl Session {
             Outcome::Sent { id, n, answer: answer @ (Ok(Answer::Gap { .. }) | Err(_)) } => {
                 here.no_fate(n, sent(id, n, answer))
             }
-            Outcome::TooFast { id, n, retry_after_ms } => {
-                here.no_fate(n, ServerFrame::too_fast(id, n, retry_after_ms))
-            }
+            Outcome::TooFast { id, n, retry_after_ms } => here.no_fate(n, ServerFrame::too_fast(id, n, retry_after_ms)),
             Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
                 here.fates.known(n, sent(id, n, answer).encode()).into_iter().map(Effect::Reply).collect()
             }

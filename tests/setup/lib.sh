@@ -55,7 +55,8 @@ summary() {
 
 # Whether PostgreSQL and RabbitMQ run already: what was started by somebody else is not ended here.
 services_are_up() {
-    ! tool services status | grep -q 'does not run'
+    # To the end: a reader that leaves early is an error to whoever writes.
+    ! tool services status | grep 'does not run' >/dev/null
 }
 
 # A tool of the workspace: tool NAME ARGUMENTS...

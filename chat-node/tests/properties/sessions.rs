@@ -131,8 +131,7 @@ impl Waiting {
 /// The log took this send.
 fn committed(append: Append) -> Answer {
     let Append { sender, room, event: id, time, .. } = append;
-    let event =
-        EventBody { room, epoch: 1, seq: 10, id, kind: Kind::Message, sender, time, text: None, details: None };
+    let event = EventBody { room, epoch: 1, seq: 10, id, kind: Kind::Message, sender, time, text: None, details: None };
     Answer::Committed { event, new: true }
 }
 

@@ -11,61 +11,85 @@ mod rights;
 mod rollout;
 mod steady;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Instant};
 
 use anyhow::Result;
 use e2e::stage::Stage;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, sync::watch};
+
+use self::Lane::{Alone, Bound, Small};
 
 type Claim = for<'a> fn(&'a Stage) -> BoxFuture<'a, Result<String>>;
 
-/// In this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(&str, Claim); 24] = [
-    ("a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
-    ("a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
-    ("a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
-    ("a_missing_secret_or_key_is_named_and_waited_for", |stage| Box::pin(life::missing_secret(stage))),
-    ("a_cluster_of_another_operator_is_waited_for_kind_object_and_secret", |stage| {
+/// What a claim has the cluster under test to itself with. Most of a claim is waiting, so two lanes share the machine.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lane {
+    /// Clusters of its own, most of them of one node.
+    Small,
+    /// The bound cluster of three nodes, as the claim before has left it.
+    Bound,
+    /// Everything: the operator is changed, or looked at as a whole.
+    Alone,
+}
+
+impl Lane {
+    /// Whether claims of both may run at once.
+    fn is_apart_from(self, other: Lane) -> bool {
+        self != other && self != Alone && other != Alone
+    }
+}
+
+/// Each lane in this order: later claims find what earlier ones left, and the last one cleans up.
+const CLAIMS: [(Lane, &str, Claim); 24] = [
+    (Small, "a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
+    (Small, "a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
+    (Small, "a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
+    (Small, "a_missing_secret_or_key_is_named_and_waited_for", |stage| Box::pin(life::missing_secret(stage))),
+    (Small, "a_cluster_of_another_operator_is_waited_for_kind_object_and_secret", |stage| {
         Box::pin(bindings::clusters_of_other_operators(stage))
     }),
-    ("a_managed_binding_is_made_owned_and_goes_with_its_cluster", |stage| Box::pin(bindings::managed(stage))),
-    ("a_provisioned_service_of_any_kind_gives_its_secret", |stage| Box::pin(bindings::provisioned_service(stage))),
-    ("an_operator_of_another_shape_restarts_no_pod", |stage| Box::pin(lifecycle::another_shape(stage))),
-    ("a_paused_cluster_is_left_alone_and_a_sleeping_one_keeps_its_history", |stage| {
+    (Small, "a_managed_binding_is_made_owned_and_goes_with_its_cluster", |stage| Box::pin(bindings::managed(stage))),
+    (Small, "a_provisioned_service_of_any_kind_gives_its_secret", |stage| {
+        Box::pin(bindings::provisioned_service(stage))
+    }),
+    (Small, "a_paused_cluster_is_left_alone_and_a_sleeping_one_keeps_its_history", |stage| {
         Box::pin(lifecycle::paused_and_asleep(stage))
     }),
-    ("orphans_are_taken_up_again", |stage| Box::pin(lifecycle::orphans(stage))),
-    ("a_taken_name_is_left_alone_and_twins_live_apart", |stage| Box::pin(lifecycle::names(stage))),
-    ("a_field_of_the_future_survives", |stage| Box::pin(lifecycle::future_fields(stage))),
-    ("three_bound_nodes_talk_across_pods_and_the_rows_are_in_postgres", |stage| Box::pin(life::across_pods(stage))),
-    ("a_deleted_child_comes_back", |stage| Box::pin(steady::deleted_children(stage))),
-    ("kubectl_scale_reaches_five_and_two", |stage| Box::pin(life::scale(stage))),
-    ("a_change_slides_and_moves_each_of_fifty_clients_once", |stage| Box::pin(rollout::slides(stage))),
-    ("a_node_that_fails_its_self_test_costs_nobody_a_connection", |stage| Box::pin(judged::sick(stage))),
-    ("an_image_that_is_not_there_goes_back", |stage| Box::pin(judged::bad_image(stage))),
-    ("an_abort_in_the_middle_slides_back", |stage| Box::pin(judged::abort(stage))),
-    ("a_killed_pod_loses_nothing_and_its_clients_resume", |stage| Box::pin(rollout::killed_pod(stage))),
-    ("a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
-    ("applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),
-    ("the_operator_uses_every_right_and_is_refused_nothing", |stage| Box::pin(rights::used(stage))),
-    ("uninstalling_leaves_nothing_but_the_crd", |stage| Box::pin(steady::uninstall(stage))),
+    (Small, "orphans_are_taken_up_again", |stage| Box::pin(lifecycle::orphans(stage))),
+    (Small, "a_taken_name_is_left_alone_and_twins_live_apart", |stage| Box::pin(lifecycle::names(stage))),
+    (Bound, "three_bound_nodes_talk_across_pods_and_the_rows_are_in_postgres", |stage| {
+        Box::pin(life::across_pods(stage))
+    }),
+    (Bound, "a_deleted_child_comes_back", |stage| Box::pin(steady::deleted_children(stage))),
+    (Bound, "kubectl_scale_reaches_five_and_two", |stage| Box::pin(life::scale(stage))),
+    (Bound, "a_change_slides_and_moves_each_of_fifty_clients_once", |stage| Box::pin(rollout::slides(stage))),
+    (Bound, "a_node_that_fails_its_self_test_costs_nobody_a_connection", |stage| Box::pin(judged::sick(stage))),
+    (Bound, "an_image_that_is_not_there_goes_back", |stage| Box::pin(judged::bad_image(stage))),
+    (Bound, "an_abort_in_the_middle_slides_back", |stage| Box::pin(judged::abort(stage))),
+    (Bound, "a_killed_pod_loses_nothing_and_its_clients_resume", |stage| Box::pin(rollout::killed_pod(stage))),
+    (Bound, "a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
+    (Alone, "an_operator_of_another_shape_restarts_no_pod", |stage| Box::pin(lifecycle::another_shape(stage))),
+    (Alone, "a_field_of_the_future_survives", |stage| Box::pin(lifecycle::future_fields(stage))),
+    (Alone, "applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),
+    (Alone, "the_operator_uses_every_right_and_is_refused_nothing", |stage| Box::pin(rights::used(stage))),
+    (Alone, "uninstalling_leaves_nothing_but_the_crd", |stage| Box::pin(steady::uninstall(stage))),
 ];
 
 /// What takes too long for every day: `make proof` runs it, on the cluster that the others would find.
-const LONG: [(&str, Claim); 1] = [("a_change_slides_and_moves_each_of_five_hundred_clients_once", |stage| {
-    Box::pin(rollout::slides_with_many(stage))
-})];
+const LONG: [(Lane, &str, Claim); 1] =
+    [(Bound, "a_change_slides_and_moves_each_of_five_hundred_clients_once", |stage| {
+        Box::pin(rollout::slides_with_many(stage))
+    })];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // They share one cluster.
-    arguments.test_threads = Some(1);
     if std::env::var_os("CHATCLUSTER_E2E").is_none() {
-        let skipped = CLAIMS.iter().chain(&LONG).map(|(name, _)| Trial::test(*name, || Ok(())).with_ignored_flag(true));
+        let all = CLAIMS.iter().chain(&LONG);
         arguments.include_ignored = false;
         arguments.ignored = false;
+        let skipped = all.map(|(_, name, _)| Trial::test(*name, || Ok(())).with_ignored_flag(true));
         return libtest_mimic::run(&arguments, skipped.collect()).exit_code();
     }
     let runtime = Arc::new(Runtime::new().expect("a runtime starts"));
@@ -76,17 +100,45 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trial = |(name, claim): (&'static str, Claim)| {
-        let (runtime, stage) = (runtime.clone(), stage.clone());
-        Trial::test(name, move || match runtime.block_on(claim(&stage)) {
-            Ok(seen) => {
-                println!("    {seen}");
-                Ok(())
-            }
-            Err(error) => Err(Failed::from(format!("{error:#}\n\n{}", stage.diagnosis()))),
+    let long = LONG.map(|claim| (claim, true));
+    let all = CLAIMS.map(|claim| (claim, false)).into_iter().chain(long);
+    let chosen: Vec<_> = all
+        .filter(|((_, name, _), long)| {
+            !arguments.is_filtered_out(&Trial::test(*name, || Ok(())).with_ignored_flag(*long))
+                && (!long || arguments.ignored || arguments.include_ignored)
         })
+        .collect();
+    // Each has a thread, which waits for its turn.
+    arguments.test_threads = Some(chosen.len().max(1));
+    let ended = watch::Sender::new(BTreeSet::new());
+    let lanes: Vec<Lane> = chosen.iter().map(|((lane, ..), _)| *lane).collect();
+    let trial = |(index, ((lane, name, claim), long)): (usize, ((Lane, &'static str, Claim), bool))| {
+        let (runtime, stage, ended) = (runtime.clone(), stage.clone(), ended.clone());
+        let before: BTreeSet<usize> = (0..index).filter(|earlier| !lanes[*earlier].is_apart_from(lane)).collect();
+        let run = move || runtime.block_on(run(claim, &stage, index, &before, &ended));
+        Trial::test(name, run).with_ignored_flag(long)
     };
-    let long = LONG.map(|claim| trial(claim).with_ignored_flag(true));
-    let trials = CLAIMS.map(trial).into_iter().chain(long).collect();
+    let trials = chosen.into_iter().enumerate().map(trial).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Runs a claim when those of `before` have ended, however they did.
+async fn run(
+    claim: Claim,
+    stage: &Stage,
+    index: usize,
+    before: &BTreeSet<usize>,
+    ended: &watch::Sender<BTreeSet<usize>>,
+) -> Result<(), Failed> {
+    let turn = ended.subscribe().wait_for(|ended| ended.is_superset(before)).await.map(drop);
+    turn.expect("the sender is held");
+    let began = Instant::now();
+    let seen = claim(stage).await;
+    let diagnosis = seen.as_ref().err().map(|error| format!("{error:#}\n\n{}", stage.diagnosis()));
+    ended.send_modify(|ended| ended.extend([index]));
+    if let Some(diagnosis) = diagnosis {
+        return Err(diagnosis.into());
+    }
+    println!("    {} ({} s)", seen.unwrap_or_default(), began.elapsed().as_secs());
+    Ok(())
 }
