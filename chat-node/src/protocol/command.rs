@@ -16,7 +16,7 @@ const TOPIC_BYTES_MAX: usize = 1_024;
 const USER_BYTES_MAX: usize = 128;
 
 /// Seconds that a ban or a mute may be limited to: a hundred years.
-const SANCTION_SECONDS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
+pub const SANCTION_SECONDS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// A change of a room. See `docs/protocol.md` §3.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]

@@ -13,7 +13,7 @@ pub use client::{
     SignalFrame, decode,
 };
 pub use code::{CloseReason, Code};
-pub use command::{Command, check_text, check_user};
+pub use command::{Command, SANCTION_SECONDS_MAX, check_text, check_user};
 pub use server::{
     Failure, LimitsFrame, MemberFrame, PresenceFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame, UnreadFrame,
 };

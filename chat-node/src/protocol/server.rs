@@ -180,10 +180,15 @@ impl From<Tally> for TallyFrame {
 
 /// What the user has not read of a room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
 pub struct UnreadFrame {
+    /// The room.
     room: Uuid,
+    /// How far the user has read it.
     read: Seq,
+    /// Messages of others after that, at most 100.
     messages: i64,
+    /// How many name the user, at most 100.
     mentions: i64,
 }
 
@@ -226,9 +231,14 @@ impl PresenceFrame {
 
 /// A member of a room.
 #[derive(Debug, Serialize)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+#[cfg_attr(test, schemars(rename = "Member"))]
 pub struct MemberFrame {
+    /// Who.
     user: String,
+    /// As what.
     role: Role,
+    /// Until when the member may not write, in milliseconds since 1970 UTC.
     #[serde(skip_serializing_if = "Option::is_none")]
     muted_until: Option<i64>,
 }

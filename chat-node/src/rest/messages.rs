@@ -21,7 +21,8 @@ use super::{
 };
 use crate::{
     auth::Scope,
-    event::{Event, Seq},
+    event::{Event, Reference, Seq},
+    gateway::now_ms,
     protocol::{ClientFrame, Code, HistoryRange},
 };
 
@@ -102,6 +103,12 @@ pub(super) struct NewMessage {
     /// Its text.
     #[cfg_attr(test, schemars(extend("pattern" = super::document::TEXT)))]
     text: String,
+    /// The message of the room that it replies to.
+    reply: Option<Reference>,
+    /// The users whom it names, at most `limits.mentions`.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(extend("maxItems" = crate::protocol::MENTIONS_MAX, "items" = {"type": "string", "minLength": 1, "maxLength": 128, "pattern": super::document::NO_CONTROL})))]
+    mentions: Vec<String>,
 }
 
 /// What became of a send: its place in the room's log, or only that it is durable.
@@ -128,16 +135,19 @@ pub(super) async fn send(
     Caller(claims): Caller,
     At(room): At<Uuid>,
     headers: HeaderMap,
-    Body(NewMessage { text }): Body<NewMessage>,
+    Body(NewMessage { text, reply, mentions }): Body<NewMessage>,
 ) -> Result<(StatusCode, Json<Sent>), Problem> {
     let outbox = outbox(&headers)?;
     if !claims.rights.allows(Scope::Send) {
         return Err(Code::Forbidden.into());
     }
     let member = rest.gateway.store.room_of(&claims.user, room).await?;
-    // Without these a refusal would be stored under the key, and hold after the user has joined or has a better token.
+    // Without these a refusal would be stored under the key, and hold after the user has joined, may write or has a better token.
     let member = member.ok_or(Code::NotAMember)?;
-    let frame = ClientFrame::Send { id: None, n: 1, room, text, reply: None, mentions: Vec::new() };
+    if member.standing.is_muted(now_ms()) {
+        return Err(Code::Muted.into());
+    }
+    let frame = ClientFrame::Send { id: None, n: 1, room, text, reply, mentions };
     let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;
     Ok((if sent.seq.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(sent)))
 }

@@ -8,7 +8,9 @@ mod admit;
 mod ask;
 mod bots;
 mod caller;
+mod changes;
 mod cors;
+mod cursors;
 #[cfg(test)]
 mod document;
 mod input;

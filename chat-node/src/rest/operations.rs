@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use axum::{
     http::Method,
-    routing::{MethodRouter, delete, get, post, put},
+    routing::{MethodRouter, delete, get, patch, post, put},
 };
 
-use super::{Rest, accounts, bots, me, messages, rooms, sessions};
+use super::{Rest, accounts, bots, changes, cursors, me, messages, rooms, sessions};
 
 /// Something that can be asked over REST.
 #[cfg_attr(not(test), allow(dead_code, reason = "the document, which a test makes, tells all of it"))]
@@ -25,7 +25,7 @@ pub(super) struct Operation {
 }
 
 /// All operations.
-pub(super) const OPERATIONS: [Operation; 22] = [
+pub(super) const OPERATIONS: [Operation; 36] = [
     Operation {
         id: "register",
         method: Method::POST,
@@ -86,7 +86,7 @@ pub(super) const OPERATIONS: [Operation; 22] = [
         id: "createRoom",
         method: Method::POST,
         path: "/rooms",
-        summary: "Make a public room, with you as its first member.",
+        summary: "Make a public or a private room, with you as its owner.",
         route: || post(rooms::create),
     },
     Operation {
@@ -118,6 +118,62 @@ pub(super) const OPERATIONS: [Operation; 22] = [
         route: || delete(rooms::leave),
     },
     Operation {
+        id: "invite",
+        method: Method::PUT,
+        path: "/rooms/{room}/members/{user}",
+        summary: "Make somebody a member.",
+        route: || put(changes::invite),
+    },
+    Operation {
+        id: "kick",
+        method: Method::DELETE,
+        path: "/rooms/{room}/members/{user}",
+        summary: "End somebody's membership. That user may come back.",
+        route: || delete(changes::kick),
+    },
+    Operation {
+        id: "setRole",
+        method: Method::PUT,
+        path: "/rooms/{room}/members/{user}/role",
+        summary: "Give a member a role.",
+        route: || put(changes::set_role),
+    },
+    Operation {
+        id: "ban",
+        method: Method::PUT,
+        path: "/rooms/{room}/bans/{user}",
+        summary: "End somebody's membership, for so long.",
+        route: || put(changes::ban),
+    },
+    Operation {
+        id: "unban",
+        method: Method::DELETE,
+        path: "/rooms/{room}/bans/{user}",
+        summary: "Let somebody come back.",
+        route: || delete(changes::unban),
+    },
+    Operation {
+        id: "mute",
+        method: Method::PUT,
+        path: "/rooms/{room}/mutes/{user}",
+        summary: "Keep a member from writing, for so long.",
+        route: || put(changes::mute),
+    },
+    Operation {
+        id: "unmute",
+        method: Method::DELETE,
+        path: "/rooms/{room}/mutes/{user}",
+        summary: "Let a member write again.",
+        route: || delete(changes::unmute),
+    },
+    Operation {
+        id: "setTopic",
+        method: Method::PUT,
+        path: "/rooms/{room}/topic",
+        summary: "Say what the room is about.",
+        route: || put(changes::set_topic),
+    },
+    Operation {
         id: "history",
         method: Method::GET,
         path: "/rooms/{room}/events",
@@ -130,6 +186,48 @@ pub(super) const OPERATIONS: [Operation; 22] = [
         path: "/rooms/{room}/messages",
         summary: "Send a message. A repetition with the same idempotency-key is answered with what the first did.",
         route: || post(messages::send),
+    },
+    Operation {
+        id: "edit",
+        method: Method::PATCH,
+        path: "/rooms/{room}/messages/{seq}",
+        summary: "Replace the text of one of your messages.",
+        route: || patch(changes::edit),
+    },
+    Operation {
+        id: "delete",
+        method: Method::DELETE,
+        path: "/rooms/{room}/messages/{seq}",
+        summary: "Take the text of a message away, with its edits, mentions and reactions.",
+        route: || delete(changes::delete),
+    },
+    Operation {
+        id: "react",
+        method: Method::PUT,
+        path: "/rooms/{room}/messages/{seq}/reactions/{reaction}",
+        summary: "React to a message.",
+        route: || put(changes::react),
+    },
+    Operation {
+        id: "unreact",
+        method: Method::DELETE,
+        path: "/rooms/{room}/messages/{seq}/reactions/{reaction}",
+        summary: "Take a reaction of yours back.",
+        route: || delete(changes::unreact),
+    },
+    Operation {
+        id: "read",
+        method: Method::PUT,
+        path: "/rooms/{room}/read",
+        summary: "Say how far you have read the room. It only moves forwards, and not beyond the room's end.",
+        route: || put(cursors::read),
+    },
+    Operation {
+        id: "unread",
+        method: Method::GET,
+        path: "/unread",
+        summary: "What you have not read.",
+        route: || get(cursors::unread),
     },
     Operation {
         id: "direct",

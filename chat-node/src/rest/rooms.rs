@@ -18,12 +18,12 @@ use super::{
     caller::Caller,
     input::{At, Body, Name, Parameters},
     page::{self, Limit},
-    problem::Problem,
+    problem::{Problem, Reason},
 };
 use crate::{
-    event::{Role, RoomKind, Seat},
-    gateway::Gateway,
-    protocol::{ClientFrame, Code, RoomFrame, RoomReference},
+    event::{RoomKind, Seat},
+    gateway::{Gateway, now_ms},
+    protocol::{ClientFrame, Code, MemberFrame, RoomFrame, RoomReference},
     store,
 };
 
@@ -57,8 +57,7 @@ pub(super) async fn mine(
 ) -> Result<Json<Rooms>, Problem> {
     let read = rest.gateway.store.rooms_of(&claims.user, asked.cursor, asked.limit.rows()).await?;
     let (rooms, next) = page::cut(read, asked.limit, |seat| seat.room.id);
-    let rooms = rooms.iter().map(|seat| RoomFrame::new(&seat.room, &claims.user, seat.standing, None)).collect();
-    Ok(Json(Rooms { rooms, next }))
+    Ok(Json(Rooms { rooms: rooms.iter().map(|seat| seen_by(&claims.user, seat)).collect(), next }))
 }
 
 /// Which page of the directory.
@@ -119,6 +118,23 @@ pub(super) struct NewRoom {
     /// Its name, which no other public room has: 1 to 80 characters, one that shows, and no control characters.
     #[cfg_attr(test, schemars(extend("pattern" = super::document::LINE, "maxLength" = 80)))]
     name: String,
+    /// `public`, which anyone may join, or `private`, which exists only for whoever is invited.
+    #[serde(default)]
+    #[cfg_attr(test, schemars(with = "NewRoomKind"))]
+    kind: RoomKind,
+}
+
+/// What sort of room can be made by its name.
+#[cfg(test)]
+#[derive(Default, Serialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[allow(dead_code, reason = "only its schema is of use")]
+enum NewRoomKind {
+    /// Anyone may join.
+    #[default]
+    Public,
+    /// Whoever is invited.
+    Private,
 }
 
 /// A room within the frame that tells of it.
@@ -131,21 +147,19 @@ struct RoomAnswer {
 pub(super) async fn create(
     State(rest): State<Arc<Rest>>,
     Caller(claims): Caller,
-    Body(NewRoom { name }): Body<NewRoom>,
+    Body(NewRoom { name, kind }): Body<NewRoom>,
 ) -> Result<Response, Problem> {
     #[derive(Deserialize)]
     struct Id {
         id: Uuid,
     }
+    if kind == RoomKind::Direct {
+        return Err(Problem::from(Reason::BadRequest)
+            .because("kind is public or private: for two people there is POST /direct"));
+    }
     arrive(&rest.gateway, &claims.user).await?;
-    let RoomAnswer { room } = ask(
-        &rest.gateway,
-        &claims,
-        None,
-        Vec::new(),
-        ClientFrame::CreateRoom { id: None, name, kind: RoomKind::Public },
-    )
-    .await?;
+    let frame = ClientFrame::CreateRoom { id: None, name, kind };
+    let RoomAnswer { room } = ask(&rest.gateway, &claims, None, Vec::new(), frame).await?;
     let Id { id } = serde_json::from_str(room.get()).map_err(|error| Problem::internal(&error))?;
     let location = HeaderValue::from_str(&format!("/api/v1/rooms/{id}")).map_err(|error| Problem::internal(&error))?;
     Ok((StatusCode::CREATED, [(header::LOCATION, location)], Json(room)).into_response())
@@ -179,8 +193,13 @@ pub(super) async fn one(
     Caller(claims): Caller,
     At(room): At<Uuid>,
 ) -> Result<Json<RoomFrame>, Problem> {
-    let Seat { room, standing, .. } = rest.gateway.store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
-    Ok(Json(RoomFrame::new(&room, &claims.user, standing, None)))
+    let seat = rest.gateway.store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
+    Ok(Json(seen_by(&claims.user, &seat)))
+}
+
+/// A room as its member sees it.
+fn seen_by(user: &str, seat: &Seat) -> RoomFrame {
+    RoomFrame::new(&seat.room, user, seat.standing, None).read(seat.read)
 }
 
 /// `PUT /rooms/{room}/members/me`
@@ -225,20 +244,10 @@ pub(super) struct MembersPage {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Members {
     /// The members.
-    members: Vec<Member>,
+    members: Vec<MemberFrame>,
     /// The cursor of the next page; absent on the last one.
     #[serde(skip_serializing_if = "Option::is_none")]
     next: Option<String>,
-}
-
-/// A member.
-#[derive(Serialize)]
-#[cfg_attr(test, derive(schemars::JsonSchema))]
-struct Member {
-    /// Who.
-    user: String,
-    /// As what.
-    role: Role,
 }
 
 /// `GET /rooms/{room}/members`
@@ -252,14 +261,12 @@ pub(super) async fn members(
     store.room_of(&claims.user, room).await?.ok_or(Code::NotAMember)?;
     let read = store.members(room, &asked.cursor, asked.limit.rows()).await?;
     let (members, next) = page::cut(read, asked.limit, |member| member.user.to_string());
-    Ok(Json(Members {
-        members: members.iter().map(|member| Member { user: member.user.to_string(), role: member.role }).collect(),
-        next,
-    }))
+    let now_ms = now_ms();
+    Ok(Json(Members { members: members.iter().map(|member| MemberFrame::new(member, now_ms)).collect(), next }))
 }
 
 /// Notes that the user was here, so that others can find whoever only ever used REST.
 async fn arrive(gateway: &Gateway, user: &str) -> Result<(), Problem> {
-    gateway.store.note_user(user, crate::gateway::now_ms()).await?;
+    gateway.store.note_user(user, now_ms()).await?;
     Ok(())
 }

@@ -2,62 +2,17 @@
 
 use chat_load::{
     dial::Tcp,
-    rest::{Answer, Call, call},
+    rest::{Call, call},
 };
 use http::{Method, StatusCode};
 use serde_json::{Value, json};
 use standalone::{Node, forged_token, token};
 use uuid::Uuid;
 
-use crate::wire::Wire;
-
-/// Somebody who only ever uses REST.
-struct Caller {
-    dial: Tcp,
-    token: String,
-}
-
-impl Caller {
-    fn new(node: &Node, user: &str) -> Caller {
-        Caller { dial: Tcp::new(&[&node.url()], 0).unwrap(), token: token(user, 3_600) }
-    }
-
-    async fn call(&self, method: Method, path: &str, body: Option<Value>) -> Answer {
-        let path = format!("/api/v1{path}");
-        let asked = Call { method, path: &path, token: Some(&self.token), body: body.as_ref(), ..Call::default() };
-        call(&self.dial, &asked).await.unwrap()
-    }
-
-    /// Asks for what is there.
-    async fn get(&self, path: &str) -> Value {
-        let answer = self.call(Method::GET, path, None).await;
-        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
-        answer.body
-    }
-
-    async fn create(&self, name: &str) -> String {
-        let answer = self.call(Method::POST, "/rooms", Some(json!({"name": name}))).await;
-        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.body);
-        let id = answer.body["id"].as_str().unwrap().to_owned();
-        assert_eq!(answer.headers["location"], format!("/api/v1/rooms/{id}").as_str());
-        id
-    }
-
-    async fn send(&self, room: &str, text: &str, key: Option<&str>) -> Answer {
-        let (path, body) = (format!("/api/v1/rooms/{room}/messages"), json!({"text": text}));
-        let (token, body) = (Some(self.token.as_str()), Some(&body));
-        let asked = Call { method: Method::POST, path: &path, token, idempotency_key: key, body };
-        call(&self.dial, &asked).await.unwrap()
-    }
-}
-
-#[track_caller]
-fn is_problem(answer: &Answer, status: u16, code: &str) {
-    assert_eq!((answer.status.as_u16(), &answer.body["code"]), (status, &json!(code)), "{}", answer.body);
-    assert_eq!(answer.headers["content-type"], "application/problem+json");
-    assert_eq!(answer.body["status"], status);
-    assert!(answer.body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{}", answer.body);
-}
+use crate::{
+    caller::{Caller, is_problem, on_both},
+    wire::Wire,
+};
 
 /// The texts of a page of history.
 fn texts(page: &Value) -> Vec<&str> {
@@ -66,93 +21,103 @@ fn texts(page: &Value) -> Vec<&str> {
 
 #[tokio::test]
 async fn rooms_are_made_joined_found_and_left() {
-    let node = Node::start(json!({}));
-    let (alice, bob) = (Caller::new(&node, "alice"), Caller::new(&node, "bob"));
-    assert_eq!(alice.get("/me").await["user"], "alice");
-    let lobby = alice.create("lobby").await;
-    let path = format!("/rooms/{lobby}");
-    is_problem(&bob.call(Method::GET, &path, None).await, 403, "not_a_member");
-    let me = format!("{path}/members/me");
-    for _ in 0..2 {
-        let joined = bob.call(Method::PUT, &me, None).await;
-        assert_eq!((joined.status, &joined.body["id"]), (StatusCode::OK, &json!(lobby)));
-    }
-    assert_eq!(bob.get(&path).await["name"], "lobby");
-    let members = json!({"members": [{"user": "alice", "role": "owner"}, {"user": "bob", "role": "member"}]});
-    assert_eq!(bob.get(&format!("{path}/members")).await, members);
-    let direct = alice.call(Method::POST, "/direct", Some(json!({"user": "bob"}))).await;
-    assert_eq!((direct.status, &direct.body["with"]), (StatusCode::OK, &json!("bob")));
-    assert_eq!(bob.get("/rooms").await["rooms"].as_array().unwrap().len(), 2);
-    assert_eq!(bob.call(Method::DELETE, &me, None).await.status, StatusCode::NO_CONTENT);
-    is_problem(&bob.call(Method::DELETE, &me, None).await, 403, "not_a_member");
-    assert_eq!(bob.get("/rooms").await["rooms"].as_array().unwrap().len(), 1);
+    on_both(json!({}), async |node| {
+        let (alice, bob) = (Caller::new(&node, "alice"), Caller::new(&node, "bob"));
+        assert_eq!(alice.get("/me").await["user"], "alice");
+        let lobby = alice.create("lobby").await;
+        let path = format!("/rooms/{lobby}");
+        is_problem(&bob.call(Method::GET, &path, None).await, 403, "not_a_member");
+        let me = format!("{path}/members/me");
+        for _ in 0..2 {
+            let joined = bob.call(Method::PUT, &me, None).await;
+            assert_eq!((joined.status, &joined.body["id"]), (StatusCode::OK, &json!(lobby)));
+        }
+        assert_eq!(bob.get(&path).await["name"], "lobby");
+        let members = json!({"members": [{"user": "alice", "role": "owner"}, {"user": "bob", "role": "member"}]});
+        assert_eq!(bob.get(&format!("{path}/members")).await, members);
+        let direct = alice.call(Method::POST, "/direct", Some(json!({"user": "bob"}))).await;
+        assert_eq!((direct.status, &direct.body["with"]), (StatusCode::OK, &json!("bob")));
+        assert_eq!(bob.get("/rooms").await["rooms"].as_array().unwrap().len(), 2);
+        assert_eq!(bob.call(Method::DELETE, &me, None).await.status, StatusCode::NO_CONTENT);
+        is_problem(&bob.call(Method::DELETE, &me, None).await, 403, "not_a_member");
+        assert_eq!(bob.get("/rooms").await["rooms"].as_array().unwrap().len(), 1);
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn lists_come_in_pages_that_meet() {
-    let node = Node::start(json!({}));
-    let alice = Caller::new(&node, "alice");
-    for number in 0..7 {
-        alice.create(&format!("room {number}")).await;
-    }
-    alice.create("other").await;
-    for (list, field, expected) in [("/rooms?limit=3", "id", 8), ("/directory?prefix=room%20&limit=3", "name", 7)] {
-        let (mut seen, mut path) = (Vec::new(), list.to_owned());
-        for _ in 0..4 {
-            let page = alice.get(&path).await;
-            seen.extend(page["rooms"].as_array().unwrap().iter().map(|room| room[field].as_str().unwrap().to_owned()));
-            let Some(next) = page["next"].as_str() else { break };
-            path = format!("{list}&cursor={}", next.replace(' ', "%20"));
+    on_both(json!({}), async |node| {
+        let alice = Caller::new(&node, "alice");
+        for number in 0..7 {
+            alice.create(&format!("room {number}")).await;
         }
-        assert_eq!(seen.len(), expected, "{seen:?}");
-        assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]), "{seen:?}");
-    }
+        alice.create("other").await;
+        for (list, field, expected) in [("/rooms?limit=3", "id", 8), ("/directory?prefix=room%20&limit=3", "name", 7)] {
+            let (mut seen, mut path) = (Vec::new(), list.to_owned());
+            for _ in 0..4 {
+                let page = alice.get(&path).await;
+                seen.extend(
+                    page["rooms"].as_array().unwrap().iter().map(|room| room[field].as_str().unwrap().to_owned()),
+                );
+                let Some(next) = page["next"].as_str() else { break };
+                path = format!("{list}&cursor={}", next.replace(' ', "%20"));
+            }
+            assert_eq!(seen.len(), expected, "{seen:?}");
+            assert!(seen.is_sorted() && seen.windows(2).all(|pair| pair[0] != pair[1]), "{seen:?}");
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn what_is_sent_over_rest_arrives_live_and_stays_in_history() {
-    let node = Node::start(json!({}));
-    let alice = Caller::new(&node, "alice");
-    let room = alice.create("lobby").await;
-    let (mut bob, _) = Wire::hello(node.address(), &token("bob", 3_600), json!({})).await;
-    bob.ask(json!({"type": "join", "room": room})).await;
-    for number in 0..5 {
-        let sent = alice.send(&room, &format!("m{number}"), None).await;
-        assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
-        let heard = loop {
-            let event = bob.hear_a("event").await;
-            if event["kind"] == "message" {
-                break event;
-            }
-        };
-        assert_eq!((&heard["event"], &heard["seq"]), (&sent.body["event"], &sent.body["seq"]));
-    }
-    let path = format!("/rooms/{room}/events");
-    let latest = alice.get(&format!("{path}?limit=2")).await;
-    assert_eq!((texts(&latest), &latest["more"]), (vec!["m3", "m4"], &json!(true)));
-    let before = latest["events"][0]["seq"].as_i64().unwrap();
-    assert_eq!(texts(&alice.get(&format!("{path}?before={before}")).await), ["m0", "m1", "m2"]);
-    let after = alice.get(&format!("{path}?after={before}")).await;
-    assert_eq!((texts(&after), &after["more"]), (vec!["m4"], &json!(false)));
-    let between = alice.get(&format!("{path}?after={}&before={before}", before - 2)).await;
-    assert_eq!((texts(&between), &between["more"]), (vec!["m2"], &json!(false)));
+    on_both(json!({}), async |node| {
+        let alice = Caller::new(&node, "alice");
+        let room = alice.create("lobby").await;
+        let (mut bob, _) = Wire::hello(node.address(), &token("bob", 3_600), json!({})).await;
+        bob.ask(json!({"type": "join", "room": room})).await;
+        for number in 0..5 {
+            let sent = alice.send(&room, &format!("m{number}"), None).await;
+            assert_eq!(sent.status, StatusCode::CREATED, "{}", sent.body);
+            let heard = loop {
+                let event = bob.hear_a("event").await;
+                if event["kind"] == "message" {
+                    break event;
+                }
+            };
+            assert_eq!((&heard["event"], &heard["seq"]), (&sent.body["event"], &sent.body["seq"]));
+        }
+        let path = format!("/rooms/{room}/events");
+        let latest = alice.get(&format!("{path}?limit=2")).await;
+        assert_eq!((texts(&latest), &latest["more"]), (vec!["m3", "m4"], &json!(true)));
+        let before = latest["events"][0]["seq"].as_i64().unwrap();
+        assert_eq!(texts(&alice.get(&format!("{path}?before={before}")).await), ["m0", "m1", "m2"]);
+        let after = alice.get(&format!("{path}?after={before}")).await;
+        assert_eq!((texts(&after), &after["more"]), (vec!["m4"], &json!(false)));
+        let between = alice.get(&format!("{path}?after={}&before={before}", before - 2)).await;
+        assert_eq!((texts(&between), &between["more"]), (vec!["m2"], &json!(false)));
+    })
+    .await;
 }
 
 #[tokio::test]
 async fn a_send_that_is_repeated_under_its_key_is_there_once() {
-    let mut node = Node::start(json!({}));
-    let alice = Caller::new(&node, "alice");
-    let room = alice.create("lobby").await;
-    let (key, other) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
-    let first = alice.send(&room, "once", Some(&key)).await;
-    assert_eq!(alice.send(&room, "once", Some(&key)).await.body, first.body);
-    node.kill_and_start_again();
-    assert_eq!(alice.send(&room, "once", Some(&key)).await.body, first.body, "also after a power cut");
-    assert_ne!(alice.send(&room, "twice", Some(&other)).await.body["seq"], first.body["seq"]);
-    let history = alice.get(&format!("/rooms/{room}/events")).await;
-    assert_eq!(texts(&history), ["once", "twice"]);
-    is_problem(&alice.send(&room, " ", None).await, 400, "empty_text");
-    is_problem(&alice.send(&room, "x", Some("")).await, 400, "bad_request");
+    on_both(json!({}), async |mut node| {
+        let alice = Caller::new(&node, "alice");
+        let room = alice.create("lobby").await;
+        let (key, other) = (Uuid::new_v4().to_string(), Uuid::new_v4().to_string());
+        let first = alice.send(&room, "once", Some(&key)).await;
+        assert_eq!(alice.send(&room, "once", Some(&key)).await.body, first.body);
+        node.kill_and_start_again();
+        assert_eq!(alice.send(&room, "once", Some(&key)).await.body, first.body, "also after a power cut");
+        assert_ne!(alice.send(&room, "twice", Some(&other)).await.body["seq"], first.body["seq"]);
+        let history = alice.get(&format!("/rooms/{room}/events")).await;
+        assert_eq!(texts(&history), ["once", "twice"]);
+        is_problem(&alice.send(&room, " ", None).await, 400, "empty_text");
+        is_problem(&alice.send(&room, "x", Some("")).await, 400, "bad_request");
+    })
+    .await;
 }
 
 #[tokio::test]
