@@ -119,7 +119,7 @@ pub const UNSEEN: [Unseen; 11] = [
     unseen("poddisruptionbudgets", "get", TAKEN),
     unseen("clusters", "get", TAKEN),
     unseen("rabbitmqclusters", "get", TAKEN),
-    unseen("pods", "delete", "no claim kills a machine"),
+    unseen("pods", "delete", "only a claim of `make proof` kills a machine"),
     unseen("nodes", "get", "likewise"),
 ];
 

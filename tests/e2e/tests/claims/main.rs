@@ -7,6 +7,7 @@ mod bindings;
 mod judged;
 mod life;
 mod lifecycle;
+mod reach;
 mod rights;
 mod rollout;
 mod steady;
@@ -42,7 +43,7 @@ impl Lane {
 }
 
 /// Each lane in this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(Lane, &str, Claim); 24] = [
+const CLAIMS: [(Lane, &str, Claim); 25] = [
     (Small, "a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     (Small, "a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     (Small, "a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
@@ -72,16 +73,19 @@ const CLAIMS: [(Lane, &str, Claim); 24] = [
     (Bound, "a_rotated_secret_rolls_the_pods", |stage| Box::pin(rollout::rotated_secret(stage))),
     (Alone, "an_operator_of_another_shape_restarts_no_pod", |stage| Box::pin(lifecycle::another_shape(stage))),
     (Alone, "a_field_of_the_future_survives", |stage| Box::pin(lifecycle::future_fields(stage))),
+    (Alone, "an_operator_of_all_namespaces_serves_any", |stage| Box::pin(reach::everywhere(stage))),
     (Alone, "applying_again_and_an_idle_minute_write_nothing", |stage| Box::pin(steady::idle(stage))),
     (Alone, "the_operator_uses_every_right_and_is_refused_nothing", |stage| Box::pin(rights::used(stage))),
     (Alone, "uninstalling_leaves_nothing_but_the_crd", |stage| Box::pin(steady::uninstall(stage))),
 ];
 
 /// What takes too long for every day: `make proof` runs it, on the cluster that the others would find.
-const LONG: [(Lane, &str, Claim); 1] =
-    [(Bound, "a_change_slides_and_moves_each_of_five_hundred_clients_once", |stage| {
+const LONG: [(Lane, &str, Claim); 2] = [
+    (Alone, "a_change_slides_and_moves_each_of_five_hundred_clients_once", |stage| {
         Box::pin(rollout::slides_with_many(stage))
-    })];
+    }),
+    (Alone, "a_pod_of_a_dead_machine_is_made_again", |stage| Box::pin(reach::dead_machine(stage))),
+];
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
