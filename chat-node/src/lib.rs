@@ -15,6 +15,7 @@
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
 //! | [`hub`] | delivery in order, once, straight to the sockets | wait for a slow one |
 //! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
+//! | [`announcements`] | what everybody who is online is told | wait for a slow one |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`retention`] | when old history goes | know what goes with it |
 //! | [`drain`] | leaving without a stampede | |
@@ -22,6 +23,7 @@
 //! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes, [`self_test`] finds out before a client does.
 
 pub mod admin;
+pub mod announcements;
 pub mod auth;
 pub mod bus;
 pub mod drain;

@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     admin::{self, Admin},
+    announcements::Announcements,
     auth::Tokens,
     bus::{Bus, Incoming, Scope, Server, queue::Queue},
     drain::{self, Drain},
@@ -123,6 +124,7 @@ impl Node {
             },
         });
         let logins = Logins::start(store.clone());
+        let announcements = Arc::new(Announcements::new(store.clone()));
         let stats = Arc::new(Stats::default());
         let node = identity.node;
         let gateway = Gateway::new(Parts {
@@ -132,6 +134,7 @@ impl Node {
             intake: intake.clone(),
             hub: hub.clone(),
             signals: signals.clone(),
+            announcements: announcements.clone(),
             bus: bus.clone(),
             tokens,
             logins: logins.clone(),
@@ -156,11 +159,12 @@ impl Node {
             background.spawn(hear_bus(hub.clone(), intake.clone(), signals, incoming));
         }
         background.spawn(intake.background());
+        background.spawn(announcements.clone().follow());
         background.spawn(retention::run(store.clone(), health.clone(), gateway.config.retention));
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {
-                tokio::spawn(hear_hints(hub.clone(), logins, hints));
+                tokio::spawn(hear_hints(hub.clone(), logins, announcements, hints));
             }
             health.watch(store, bus, hub).await;
         });
@@ -347,7 +351,12 @@ async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut inco
 }
 
 /// Passes on what the store tells.
-async fn hear_hints(hub: Arc<Hub>, logins: Arc<Logins>, mut hints: mpsc::Receiver<Hint>) {
+async fn hear_hints(
+    hub: Arc<Hub>,
+    logins: Arc<Logins>,
+    announcements: Arc<Announcements>,
+    mut hints: mpsc::Receiver<Hint>,
+) {
     /// Hints that are heard as one: under load they come faster than memberships can be read.
     const AT_ONCE: usize = 1_024;
     let mut gathered = Vec::new();
@@ -360,11 +369,13 @@ async fn hear_hints(hub: Arc<Hub>, logins: Arc<Logins>, mut hints: mpsc::Receive
                     changed.extend(users);
                 }
                 Hint::Ended(over) => logins.end(&over),
+                Hint::Announced => announcements.stir(),
                 Hint::Missed => missed = true,
             }
         }
         let changed: Vec<_> = changed.into_iter().collect();
         if missed {
+            announcements.stir();
             // All memberships too.
             recheck(&hub, Scope::Everything).await;
             if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {

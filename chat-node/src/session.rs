@@ -179,7 +179,7 @@ impl Session {
             limits: self.limits.told.clone(),
             rooms: frames,
         };
-        effects.extend([Effect::Reply(welcome.encode()), Effect::Follow(positions)]);
+        effects.extend([Effect::Reply(welcome.encode()), Effect::Announce, Effect::Follow(positions)]);
         let place = |Seat { room, standing, .. }: &Seat| (room.id, Place { standing: *standing, at: room.head });
         let rooms = rooms.iter().map(place).collect();
         let mut here = Here {

@@ -97,6 +97,7 @@ impl Connection {
     pub(super) async fn run(&mut self, socket: &mut WebSocket) {
         let ended = self.serve(socket).await;
         self.gateway.open.lock().remove(&self.id);
+        self.gateway.announcements.exit(self.id);
         if let Some(user) = &self.entered {
             self.gateway.signals.exit(user, self.id, self.session.watched());
             self.gateway.hub.exit(user, self.id, self.session.rooms());
@@ -203,6 +204,7 @@ impl Connection {
                 self.arrive(user, client, outbox, resume);
             }
             Effect::Belong(login) => self.belong(login),
+            Effect::Announce => self.gateway.announcements.enter(self.id, &self.outbound, now_ms()),
             Effect::Follow(positions) => {
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
                 self.following.push(following.boxed());

@@ -42,6 +42,7 @@ use self::{
     websocket::Upgrade,
 };
 use crate::{
+    announcements::Announcements,
     auth::{Claims, Passwords, TokenError, Tokens},
     bus::Bus,
     event::User,
@@ -76,6 +77,8 @@ pub struct Gateway {
     pub hub: Arc<Hub>,
     /// What is told and never stored.
     pub signals: Arc<Signals>,
+    /// What everybody is told.
+    pub announcements: Arc<Announcements>,
     /// Other nodes.
     pub bus: Bus,
     /// Tokens.
@@ -108,6 +111,8 @@ pub struct Parts {
     pub hub: Arc<Hub>,
     /// See [`Gateway::signals`].
     pub signals: Arc<Signals>,
+    /// See [`Gateway::announcements`].
+    pub announcements: Arc<Announcements>,
     /// See [`Gateway::bus`].
     pub bus: Bus,
     /// See [`Gateway::tokens`].
@@ -121,7 +126,7 @@ pub struct Parts {
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, intake, hub, signals, bus, tokens, logins, stats } = parts;
+        let Parts { node, config, store, intake, hub, signals, announcements, bus, tokens, logins, stats } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         let sending = Mutex::new(Rates::new(config.limits.sends_per_second_max, config.limits.sends_burst_max));
         Arc::new(Gateway {
@@ -131,6 +136,7 @@ impl Gateway {
             intake,
             hub,
             signals,
+            announcements,
             bus,
             tokens,
             logins,

@@ -15,7 +15,7 @@ const TOPIC_BYTES_MAX: usize = 1_024;
 /// Bytes of a user's name, as in `docs/protocol.md`.
 const USER_BYTES_MAX: usize = 128;
 
-/// Seconds that a ban or a mute may be limited to: a hundred years.
+/// Seconds that a ban, a mute or an announcement may be limited to: a hundred years.
 pub const SANCTION_SECONDS_MAX: u64 = 100 * 365 * 24 * 60 * 60;
 
 /// A change of a room. See `docs/protocol.md` §3.
@@ -88,8 +88,8 @@ impl Command {
             | Command::Unmute { user, .. }
             | Command::SetRole { user, .. } => check_user(user),
             Command::Ban { user, seconds, .. } | Command::Mute { user, seconds, .. } => {
-                let in_bounds = seconds.is_none_or(|seconds| (1..=SANCTION_SECONDS_MAX).contains(&seconds));
-                if in_bounds { check_user(user) } else { Err(Code::BadDuration) }
+                check_seconds(*seconds)?;
+                check_user(user)
             }
             Command::Delete { .. } | Command::SetTopic { .. } => Ok(()),
         }
@@ -110,6 +110,12 @@ pub fn check_text(text: &str, bytes_max: usize) -> Result<(), Code> {
     } else {
         Ok(())
     }
+}
+
+/// Whether something can hold for so long.
+pub(super) fn check_seconds(seconds: Option<u64>) -> Result<(), Code> {
+    let in_bounds = seconds.is_none_or(|seconds| (1..=SANCTION_SECONDS_MAX).contains(&seconds));
+    if in_bounds { Ok(()) } else { Err(Code::BadDuration) }
 }
 
 fn check_reaction(reaction: &str) -> Result<(), Code> {

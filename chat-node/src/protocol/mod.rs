@@ -2,12 +2,14 @@
 //!
 //! Owns the encoding and nothing else: it knows no session, no store and no socket.
 
+mod announcement;
 mod client;
 mod code;
 mod command;
 mod server;
 mod wire;
 
+pub use announcement::{ANNOUNCEMENT_BYTES_MAX, AnnouncementFrame, check_announcement};
 pub use client::{
     BadFrame, ClientFrame, ClientType, Hello, HistoryRange, MENTIONS_MAX, Position, RoomReference, SEEN_USERS_MAX,
     SignalFrame, decode,

@@ -5,7 +5,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use super::{ClientType, Code};
+use super::{AnnouncementFrame, ClientType, Code};
 use crate::{
     event::{Event, Kind, Role, Room, RoomKind, Seq, Standing, to_json},
     signals::{State, Summary},
@@ -113,6 +113,10 @@ pub enum ServerFrame {
         #[serde(skip_serializing_if = "Option::is_none")]
         id: Option<u64>,
         users: Vec<PresenceFrame>,
+    },
+    Announcement(AnnouncementFrame),
+    AnnouncementEnded {
+        id: Uuid,
     },
     Reconnect {
         after_ms: u64,

@@ -8,16 +8,15 @@ use uuid::Uuid;
 
 use super::{
     Rest,
-    caller::Caller,
+    caller::{Caller, admin},
     input::{At, Body, Name, Parameters},
     page::{self, Limit},
     problem::{Problem, Reason},
 };
 use crate::{
-    auth::{Claims, Grant, PasswordRule, Role, Scope, check_username},
+    auth::{Grant, PasswordRule, Scope, check_username},
     gateway::now_ms,
     logins::Ending,
-    protocol::Code,
     store::{BotToken, Given, NewBotToken},
 };
 
@@ -226,12 +225,6 @@ pub(super) async fn end(
         }
         false => Err(Reason::UnknownToken.into()),
     }
-}
-
-fn admin(claims: &Claims) -> Result<(), Problem> {
-    let is_admin = claims.rights.role == Role::Admin && !claims.rights.is_narrowed();
-    let refused = || Problem::from(Code::Forbidden).because("only an administrator may, with a token without scopes");
-    if is_admin { Ok(()) } else { Err(refused()) }
 }
 
 /// The scopes of a wish in the form of the claim, each once.

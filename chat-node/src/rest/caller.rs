@@ -16,7 +16,12 @@ use super::{
     Rest,
     problem::{Problem, Reason},
 };
-use crate::{auth::Claims, gateway::bearer, metric::Metric, protocol::Code};
+use crate::{
+    auth::{Claims, Role},
+    gateway::bearer,
+    metric::Metric,
+    protocol::Code,
+};
 
 /// A user whose token was checked.
 pub(super) struct Caller(pub(super) Claims);
@@ -35,6 +40,13 @@ impl FromRequestParts<Arc<Rest>> for Caller {
             }
         }
     }
+}
+
+/// Whether the caller is an administrator, with a token that is not narrowed: so no bot is one.
+pub(super) fn admin(claims: &Claims) -> Result<(), Problem> {
+    let is_admin = claims.rights.role == Role::Admin && !claims.rights.is_narrowed();
+    let refused = || Problem::from(Code::Forbidden).because("only an administrator may, with a token without scopes");
+    if is_admin { Ok(()) } else { Err(refused()) }
 }
 
 /// Where a request comes from, if that is known: the address that the limits know it by.

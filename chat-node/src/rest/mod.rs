@@ -5,6 +5,7 @@
 
 mod accounts;
 mod admit;
+mod announcements;
 mod ask;
 mod bots;
 mod caller;

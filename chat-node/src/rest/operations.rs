@@ -7,7 +7,7 @@ use axum::{
     routing::{MethodRouter, delete, get, patch, post, put},
 };
 
-use super::{Rest, accounts, bots, changes, cursors, me, messages, rooms, sessions};
+use super::{Rest, accounts, announcements, bots, changes, cursors, me, messages, rooms, sessions};
 
 /// Something that can be asked over REST.
 #[cfg_attr(not(test), allow(dead_code, reason = "the document, which a test makes, tells all of it"))]
@@ -25,7 +25,7 @@ pub(super) struct Operation {
 }
 
 /// All operations.
-pub(super) const OPERATIONS: [Operation; 36] = [
+pub(super) const OPERATIONS: [Operation; 39] = [
     Operation {
         id: "register",
         method: Method::POST,
@@ -277,5 +277,26 @@ pub(super) const OPERATIONS: [Operation; 36] = [
         path: "/bots/{bot}/tokens/{token}",
         summary: "End a bot's token. For administrators.",
         route: || delete(bots::end),
+    },
+    Operation {
+        id: "announce",
+        method: Method::POST,
+        path: "/announcements",
+        summary: "Tell something to everybody who is online. For administrators.",
+        route: || post(announcements::announce),
+    },
+    Operation {
+        id: "announcements",
+        method: Method::GET,
+        path: "/announcements",
+        summary: "What is announced to everybody.",
+        route: || get(announcements::list),
+    },
+    Operation {
+        id: "endAnnouncement",
+        method: Method::DELETE,
+        path: "/announcements/{announcement}",
+        summary: "End an announcement. For administrators.",
+        route: || delete(announcements::end),
     },
 ];

@@ -52,12 +52,16 @@ pub(super) enum Reason {
     UnknownToken,
     /// The bot has as many tokens as it may.
     TooManyTokens,
+    /// There is no such announcement in force.
+    UnknownAnnouncement,
+    /// As many announcements are in force as may be.
+    TooManyAnnouncements,
 }
 
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 18] = [
+    pub(super) const OWN: [Reason; 20] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
@@ -76,6 +80,8 @@ impl Reason {
         Reason::UnknownBot,
         Reason::UnknownToken,
         Reason::TooManyTokens,
+        Reason::UnknownAnnouncement,
+        Reason::TooManyAnnouncements,
     ];
 
     /// The HTTP status, the stable code, and a sentence for a person.
@@ -112,6 +118,12 @@ impl Reason {
             Reason::UnknownBot => (S::NOT_FOUND, "unknown_bot", "there is no bot of that name: make it first"),
             Reason::UnknownToken => (S::NOT_FOUND, "unknown_token", "the bot has no such token: it may have ended"),
             Reason::TooManyTokens => (S::CONFLICT, "too_many_tokens", "the bot has 100 tokens: end one first"),
+            Reason::UnknownAnnouncement => {
+                (S::NOT_FOUND, "unknown_announcement", "no such announcement is in force: it may have ended")
+            }
+            Reason::TooManyAnnouncements => {
+                (S::CONFLICT, "too_many_announcements", "20 announcements are in force: end one first")
+            }
             Reason::UnknownSession => (S::NOT_FOUND, "unknown_session", "you have no such session: it may have ended"),
             Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
             Reason::AccountsOff => {

@@ -79,6 +79,8 @@ pub enum Effect {
     Arrive { user: User, login: Option<Uuid>, client: ClientType, outbox: Option<Uuid>, resume: Vec<Position> },
     /// The connection belongs to this login from now on.
     Belong(Option<Uuid>),
+    /// Tell what is announced to everybody, now and from now on.
+    Announce,
     /// Deliver these rooms' events from these positions on.
     Follow(Vec<(Uuid, Seq)>),
     /// Deliver this room's events no more.

@@ -49,6 +49,7 @@ fn told(effect: &Effect) -> String {
         }
         Effect::Verify(token) => format!("verify {token}"),
         Effect::Arrive { user, .. } => format!("arrive {user}"),
+        Effect::Announce => "announce".into(),
         Effect::Belong(login) => format!("belong {:?}", login.map(|login| login.as_u128())),
         Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
         Effect::Unfollow(_) => "unfollow".into(),
@@ -232,14 +233,22 @@ fn a_resume_begins_where_the_client_was() {
         let hello = format!(r#"{{"type":"hello","token":"good","resume":[{{"room":"{ROOM}",{position}}}]}}"#);
         here(&hello).1
     };
-    assert_eq!(here(HELLO).1, ["Live", "welcome", "follow [9]"]);
-    assert_eq!(at(r#""epoch":1,"seq":9"#), ["Replayed", "welcome", "follow [9]"]);
-    assert_eq!(at(r#""epoch":1,"seq":4"#), ["Replayed", "welcome", "follow [4]"]);
-    assert_eq!(at(r#""epoch":1,"seq":3"#), ["TooFar", "welcome", "follow [9]"]);
-    assert_eq!(at(r#""epoch":1,"seq":10"#), ["Reset", "welcome", "follow [9]"], "a position that never was");
-    assert_eq!(at(r#""epoch":2,"seq":4"#), ["Reset", "welcome", "follow [9]"], "another history");
+    assert_eq!(here(HELLO).1, ["Live", "welcome", "announce", "follow [9]"]);
+    assert_eq!(at(r#""epoch":1,"seq":9"#), ["Replayed", "welcome", "announce", "follow [9]"]);
+    assert_eq!(at(r#""epoch":1,"seq":4"#), ["Replayed", "welcome", "announce", "follow [4]"]);
+    assert_eq!(at(r#""epoch":1,"seq":3"#), ["TooFar", "welcome", "announce", "follow [9]"]);
+    assert_eq!(
+        at(r#""epoch":1,"seq":10"#),
+        ["Reset", "welcome", "announce", "follow [9]"],
+        "a position that never was"
+    );
+    assert_eq!(at(r#""epoch":2,"seq":4"#), ["Reset", "welcome", "announce", "follow [9]"], "another history");
     let hello = format!(r#"{{"type":"hello","token":"good","resume":[{{"room":"{ROOM}","epoch":1,"seq":4}}]}}"#);
-    assert_eq!(arriving(&hello, vec![ROOM]).1, ["Reset", "welcome", "follow [9]"], "another event at that position");
+    assert_eq!(
+        arriving(&hello, vec![ROOM]).1,
+        ["Reset", "welcome", "announce", "follow [9]"],
+        "another event at that position"
+    );
     let first_kept = |first| {
         let position = Position { room: ROOM, epoch: 1, seq: 4, event: None };
         super::resumption(&room(9), first, Some(&position), false, 100)

@@ -4,6 +4,7 @@
 //! which duplicate, which gap) is [`plan`], pure and shared; the implementations only read what it needs, under locks, and
 //! write what it says. Nothing here knows connections or the bus.
 
+mod announcements;
 mod attempts;
 mod bots;
 mod commit;
@@ -27,6 +28,7 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::{
+    announcements::{ANNOUNCEMENTS_MAX, Announcement, Announcements},
     attempts::Attempts,
     bots::{BotToken, Bots, Given, NewBotToken, TOKENS_PER_BOT_MAX},
     commit::commit,
@@ -191,6 +193,8 @@ pub enum Hint {
     },
     /// These logins are over.
     Ended(Vec<Uuid>),
+    /// The announcements in force are other ones.
+    Announced,
     /// Hints may have been missed: look at everything that matters.
     Missed,
 }
@@ -199,7 +203,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Attempts + Bots + Directory + Logins + Send + Sync {
+pub trait Store: Announcements + Attempts + Bots + Directory + Logins + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

@@ -12,7 +12,7 @@ use chat_load::{
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
 
-use crate::ground::Pair;
+use crate::support::pair::Pair;
 
 /// How long anything may take that nothing is promised of.
 const PATIENCE: Duration = Duration::from_secs(20);

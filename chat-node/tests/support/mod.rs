@@ -1,5 +1,8 @@
 //! Both stores, for what is claimed of either.
 
+#[allow(dead_code, reason = "not every claim is of two nodes")]
+pub(crate) mod pair;
+
 use std::sync::Arc;
 
 use chat_node::store::{PostgresStore, SharedStore, SqliteStore, StoreLimits};

@@ -193,6 +193,13 @@ pub enum Frame {
     Committed(Committed),
     /// Something happened in a room.
     Event(Event),
+    /// Something that everybody is told.
+    Announcement(Announcement),
+    /// It was ended.
+    AnnouncementEnded {
+        /// Which one.
+        id: Uuid,
+    },
     /// The node leaves.
     Reconnect {
         /// When to connect again, in milliseconds.
@@ -325,6 +332,21 @@ pub struct Event {
     /// What a message says.
     #[serde(default)]
     pub text: Option<String>,
+}
+
+/// Something that everybody is told.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Announcement {
+    /// Its id.
+    pub id: Uuid,
+    /// What is said.
+    pub text: String,
+    /// Who says it.
+    pub sender: String,
+    /// When, in milliseconds since 1970 UTC.
+    pub time: u64,
+    /// When it is over by itself.
+    pub until: Option<u64>,
 }
 
 /// A refused request.

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{End, Observation, Observer},
-    frame::{Committed, Event, Position, Room},
+    frame::{Announcement, Committed, Event, Position, Room},
 };
 
 /// Everything that one client sent and saw.
@@ -30,6 +30,8 @@ pub struct Record {
     pub rooms: Vec<Room>,
     /// The rooms that it left.
     pub left: Vec<Uuid>,
+    /// What was announced to everybody on the present connection and has not been ended, as it came.
+    pub announced: Vec<Announcement>,
     /// Attempts to connect that failed before a welcome, with the reason.
     pub failed_attempts: Vec<(u64, End)>,
     /// Retryable refusals by code, as they came.
@@ -127,6 +129,7 @@ impl Record {
         match what {
             Observation::Connected { welcome, resumed } => {
                 self.user.clone_from(&welcome.user);
+                self.announced.clear();
                 let (node, rooms) = (welcome.node.clone(), welcome.rooms.clone());
                 rooms.iter().for_each(|room| self.room(room));
                 let resumed = resumed.clone();
@@ -158,6 +161,8 @@ impl Record {
                 self.connections.last_mut().into_iter().for_each(|open| open.joined.push(room.clone()));
             }
             Observation::Left(room) => self.left.push(*room),
+            Observation::Announced(announcement) => self.announced.push(announcement.clone()),
+            Observation::AnnouncementEnded(id) => self.announced.retain(|announced| announced.id != *id),
             Observation::Event(event) => self.events.push(Seen { connection, at_ms, event: event.clone() }),
         }
     }

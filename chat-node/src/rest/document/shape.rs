@@ -4,10 +4,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{
-    super::{accounts, bots, changes, cursors, me, messages, problem::Reason, rooms, sessions},
+    super::{accounts, announcements, bots, changes, cursors, me, messages, problem::Reason, rooms, sessions},
     NO_CONTROL,
 };
-use crate::protocol::{Code, RoomFrame};
+use crate::protocol::{AnnouncementFrame, Code, RoomFrame};
 
 /// What an operation takes and gives.
 #[derive(Default)]
@@ -288,6 +288,19 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .at("token")
             .gives_nothing(204, "The token opens nothing any more.")
             .fails_for(&[Reason::UnknownToken]),
+        "announce" => shape
+            .body::<announcements::NewAnnouncement>(g)
+            .gives::<AnnouncementFrame>(201, "It is told.", g)
+            .fails(&[Code::EmptyText, Code::TextTooLong, Code::BadText, Code::BadDuration])
+            .fails_for(&[Reason::TooManyAnnouncements]),
+        "announcements" => shape.query::<announcements::AnnouncementsPage>(g).gives::<announcements::Announcements>(
+            200,
+            "A page of announcements.",
+            g,
+        ),
+        "endAnnouncement" => {
+            shape.at("announcement").gives_nothing(204, "It is over.").fails_for(&[Reason::UnknownAnnouncement])
+        }
         "directory" => shape.query::<rooms::DirectoryPage>(g).gives::<rooms::Directory>(200, "A page of rooms.", g),
         other => panic!("the operation {other} has no shape"),
     }

@@ -44,6 +44,9 @@ struct Payload {
     /// Logins that are over. A node of a version without them reads a payload that tells nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     ended: Vec<Uuid>,
+    /// The announcements in force are other ones. Likewise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    announced: bool,
 }
 
 /// The notifications that tell of these heads and users.
@@ -58,6 +61,11 @@ pub(super) fn payloads(heads: &[(Uuid, Seq)], users: &[&User]) -> Vec<String> {
 /// The notifications that tell of logins that are over.
 pub(super) fn endings(logins: &[Uuid]) -> Vec<String> {
     encode(logins.chunks(ENDED_MAX).map(|ended| Payload { ended: ended.to_vec(), ..Payload::default() }))
+}
+
+/// The notification that says that the announcements are other ones.
+pub(super) fn announced() -> String {
+    encode(std::iter::once(Payload { announced: true, ..Payload::default() })).remove(0)
 }
 
 fn encode(payloads: impl Iterator<Item = Payload>) -> Vec<String> {
@@ -93,6 +101,7 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
         };
         let hint = match notification.map(|notification| serde_json::from_str(notification.payload())) {
             Some(Ok(Payload { ended, .. })) if !ended.is_empty() => Hint::Ended(ended),
+            Some(Ok(Payload { announced: true, .. })) => Hint::Announced,
             Some(Ok(Payload { heads, users, .. })) => Hint::Changed { heads, users },
             // The connection was lost, everything is to be looked at, or a newer node tells what this one does not understand.
             None | Some(Err(_)) => Hint::Missed,

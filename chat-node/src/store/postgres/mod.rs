@@ -3,6 +3,7 @@
 //! Owns the pool and the statements. Locks are always taken rooms first and outboxes second, each in id order, so that nodes
 //! wait for each other but never deadlock.
 
+mod announcements;
 mod append;
 mod arrivals;
 mod hints;

@@ -3,6 +3,7 @@
 //! The same rules as in PostgreSQL, with simpler means: writes take turns (`BEGIN IMMEDIATE`), so there is nothing to lock, and
 //! there is no other node to tell. The file is in WAL mode with full synchronization: a commit survives a power cut.
 
+mod announcements;
 mod append;
 mod logins;
 mod outcomes;

@@ -203,6 +203,8 @@ impl<T> Core<T> {
                 self.rooms.take(&event);
                 vec![Effect::Tell(Observation::Event(event))]
             }
+            Frame::Announcement(announcement) => vec![Effect::Tell(Observation::Announced(announcement))],
+            Frame::AnnouncementEnded { id } => vec![Effect::Tell(Observation::AnnouncementEnded(id))],
             Frame::Reconnect { after_ms } => vec![Effect::ComeBack { after_ms }],
             Frame::Error(refusal) => self.refused(refusal),
             Frame::Unknown => Vec::new(),

@@ -5,7 +5,7 @@
 use uuid::Uuid;
 
 use super::End;
-use crate::frame::{Committed, Event, Position, Refusal, Room, Welcome};
+use crate::frame::{Announcement, Committed, Event, Position, Refusal, Room, Welcome};
 
 /// One thing that happened to a client.
 #[derive(Clone, Debug)]
@@ -54,6 +54,10 @@ pub enum Observation {
     Left(Uuid),
     /// An event of a room came.
     Event(Event),
+    /// Something is announced to everybody; with each connection again, while it is in force.
+    Announced(Announcement),
+    /// An announcement was ended.
+    AnnouncementEnded(Uuid),
 }
 
 /// Listens to a client. It is called between two frames and must not block.

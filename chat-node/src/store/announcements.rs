@@ -1,0 +1,128 @@
+//! Announcements that are in force: few, and gone when they are over.
+//!
+//! Whatever changes them tells the other nodes in the same transaction, and each reads them all anew.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use super::StoreError;
+use crate::event::User;
+
+/// Announcements that are in force at once: whoever connects is told of each.
+pub const ANNOUNCEMENTS_MAX: usize = 20;
+
+/// Something that is told to everybody who is online.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Announcement {
+    /// Its id, in the order of time.
+    pub id: Uuid,
+    /// Who says it.
+    pub sender: User,
+    /// What is said.
+    pub text: String,
+    /// When it was said, in milliseconds since 1970 UTC.
+    pub time_ms: i64,
+    /// When it is over by itself; absent when somebody has to end it.
+    pub until_ms: Option<i64>,
+}
+
+impl Announcement {
+    /// Whether it is in force at this time.
+    pub fn holds(&self, now_ms: i64) -> bool {
+        self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
+    }
+}
+
+/// Keeps announcements.
+#[async_trait]
+pub trait Announcements {
+    /// Keeps an announcement, and tells all nodes. `false` when as many as may be are in force.
+    async fn announce(&self, announcement: &Announcement) -> Result<bool, StoreError>;
+
+    /// The announcements that are in force at this time, by their ids, from behind `after` on.
+    async fn announcements(
+        &self,
+        after: Option<Uuid>,
+        limit: usize,
+        now_ms: i64,
+    ) -> Result<Vec<Announcement>, StoreError>;
+
+    /// Ends an announcement, and tells all nodes. `false` when none of that id is in force at this time.
+    async fn end_announcement(&self, id: Uuid, now_ms: i64) -> Result<bool, StoreError>;
+}
+
+/// What is read of an announcement.
+pub(super) type AnnouncementRow = (Uuid, String, String, i64, Option<i64>);
+
+/// A row as an announcement.
+pub(super) fn announcement((id, sender, text, time_ms, until_ms): AnnouncementRow) -> Announcement {
+    Announcement { id, sender: sender.into(), text, time_ms, until_ms }
+}
+
+/// Implements [`Announcements`] for a store with a pool of sqlx's. `$lock` is a statement that lets one transaction at a time go on. The
+/// store's transaction has `tell_announced`.
+macro_rules! announcements {
+    ($store:ty, $lock:literal) => {
+        #[async_trait::async_trait]
+        impl $crate::store::announcements::Announcements for $store {
+            async fn announce(
+                &self,
+                announcement: &$crate::store::announcements::Announcement,
+            ) -> Result<bool, $crate::store::StoreError> {
+                let $crate::store::announcements::Announcement { id, sender, text, time_ms, until_ms } = announcement;
+                let mut tx = self.begin().await?;
+                // Two that count at the same time would both find room.
+                sqlx::query($lock).execute(&mut *tx.0).await?;
+                sqlx::query("DELETE FROM announcements WHERE until_ms <= $1").bind(time_ms).execute(&mut *tx.0).await?;
+                let in_force: i64 =
+                    sqlx::query_scalar("SELECT count(*) FROM announcements").fetch_one(&mut *tx.0).await?;
+                if usize::try_from(in_force).is_ok_and(|number| number >= $crate::store::ANNOUNCEMENTS_MAX) {
+                    return Ok(false);
+                }
+                let insert =
+                    "INSERT INTO announcements (id, sender, body, time_ms, until_ms) VALUES ($1, $2, $3, $4, $5)";
+                sqlx::query(insert)
+                    .bind(id)
+                    .bind(&**sender)
+                    .bind(text)
+                    .bind(time_ms)
+                    .bind(until_ms)
+                    .execute(&mut *tx.0)
+                    .await?;
+                tx.tell_announced().await?;
+                tx.commit().await?;
+                Ok(true)
+            }
+
+            async fn announcements(
+                &self,
+                after: Option<uuid::Uuid>,
+                limit: usize,
+                now_ms: i64,
+            ) -> Result<Vec<$crate::store::announcements::Announcement>, $crate::store::StoreError> {
+                let rows: Vec<$crate::store::announcements::AnnouncementRow> = sqlx::query_as(
+                    "SELECT id, sender, body, time_ms, until_ms FROM announcements
+                     WHERE id > $1 AND (until_ms IS NULL OR until_ms > $2) ORDER BY id LIMIT $3",
+                )
+                .bind(after.unwrap_or_default())
+                .bind(now_ms)
+                .bind(limit as i64)
+                .fetch_all(&self.pool)
+                .await?;
+                Ok(rows.into_iter().map($crate::store::announcements::announcement).collect())
+            }
+
+            async fn end_announcement(&self, id: uuid::Uuid, now_ms: i64) -> Result<bool, $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                let delete = "DELETE FROM announcements WHERE id = $1 AND (until_ms IS NULL OR until_ms > $2)";
+                let ended = sqlx::query(delete).bind(id).bind(now_ms).execute(&mut *tx.0).await?.rows_affected() == 1;
+                if ended {
+                    tx.tell_announced().await?;
+                }
+                tx.commit().await?;
+                Ok(ended)
+            }
+        }
+    };
+}
+pub(super) use announcements;

@@ -1,0 +1,95 @@
+//! Two nodes on an empty database. RabbitMQ is away: what is told here goes through the database alone.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use chat_load::{
+    dial::Tcp,
+    rest::{self, Call},
+};
+use chat_node::{Identity, Node};
+use crds::{
+    NodeConfig,
+    node_config::{Bus, Endpoint, Store as StoreConfig},
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use services::Services;
+use tokio::{task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+
+/// How long a node may take to have its tables.
+const READY_WITHIN: Duration = Duration::from_secs(30);
+
+/// An administrator, once registered.
+pub(crate) const ADMIN: &str = "root";
+
+/// A running node.
+pub(crate) struct Running {
+    pub(crate) url: String,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+/// Two nodes on an empty database, and a bus that cannot be reached.
+pub(crate) struct Pair {
+    pub(crate) nodes: [Running; 2],
+    services: Services,
+    database: String,
+    _folder: tempfile::TempDir,
+}
+
+impl Pair {
+    pub(crate) async fn start() -> Pair {
+        let services = Services::new().unwrap();
+        services.postgres.start().unwrap();
+        let postgres = services.postgres.fresh_database().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let key = folder.path().join("key");
+        std::fs::write(&key, "a secret for two nodes of one test").unwrap();
+        let nodes = [start(0, &postgres, &key).await, start(1, &postgres, &key).await];
+        let database = postgres.rsplit('/').next().unwrap().to_owned();
+        Pair { nodes, services, database, _folder: folder }
+    }
+
+    /// Runs a statement in the database, past the nodes.
+    pub(crate) fn sql(&self, statement: &str) -> String {
+        self.services.postgres.sql(&self.database, statement).unwrap()
+    }
+
+    pub(crate) async fn stop(self) {
+        for node in self.nodes {
+            node.stop.cancel();
+            node.ended.await.unwrap();
+        }
+    }
+}
+
+async fn start(number: usize, postgres: &str, key: &Path) -> Running {
+    let mut config = NodeConfig::default();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    (config.listen.client, config.listen.admin) = (any, any);
+    config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
+    // Nothing listens there.
+    config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url("amqp://guest:guest@127.0.0.1:9/%2f".into()) };
+    config.auth.key_file = Some(key.into());
+    config.auth.admins = vec![ADMIN.into()];
+    config.drain.settle_seconds = 0;
+    config.drain.window_seconds = 1;
+    let metrics = PrometheusBuilder::new().build_recorder().handle();
+    let identity = Identity { node: format!("node-{number}"), revision: String::new() };
+    let node = Node::start(config, identity, metrics).await.unwrap();
+    let url = format!("http://{}", node.client_address().unwrap());
+    let admin = Tcp::new(&[&format!("http://{}", node.admin_address().unwrap())], 0).unwrap();
+    let stop = CancellationToken::new();
+    let ended = tokio::spawn({
+        let stop = stop.clone();
+        async move { node.run(stop).await.unwrap() }
+    });
+    let ready = async {
+        let ask = Call { path: "/readyz", ..Call::default() };
+        while rest::call(&admin, &ask).await.unwrap().status != 200 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(READY_WITHIN, ready).await.expect("the node is not ready in time");
+    Running { url, stop, ended }
+}
