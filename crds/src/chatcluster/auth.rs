@@ -9,7 +9,12 @@ use serde::{Deserialize, Serialize};
 use crate::node_config::{HmacAlgorithm, SignatureAlgorithm};
 
 /// Who may connect.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[x_kube(validation = Rule::new(
+    "(has(self.refreshSeconds) ? self.refreshSeconds : 2592000) >= (has(self.tokenSeconds) ? self.tokenSeconds : 86400)"
+).message(
+    "refreshSeconds is shorter than tokenSeconds: a refresh token has to outlive the token that it replaces, give it more seconds"
+))]
 #[serde(rename_all = "camelCase")]
 pub struct AuthSpec {
     /// The secret that signs and verifies tokens, at least 32 bytes. Absent, the operator makes one named `<cluster>-auth`.
@@ -52,6 +57,22 @@ pub struct AuthSpec {
     /// Whether people can register and log in with a password.
     #[serde(default = "default_true")]
     pub accounts: bool,
+
+    /// Life of a token that a login or a refresh gives, in seconds. Absent: a day.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 31_536_000))]
+    pub token_seconds: Option<u32>,
+
+    /// Life of a refresh token, in seconds: who does not come back within it logs in again. Absent: 30 days.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 60, max = 315_360_000))]
+    pub refresh_seconds: Option<u32>,
+
+    /// Time after a refresh in which the former refresh token is given the same answer again, for clients that did not hear it, in
+    /// seconds. Absent: 60.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 600))]
+    pub refresh_grace_seconds: Option<u32>,
 }
 
 /// A key that tokens may be signed with. It has one algorithm, so that no token can choose another.
@@ -137,6 +158,9 @@ impl Default for AuthSpec {
             roles_claim: None,
             admins: Vec::new(),
             accounts: true,
+            token_seconds: None,
+            refresh_seconds: None,
+            refresh_grace_seconds: None,
         }
     }
 }

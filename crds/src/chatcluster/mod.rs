@@ -5,6 +5,7 @@
 
 mod auth;
 mod bindings;
+mod limits;
 mod spec;
 mod status;
 mod storage;
@@ -15,7 +16,8 @@ pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
     SecretReference, ServiceReference,
 };
-pub use spec::{ChatCluster, ChatClusterSpec, Limits, Logging, Pod, Retention, ServiceSpec, ServiceType};
+pub use limits::{AddressLimits, Limits};
+pub use spec::{ChatCluster, ChatClusterSpec, Logging, Pod, Retention, ServiceSpec, ServiceType};
 pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};
 pub use storage::Storage;
 pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};

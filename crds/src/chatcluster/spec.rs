@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     auth::AuthSpec,
     bindings::{PostgresBinding, RabbitmqBinding},
+    limits::Limits,
     status::ChatClusterStatus,
     storage::Storage,
     update_strategy::UpdateStrategy,
@@ -185,36 +186,6 @@ pub enum ServiceType {
     NodePort,
     /// Through a load balancer.
     LoadBalancer,
-}
-
-/// Bounds on what a client may ask and a node may hold. What is absent has the node's default.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Limits {
-    /// Open connections of one node.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_000_000))]
-    pub connections_max: Option<u32>,
-    /// Bytes of the text of one message. A frame may have four times as many.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 1_048_576))]
-    pub text_bytes_max: Option<u32>,
-    /// Rooms that one user may be a member of.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1, max = 100_000))]
-    pub rooms_per_user_max: Option<u32>,
-    /// Members of one room.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 2, max = 1_000_000))]
-    pub members_per_room_max: Option<u32>,
-    /// Frames that wait to be written to one connection before it is closed and told to resume.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 16, max = 65_536))]
-    pub queue_frames_max: Option<u32>,
-    /// Events of one room that a resume replays; beyond, the client pages through history.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 100_000))]
-    pub replay_events_max: Option<u32>,
 }
 
 /// What is kept, and for how long.

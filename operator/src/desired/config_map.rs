@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crds::{
     NodeConfig,
-    chatcluster::{AuthKey, ServiceType},
+    chatcluster::{AuthKey, Limits, ServiceType},
     node_config::{Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, Store},
 };
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
@@ -111,28 +111,47 @@ fn auth(cluster: &Cluster) -> Auth {
         roles_claim: wanted.roles_claim.unwrap_or(defaults.roles_claim),
         admins: wanted.admins,
         accounts: wanted.accounts,
-        ..Auth::default()
+        token_seconds: wanted.token_seconds.map_or(defaults.token_seconds, u64::from),
+        refresh_seconds: wanted.refresh_seconds.map_or(defaults.refresh_seconds, u64::from),
+        refresh_grace_seconds: wanted.refresh_grace_seconds.map_or(defaults.refresh_grace_seconds, u64::from),
+        leeway_seconds: defaults.leeway_seconds,
     }
 }
 
-fn limit(config: &mut NodeConfig, wanted: crds::chatcluster::Limits) {
-    let limits = &mut config.limits;
-    let set = |limit: &mut usize, wanted: Option<u32>| {
-        if let Some(wanted) = wanted {
-            *limit = wanted as usize;
+/// Sets those limits that are wanted.
+fn limit(config: &mut NodeConfig, wanted: Limits) {
+    fn set<T: TryFrom<u32>>(limit: &mut T, wanted: Option<u32>) {
+        if let Some(wanted) = wanted.and_then(|wanted| wanted.try_into().ok()) {
+            *limit = wanted;
         }
-    };
+    }
+    let limits = &mut config.limits;
     set(&mut limits.connections_max, wanted.connections_max);
     set(&mut limits.rooms_per_user_max, wanted.rooms_per_user_max);
     set(&mut limits.members_per_room_max, wanted.members_per_room_max);
     set(&mut limits.queue_frames_max, wanted.queue_frames_max);
     set(&mut limits.replay_events_max, wanted.replay_events_max);
+    set(&mut limits.sends_per_second_max, wanted.sends_per_second_max);
+    set(&mut limits.sends_burst_max, wanted.sends_burst_max);
+    set(&mut limits.requests_per_second_max, wanted.requests_per_second_max);
+    set(&mut limits.requests_burst_max, wanted.requests_burst_max);
+    set(&mut limits.web_idle_seconds, wanted.web_idle_seconds);
+    set(&mut limits.mobile_idle_seconds, wanted.mobile_idle_seconds);
     if let Some(text_bytes_max) = wanted.text_bytes_max {
         limits.text_bytes_max = text_bytes_max as usize;
         // A text may need six bytes for one when it is escaped; the usual need four at most.
         limits.frame_bytes_max = limits.frame_bytes_max.max(4 * limits.text_bytes_max);
         limits.queue_bytes_max = limits.queue_bytes_max.max(4 * limits.frame_bytes_max);
     }
+    let (wanted, addresses) = (wanted.per_address.unwrap_or_default(), &mut config.addresses);
+    set(&mut addresses.web_connections_max, wanted.web_connections_max);
+    set(&mut addresses.mobile_connections_max, wanted.mobile_connections_max);
+    set(&mut addresses.new_connections_max, wanted.new_connections_max);
+    set(&mut addresses.window_seconds, wanted.window_seconds);
+    set(&mut addresses.refusals_max, wanted.refusals_max);
+    set(&mut addresses.shut_out_seconds, wanted.shut_out_seconds);
+    set(&mut addresses.requests_per_second_max, wanted.requests_per_second_max);
+    set(&mut addresses.requests_burst_max, wanted.requests_burst_max);
 }
 
 #[cfg(test)]
@@ -155,6 +174,8 @@ mod tests {
                 "persistence": "Queued",
                 "auth": {"algorithm": "HS256", "accounts": false}}),
             keys_and_a_key_set(),
+            serde_json::json!({"auth": {"tokenSeconds": 600, "refreshSeconds": 3600, "refreshGraceSeconds": 0}}),
+            every_limit(),
             serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded",
                 "allowedOrigins": ["https://a.example.org:443", "*"]}}),
         ] {
@@ -162,6 +183,39 @@ mod tests {
             let yaml = build(&cluster, &OwnerReference::default()).data.unwrap().remove(names::CONFIG_FILE).unwrap();
             assert_eq!(NodeConfig::from_yaml(&yaml).unwrap(), config(&cluster), "{yaml}");
         }
+    }
+
+    fn every_limit() -> serde_json::Value {
+        serde_json::json!({"limits": {
+            "connectionsMax": 91, "textBytesMax": 92, "roomsPerUserMax": 93, "membersPerRoomMax": 94, "queueFramesMax": 95,
+            "replayEventsMax": 96, "sendsPerSecondMax": 97, "sendsBurstMax": 98, "requestsPerSecondMax": 99, "requestsBurstMax": 101,
+            "webIdleSeconds": 102, "mobileIdleSeconds": 103,
+            "perAddress": {
+                "webConnectionsMax": 104, "mobileConnectionsMax": 105, "newConnectionsMax": 106, "windowSeconds": 107,
+                "refusalsMax": 108, "shutOutSeconds": 109, "requestsPerSecondMax": 111, "requestsBurstMax": 112,
+            },
+        }})
+    }
+
+    /// What the node is told under the same name; a limit that was forgotten would keep its default.
+    #[test]
+    fn every_limit_reaches_the_node() {
+        let (wanted, told) = (every_limit(), serde_json::to_value(config(&cluster(every_limit()))).unwrap());
+        for (name, value) in wanted["limits"].as_object().unwrap() {
+            match value.as_object() {
+                Some(of_addresses) => {
+                    of_addresses.iter().for_each(|(name, value)| assert_eq!(&told["addresses"][name], value, "{name}"));
+                }
+                None => assert_eq!(&told["limits"][name], value, "{name}"),
+            }
+        }
+        let crd = serde_json::to_value(<ChatCluster as kube::CustomResourceExt>::crd()).unwrap();
+        let schema =
+            &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]["limits"];
+        let names = |object: &serde_json::Value| object.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+        assert_eq!(names(&schema["properties"]), names(&wanted["limits"]), "none is left out here");
+        let of_addresses = &schema["properties"]["perAddress"]["properties"];
+        assert_eq!(names(of_addresses), names(&wanted["limits"]["perAddress"]), "nor of these");
     }
 
     fn keys_and_a_key_set() -> serde_json::Value {

@@ -28,6 +28,12 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
         ("bad", json!({"updateStrategy": {"maxSurge": 0, "maxUnavailable": "0%"}}), "cannot both be zero"),
         ("bad", json!({"updateStrategy": {"maxSurge": "101%"}}), "a percentage from 0% to 100%"),
         ("bad", json!({"updateStrategy": {"maxUnavailable": -1}}), "a number of nodes from 0"),
+        (
+            "bad",
+            json!({"auth": {"tokenSeconds": 3600, "refreshSeconds": 60}}),
+            "a refresh token has to outlive the token that it replaces",
+        ),
+        ("bad", json!({"limits": {"webIdleSeconds": 10}}), "should be greater than or equal to 30"),
         ("bad", json!({"auth": {"algorithm": "RS256"}}), "supported values: \"HS256\", \"HS384\", \"HS512\""),
         (
             "bad",
