@@ -18,6 +18,7 @@
 //! | [`announcements`] | what everybody who is online is told | wait for a slow one |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
 //! | [`retention`] | when old history goes | know what goes with it |
+//! | [`trace`] | the way of some messages, as spans; the only one that knows OpenTelemetry | hold a message up |
 //! | [`drain`] | leaving without a stampede | |
 //!
 //! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes, [`self_test`] finds out before a client does.
@@ -30,6 +31,7 @@ pub mod drain;
 pub mod event;
 pub mod gateway;
 pub mod health;
+pub(crate) mod https;
 pub mod hub;
 pub mod intake;
 pub mod logins;
@@ -46,5 +48,6 @@ pub mod session;
 pub mod signals;
 pub mod stats;
 pub mod store;
+pub mod trace;
 
 pub use node::{Identity, Node, StartError};

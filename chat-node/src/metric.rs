@@ -44,6 +44,7 @@ pub enum Metric {
     LogReads,
     Epochs,
     EventsExpired,
+    Spans,
 }
 
 /// How a metric behaves.
@@ -94,7 +95,7 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 29] = [
+    pub const ALL: [Metric; 30] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
@@ -124,6 +125,7 @@ impl Metric {
         Metric::LogReads,
         Metric::Epochs,
         Metric::EventsExpired,
+        Metric::Spans,
     ];
 
     /// What there is to know of it.
@@ -141,6 +143,7 @@ impl Metric {
         const LOGGED_IN: Label = ("outcome", &["ok", "bad_credentials", "too_many_attempts"]);
         const REFRESHED: Label = ("outcome", &["rotated", "repeated", "reused", "unknown"]);
         const ENDED: Label = ("cause", &["signed_out", "reused", "displaced", "revoked"]);
+        const SPANS: Label = ("outcome", &["sent", "failed", "dropped"]);
         const RESUMED: Label = ("outcome", &["replayed", "too_far", "reset"]);
         match self {
             Metric::Connections => labelled("chat_connections", Gauge, CLIENT,
@@ -180,6 +183,8 @@ impl Metric {
             Metric::Epochs => plain("chat_epochs_total", Counter,
                 "Times that this node found another database, or one set back, and began new epochs"),
             Metric::EventsExpired => plain("chat_events_expired_total", Counter, "Events that were dropped because they are older than the cluster keeps"),
+            Metric::Spans => labelled("chat_spans_total", Counter, SPANS,
+                "Spans of traces: sent to the collector, not taken by it, or dropped because too many waited for it"),
         }
     }
 
@@ -196,6 +201,11 @@ impl Metric {
     /// Counts under a value of the label.
     pub fn count_for(self, value: &'static str) {
         counter!(self.about().name, self.label(value) => value).increment(1);
+    }
+
+    /// Counts so many under a value of the label.
+    pub fn count_by_for(self, value: &'static str, number: u64) {
+        counter!(self.about().name, self.label(value) => value).increment(number);
     }
 
     /// Sets a counter that is kept elsewhere.

@@ -38,6 +38,7 @@ use crate::{
     signals::Signals,
     stats::Stats,
     store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
+    trace::Traces,
 };
 
 /// Why a node does not start.
@@ -95,14 +96,16 @@ impl Node {
     pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
         let store = open_store(&config)?;
         let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|(key, why)| refuse(key, why))?;
-        let (bus, queue, incoming) = open_bus(&config, &identity.node)?;
+        let traces = Traces::start(config.traces.as_ref(), &identity.node).map_err(|(key, why)| refuse(key, why))?;
+        let (bus, queue, incoming) = open_bus(&config, &identity.node, &traces)?;
         let clients = listen("listen.client", config.listen.client).await?;
         let admins = listen("listen.admin", config.listen.admin).await?;
-        let hub = Hub::new(store.clone(), bus.clone(), config.limits.ring_events);
+        let hub = Hub::new(store.clone(), bus.clone(), traces.clone(), config.limits.ring_events);
         let signals = Signals::start(store.clone(), bus.clone(), hub.clone());
         let publish = {
-            let (hub, bus) = (hub.clone(), bus.clone());
-            Arc::new(move |events: Vec<crate::event::Event>| {
+            let (hub, bus, traces) = (hub.clone(), bus.clone(), traces.clone());
+            Arc::new(move |mut events: Vec<crate::event::Event>| {
+                traces.mark(&mut events);
                 bus.publish_events(&events);
                 deliver(&hub, events);
             })
@@ -113,6 +116,7 @@ impl Node {
             queue,
             health: health.clone(),
             publish,
+            traces: traces.clone(),
             first: match config.persistence {
                 Persistence::Direct => First::Log,
                 Persistence::Queued => First::Queue,
@@ -139,6 +143,7 @@ impl Node {
             tokens,
             logins: logins.clone(),
             stats,
+            traces,
         });
         let client_address = clients.local_addr().map_err(|source| StartError::Listen {
             key: "listen.client",
@@ -212,7 +217,7 @@ impl Node {
         drain::wait_for_goodbyes(&gateway, flush).await;
         stop.cancel();
         background.abort_all();
-        let store = gateway.store.clone();
+        let (store, traces) = (gateway.store.clone(), gateway.traces.clone());
         // The intake ends once nobody can give it sends any more and all that it has are answered.
         drop((gateway, admin, servers));
         probes.abort();
@@ -221,6 +226,7 @@ impl Node {
             tracing::warn!("some sends were not answered in time; their clients send them again");
         }
         store.close().await;
+        traces.flush(flush).await;
         tracing::info!("drained");
         Ok(())
     }
@@ -250,13 +256,13 @@ fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
 /// How a node speaks with others: the bus, the durable queue, and what comes in.
 type Connected = (Bus, Option<Queue>, Option<mpsc::Receiver<Incoming>>);
 
-fn open_bus(config: &NodeConfig, node: &str) -> Result<Connected, StartError> {
+fn open_bus(config: &NodeConfig, node: &str, traces: &Traces) -> Result<Connected, StartError> {
     match &config.bus {
         node_config::Bus::InProcess {} => Ok((Bus::InProcess, None, None)),
         node_config::Bus::Rabbitmq { endpoint } => {
             let (url, ca) = connection("bus.rabbitmq.endpoint", binding::Service::Rabbitmq, endpoint)?;
             let server = Server::new(url, ca);
-            let (bus, incoming) = Bus::rabbitmq(server.clone(), node);
+            let (bus, incoming) = Bus::rabbitmq(server.clone(), node, traces.clone());
             Ok((bus, Some(Queue::rabbitmq(server, node)), Some(incoming)))
         }
     }

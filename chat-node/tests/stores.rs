@@ -12,6 +12,7 @@ use chat_node::{
     intake::{First, Intake, IntakeLimits, Parts, Taken},
     protocol::{Code, HistoryRange, Position, RoomReference},
     store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, StoreError, StoreLimits},
+    trace::Traces,
 };
 use services::Services;
 use uuid::Uuid;
@@ -171,7 +172,8 @@ async fn a_row_that_poisons_its_batch_is_refused_alone() {
     let room = room(&store, "lobby").await;
     let limits = IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100 };
     let (health, publish) = (Arc::new(Health::of_ready_store()), Arc::new(|_| {}));
-    let parts = Parts { store: store.clone(), queue: None, health, publish, first: First::Log, limits };
+    let traces = Traces::default();
+    let parts = Parts { store: store.clone(), queue: None, health, publish, traces, first: First::Log, limits };
     let (intake, _task) = Intake::spawn(parts);
     // PostgreSQL takes no NUL in a text.
     let texts = ["a", "b", "poi\0son", "d", "e"];

@@ -7,6 +7,7 @@
 mod addresses;
 mod auth;
 mod origin;
+mod traces;
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -16,6 +17,7 @@ use serde_yaml::with::singleton_map_recursive;
 pub use self::addresses::{Addresses, BadCidr, Cidr, ForwardedHeader};
 pub use self::auth::{Auth, HmacAlgorithm, Jwks, Key, SignatureAlgorithm};
 pub use self::origin::{BadOrigin, Origin};
+pub use self::traces::{SAMPLE_RATIO, Traces};
 
 /// The configuration of one chat node. `NodeConfig::default()` is a working server on loopback.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
@@ -45,6 +47,8 @@ pub struct NodeConfig {
     pub drain: DrainConfig,
     /// What the node logs.
     pub log: Log,
+    /// Where spans go. Absent: nothing is traced.
+    pub traces: Option<Traces>,
 }
 
 /// Listening addresses.
@@ -344,7 +348,8 @@ impl NodeConfig {
         if self.retention.history_days == Some(0) {
             return refuse("retention.historyDays", "must be at least 1; leave it out to keep everything");
         }
-        if let Some((key, reason)) = self.auth.nonsense() {
+        let traces = self.traces.as_ref().and_then(Traces::nonsense);
+        if let Some((key, reason)) = self.auth.nonsense().or(traces) {
             return refuse(key, reason);
         }
         match (&self.store, &self.bus) {

@@ -51,6 +51,8 @@ fn every_key_of_a_node_is_in_the_table_with_its_default() {
         ("auth.jwks.audience", ""),
         ("auth.jwks.userClaim", "sub"),
         ("auth.jwks.caFile", "browsers'"),
+        ("traces.endpoint", ""),
+        ("traces.sampleRatio", "0.01"),
     ];
     expected.extend(other.map(|(key, default)| (key.to_owned(), default.to_owned())));
     assert_eq!(table("A node's file"), expected);

@@ -1,20 +1,13 @@
 //! Gets a document over HTTPS, bounded in time and size. Redirects are not followed: the document is where it was said to be.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{path::Path, time::Duration};
 
 use axum::http::{StatusCode, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::{
-    client::legacy::{Client, connect::HttpConnector},
-    rt::TokioExecutor,
-};
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
 use tokio::time::timeout;
+
+use crate::https::{self, HttpsClient, chain};
 
 /// The whole exchange must be over by then.
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -23,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const BYTES_MAX: usize = 256 * 1024;
 
 /// Gets documents.
-pub(super) struct Fetcher(Client<HttpsConnector<HttpConnector>, Empty<Bytes>>);
+pub(super) struct Fetcher(HttpsClient<Empty<Bytes>>);
 
 impl Fetcher {
     /// Trusts the authorities of a file, or those that browsers trust.
@@ -31,28 +24,8 @@ impl Fetcher {
     /// # Errors
     /// When the file has no certificates.
     pub(super) fn new(ca_file: Option<&Path>) -> Result<Self, String> {
-        let mut roots = RootCertStore::empty();
-        match ca_file {
-            Some(path) => {
-                let pem = fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-                for certificate in CertificateDer::pem_slice_iter(&pem) {
-                    let bad = || format!("{} has something that is no certificate in PEM", path.display());
-                    roots.add(certificate.map_err(|_| bad())?).map_err(|_| bad())?;
-                }
-                if roots.is_empty() {
-                    return Err(format!("{} has no certificate in PEM", path.display()));
-                }
-            }
-            None => roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned()),
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .map_err(|error| error.to_string())?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().build();
-        Ok(Fetcher(Client::builder(TokioExecutor::new()).pool_max_idle_per_host(0).build(connector)))
+        // Documents are fetched minutes apart.
+        Ok(Fetcher(https::client(ca_file, 0)?))
     }
 
     /// Gets a document.
@@ -70,15 +43,4 @@ impl Fetcher {
         };
         timeout(TIMEOUT, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
     }
-}
-
-/// An error with its causes, which say more than it does.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }

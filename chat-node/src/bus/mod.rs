@@ -17,6 +17,7 @@ pub use self::amqp::Server;
 use crate::{
     event::{Event, Membership},
     signals::{Peer, Signal},
+    trace::Traces,
 };
 
 /// Shards that rooms are divided into, on the bus and in the hub. Part of the contract between nodes.
@@ -73,8 +74,8 @@ pub enum Bus {
 
 impl Bus {
     /// Connects in the background, again and again, until the handle and the receiver are dropped.
-    pub fn rabbitmq(server: Server, node: &str) -> (Bus, mpsc::Receiver<Incoming>) {
-        let (handle, incoming) = rabbitmq::start(server, node);
+    pub fn rabbitmq(server: Server, node: &str, traces: Traces) -> (Bus, mpsc::Receiver<Incoming>) {
+        let (handle, incoming) = rabbitmq::start(server, node, traces);
         (Bus::Rabbitmq(handle), incoming)
     }
 

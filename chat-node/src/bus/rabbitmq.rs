@@ -35,6 +35,7 @@ use crate::{
     event::{Event, Membership},
     metric::Metric,
     signals::Signal,
+    trace::{Begun, Traces},
 };
 
 /// The exchange. Its name carries the version of the messages.
@@ -113,7 +114,7 @@ impl Handle {
     }
 }
 
-pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incoming>) {
+pub(super) fn start(server: Server, node: &str, traces: Traces) -> (Handle, mpsc::Receiver<Incoming>) {
     let (publications, queue) = mpsc::channel(OUTGOING_MAX);
     let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
     let (following, up) = (Arc::<Following>::default(), Arc::new(AtomicBool::new(false)));
@@ -122,6 +123,7 @@ pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incom
     let task = Task {
         server,
         sender,
+        traces,
         publications: queue,
         following: following.clone(),
         incoming,
@@ -135,6 +137,7 @@ pub(super) fn start(server: Server, node: &str) -> (Handle, mpsc::Receiver<Incom
 struct Task {
     server: Server,
     sender: Sender,
+    traces: Traces,
     publications: mpsc::Receiver<Publication>,
     following: Arc<Following>,
     incoming: mpsc::Sender<Incoming>,
@@ -208,14 +211,18 @@ impl Task {
                         return Ok(());
                     }
                     Some(Publication(topic, payload)) => {
+                        let mut leaving = Vec::new();
                         let body = match payload {
                             Payload::Events(events) => {
-                                Body::Events { topic, number: self.number(topic), frames: frames(&events) }
+                                leaving = self.traces.leaving(&events);
+                                let traces = leaving.iter().map(Begun::told).collect();
+                                Body::Events { topic, number: self.number(topic), frames: frames(&events), traces }
                             }
                             Payload::Memberships(changes) => Body::Memberships { number: self.number(topic), changes },
                             Payload::Signals(signals) => Body::Signals { signals },
                         };
                         self.publish(&channel, topic, body).await?;
+                        self.traces.over(leaving);
                     }
                 },
                 Ok(()) = wishes.changed() => {
@@ -289,10 +296,13 @@ impl Task {
         }
         let now = Instant::now();
         match body {
-            Body::Events { topic, number, frames } => {
+            Body::Events { topic, number, frames, traces } => {
                 let missed = tracker.message(&sender, topic, number, now);
-                let events = frames.iter().filter_map(|frame| Event::from_frame(frame.get()).ok()).collect();
+                let events = frames.iter().filter_map(|frame| Event::from_frame(frame.get()).ok());
+                let mut events: Vec<Event> = events.collect();
+                let arriving = self.traces.arriving(&mut events, &traces);
                 self.tell(Incoming::Events(events)).await;
+                self.traces.over(arriving);
                 self.tell_missed(missed).await;
             }
             Body::Memberships { number, changes } => {

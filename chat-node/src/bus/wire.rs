@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
+use uuid::Uuid;
 
 use super::Shard;
 use crate::{
@@ -78,8 +79,14 @@ pub(super) struct Message {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Body {
-    /// Events' frames. `number` counts the messages of this topic from 1.
-    Events { topic: Topic, number: u64, frames: Vec<Box<RawValue>> },
+    /// Events' frames. `number` counts the messages of this topic from 1; `traces` has the context (W3C) of those that are followed.
+    Events {
+        topic: Topic,
+        number: u64,
+        frames: Vec<Box<RawValue>>,
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        traces: BTreeMap<Uuid, String>,
+    },
     /// Changes of membership, numbered likewise.
     Memberships { number: u64, changes: Vec<Membership> },
     /// Signals; those that are lost are not missed.
@@ -113,5 +120,18 @@ mod tests {
             serde_json::to_string(&Message { sender, body: Body::Heartbeat { numbers: numbers.clone() } }).unwrap();
         let Body::Heartbeat { numbers: read } = serde_json::from_str::<Message>(&text).unwrap().body else { panic!() };
         assert_eq!(read, numbers);
+    }
+
+    #[test]
+    fn events_that_nobody_follows_are_told_as_ever_and_read_from_a_node_that_follows_none() {
+        let body = |traces| Body::Events { topic: Topic::Room(7), number: 1, frames: Vec::new(), traces };
+        let plain = serde_json::to_string(&body(BTreeMap::new())).unwrap();
+        assert_eq!(plain, r#"{"events":{"topic":"room.7","number":1,"frames":[]}}"#);
+        let Body::Events { traces, .. } = serde_json::from_str(&plain).unwrap() else { panic!() };
+        assert!(traces.is_empty());
+        let followed = BTreeMap::from([(Uuid::from_u128(1), "00-x".to_owned())]);
+        let text = serde_json::to_string(&body(followed.clone())).unwrap();
+        let Body::Events { traces, .. } = serde_json::from_str(&text).unwrap() else { panic!() };
+        assert_eq!(traces, followed);
     }
 }

@@ -16,6 +16,7 @@ pub use self::{
     details::{Details, Mark, Reference},
     room::{FOREVER, Membership, Role, Room, RoomKind, Seat, Standing},
 };
+use crate::trace::Trail;
 
 /// Name of a user: the `sub` of a token.
 pub type User = Arc<str>;
@@ -136,6 +137,8 @@ pub struct Event {
     pub rewrites: bool,
     /// The frame, as in `docs/protocol.md` §5.
     pub frame: Utf8Bytes,
+    /// Set while the event is on its way through the node and followed. Nobody else is told.
+    pub trail: Option<Box<Trail>>,
 }
 
 /// The shape of the frame.
@@ -184,7 +187,15 @@ impl EventBody {
             details: self.details.as_deref(),
         };
         let rewrites = self.kind.rewrites();
-        Event { room: self.room, epoch: self.epoch, seq: self.seq, id: self.id, rewrites, frame: to_json(&frame) }
+        Event {
+            room: self.room,
+            epoch: self.epoch,
+            seq: self.seq,
+            id: self.id,
+            rewrites,
+            frame: to_json(&frame),
+            trail: None,
+        }
     }
 
     /// Who is named by the message, each with the message's place.
@@ -206,7 +217,7 @@ impl Event {
     /// When it is no event frame.
     pub fn from_frame(frame: &str) -> Result<Event, serde_json::Error> {
         let Placement { room, epoch, seq, event, kind } = serde_json::from_str(frame)?;
-        Ok(Event { room, epoch, seq, id: event, rewrites: kind.rewrites(), frame: frame.into() })
+        Ok(Event { room, epoch, seq, id: event, rewrites: kind.rewrites(), frame: frame.into(), trail: None })
     }
 }
 

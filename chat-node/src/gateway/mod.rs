@@ -57,6 +57,7 @@ use crate::{
     signals::Signals,
     stats::Stats,
     store::{Changed, SharedStore},
+    trace::Traces,
 };
 
 /// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
@@ -89,6 +90,8 @@ pub struct Gateway {
     pub passwords: Passwords,
     /// Counters.
     pub stats: Arc<Stats>,
+    /// Follows some messages.
+    pub traces: Traces,
     /// How fast each user sends.
     sending: Mutex<Rates<User>>,
     admission: Mutex<Admission>,
@@ -121,12 +124,15 @@ pub struct Parts {
     pub logins: Arc<Logins>,
     /// See [`Gateway::stats`].
     pub stats: Arc<Stats>,
+    /// See [`Gateway::traces`].
+    pub traces: Traces,
 }
 
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, intake, hub, signals, announcements, bus, tokens, logins, stats } = parts;
+        let Parts { node, config, store, intake, hub, signals, announcements, bus, tokens, logins, stats, traces } =
+            parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         let sending = Mutex::new(Rates::new(config.limits.sends_per_second_max, config.limits.sends_burst_max));
         Arc::new(Gateway {
@@ -142,6 +148,7 @@ impl Gateway {
             logins,
             passwords: Passwords::default(),
             stats,
+            traces,
             sending,
             admission,
             open: Mutex::default(),
@@ -178,13 +185,15 @@ impl Gateway {
 
     /// Tells this node and others of changed memberships.
     pub fn publish(&self, changed: &Changed) {
+        let mut events = changed.events.clone();
+        self.traces.mark(&mut events);
         self.bus.publish_memberships(&changed.memberships);
-        self.bus.publish_events(&changed.events);
+        self.bus.publish_events(&events);
         for membership in &changed.memberships {
             self.hub.change(membership);
         }
         self.signals.change(&changed.memberships);
-        self.hub.deliver(changed.events.iter().cloned());
+        self.hub.deliver(events);
     }
 
     /// Checks a token, and that its login was not ended.

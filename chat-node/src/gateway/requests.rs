@@ -24,9 +24,11 @@ impl Gateway {
         self.stats.send();
         let n = append.n;
         let arrived = Instant::now();
+        let (event, room) = (Uuid::now_v7(), append.room);
+        let began = self.traces.begin(event);
         let may = self.sending.lock().take(&append.sender, arrived.into_std());
-        let taken = may.map(|()| self.intake.append(Append { event: Uuid::now_v7(), ..append }));
-        let stats = self.stats.clone();
+        let taken = may.map(|()| self.intake.append(Append { event, ..append }));
+        let (stats, traces) = (self.stats.clone(), self.traces.clone());
         async move {
             let taken = match taken {
                 Err(wait) => {
@@ -41,6 +43,7 @@ impl Gateway {
                 Taken::Done(answer) => answer,
                 Taken::Accepted(fate) => {
                     stats.accepted(arrived.elapsed());
+                    traces.sent(event, room, began, "accepted");
                     return Input::Done(Outcome::Accepted { id, n, fate });
                 }
             };
@@ -49,6 +52,7 @@ impl Gateway {
                 Err(_) => stats.failed(),
                 Ok(_) => {}
             }
+            traces.sent(event, room, began, outcome(&answer));
             Input::Done(Outcome::Sent { id, n, answer })
         }
     }
@@ -67,10 +71,11 @@ impl Gateway {
 
     /// Asks the store, publishes what changed, and brings back what came of it.
     pub(crate) async fn ask(&self, request: Request) -> Input {
-        let store = &self.store;
+        let (store, began) = (&self.store, self.traces.now());
         let publish = |result: Result<Changed, StoreError>| match result {
             Ok(changed) => {
                 self.publish(&changed);
+                self.traces.requested(began, &changed.events);
                 Ok(changed)
             }
             Err(error) => Err(code(&error)),
@@ -124,6 +129,17 @@ impl Gateway {
                 Outcome::Read { id, room, result: within(read).await.map_err(|error| code(&error)) }
             }
         })
+    }
+}
+
+/// How a send ended, in a word of a closed set.
+fn outcome(answer: &Result<Answer, Code>) -> &'static str {
+    match answer {
+        Ok(Answer::Committed { new: true, .. }) => "committed",
+        Ok(Answer::Committed { new: false, .. }) => "repeated",
+        Ok(Answer::Gap { .. }) => "gap",
+        Ok(Answer::Forgotten) => "forgotten",
+        Ok(Answer::Refused(code)) | Err(code) => code.as_str(),
     }
 }
 

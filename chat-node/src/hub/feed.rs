@@ -16,6 +16,7 @@ use super::{ConnectionId, Outbound};
 use crate::{
     event::{Event, Seq},
     protocol::Frames,
+    trace::Trail,
 };
 
 /// Events that wait for an earlier one. Beyond, they are forgotten and read from the store when their turn comes.
@@ -35,7 +36,7 @@ pub(super) struct Feed {
     ring_max: usize,
     early: BTreeMap<Seq, Event>,
     /// Frames whose turn it is, within one call.
-    outgoing: Vec<Utf8Bytes>,
+    outgoing: Vec<(Utf8Bytes, Option<Box<Trail>>)>,
     followers: IndexMap<ConnectionId, Arc<Outbound>>,
     /// Connections that are catching up and keep the room resident.
     arriving: usize,
@@ -56,6 +57,8 @@ pub(super) struct Placed {
     pub(super) lacks: bool,
     /// One belongs to a later history: this one ends. Those behind it were not looked at.
     pub(super) broken: bool,
+    /// The trails of what went into queues.
+    pub(super) trails: Vec<Trail>,
 }
 
 /// What became of a connection that wants to follow from a position.
@@ -145,7 +148,8 @@ impl Feed {
                 _ => {}
             }
         }
-        Placed { deliveries: self.broadcast(), lacks: self.is_lacking(), broken }
+        let (deliveries, trails) = self.broadcast();
+        Placed { deliveries, lacks: self.is_lacking(), broken, trails }
     }
 
     /// Whether the log of this epoch is the one that is followed, as far as is known.
@@ -247,9 +251,9 @@ impl Feed {
         }
     }
 
-    fn advance(&mut self, event: Event) {
+    fn advance(&mut self, mut event: Event) {
         self.head = Some(event.seq);
-        self.outgoing.push(event.frame.clone());
+        self.outgoing.push((event.frame.clone(), event.trail.take()));
         if event.rewrites {
             // What is replaced or deleted is not told again from memory: the store knows what earlier events say now.
             self.ring.clear();
@@ -261,14 +265,17 @@ impl Feed {
     }
 
     /// Puts what is outgoing into everybody's queue.
-    fn broadcast(&mut self) -> usize {
+    fn broadcast(&mut self) -> (usize, Vec<Trail>) {
         let outgoing = std::mem::take(&mut self.outgoing);
         if outgoing.is_empty() || self.followers.is_empty() {
-            return 0;
+            return (0, Vec::new());
         }
-        let frames = Frames::texts(outgoing.iter().map(Utf8Bytes::as_str));
+        let frames = Frames::texts(outgoing.iter().map(|(frame, _)| frame.as_str()));
         self.followers.values().for_each(|outbound| outbound.put(frames.clone()));
-        frames.count() * self.followers.len()
+        (
+            frames.count() * self.followers.len(),
+            outgoing.into_iter().filter_map(|(_, trail)| trail.map(|trail| *trail)).collect(),
+        )
     }
 }
 

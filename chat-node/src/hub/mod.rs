@@ -33,6 +33,7 @@ use crate::{
     event::{Event, Membership, Seat, Seq, User},
     protocol::{CloseReason, Frames, ServerFrame},
     store::{Head, SharedStore},
+    trace::{Traces, Trail},
 };
 
 /// How long those who followed a history that was set back are asked to wait before they connect again, at most: not all at once.
@@ -51,6 +52,7 @@ pub struct Hub {
     users: Mutex<HashMap<User, HashMap<ConnectionId, Arc<Outbound>>>>,
     store: SharedStore,
     bus: Bus,
+    traces: Traces,
     ring_events: usize,
     /// Rooms of which something is missing.
     lacking: mpsc::UnboundedSender<Uuid>,
@@ -60,7 +62,7 @@ pub struct Hub {
 
 impl Hub {
     /// Makes the hub and starts its background tasks, which end with the hub.
-    pub fn new(store: SharedStore, bus: Bus, ring_events: usize) -> Arc<Hub> {
+    pub fn new(store: SharedStore, bus: Bus, traces: Traces, ring_events: usize) -> Arc<Hub> {
         let (lacking, receiver) = mpsc::unbounded_channel();
         let (fan_out, gathered) = FanOut::new();
         let hub = Arc::new(Hub {
@@ -68,6 +70,7 @@ impl Hub {
             users: Mutex::default(),
             store,
             bus,
+            traces,
             ring_events,
             lacking,
             fan_out,
@@ -135,29 +138,32 @@ impl Hub {
         }
         let mut written = 0;
         for (room, events) in rooms {
-            for outbound in self.place(room, events) {
+            let (outbounds, trails) = self.place(room, events);
+            for outbound in &outbounds {
                 outbound.flush();
                 written += 1;
                 if written % WRITES_AT_A_TIME == 0 {
                     yield_now().await;
                 }
             }
+            self.traces.delivered(trails, outbounds.len());
         }
     }
 
-    /// Puts a room's events into queues, and tells whose are to be flushed.
-    fn place(&self, room: Uuid, events: Vec<Event>) -> Vec<Arc<Outbound>> {
+    /// Puts a room's events into queues, and tells whose are to be flushed, and the trails of what is in them.
+    fn place(&self, room: Uuid, events: Vec<Event>) -> (Vec<Arc<Outbound>>, Vec<Trail>) {
         let mut events = events.into_iter();
         loop {
             let mut rooms = self.shard(room).lock();
-            let Some(feed) = rooms.get_mut(&room) else { return Vec::new() };
+            let Some(feed) = rooms.get_mut(&room) else { return Default::default() };
             let placed = feed.place(&mut events);
             self.count_deliveries(placed.deliveries);
             if !placed.broken {
                 if placed.lacks {
                     self.report_lacking(room);
                 }
-                return if placed.deliveries == 0 { Vec::new() } else { feed.followers().cloned().collect() };
+                let outbounds = if placed.deliveries == 0 { Vec::new() } else { feed.followers().cloned().collect() };
+                return (outbounds, placed.trails);
             }
             drop(rooms);
             self.break_off(room);

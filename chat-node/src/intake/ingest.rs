@@ -80,8 +80,9 @@ async fn write(shared: &Shared, batch: Vec<Delivery>) -> Result<(), StoreError> 
         }
     }
     let sends = appends.clone();
+    let began = shared.parts.traces.now();
     let (fates, failure) = commit(&*shared.parts.store, &mut appends).await;
-    publish(shared, &fates);
+    publish(shared, began, &fates);
     letters.extend(sends.iter().zip(&fates).filter_map(|(send, fate)| dead(send, fate)));
     shared.parts.store.bury(&letters).await?;
     for letter in &letters {

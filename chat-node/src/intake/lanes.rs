@@ -3,7 +3,11 @@
 //! While one batch is on its way the next one gathers: a batch grows with the load and waits for no timer. A send whose commit was asked
 //! for and not answered goes on under the same key, so it is neither acknowledged too early nor failed wrongly.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use tokio::{
     sync::{mpsc, oneshot},
@@ -18,7 +22,7 @@ use super::{
 };
 use crate::{
     bus::queue::{Message, partition},
-    event::Event,
+    event::{Event, EventBody},
     metric::Metric,
     protocol::Code,
     store::{Answer, Append, Content, commit, outbox_key},
@@ -90,12 +94,13 @@ async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
     }
     Metric::CommitBatch.observe(sends.len() as f64);
     let mut batch: Vec<Append> = sends.iter().map(|send| send.append.clone()).collect();
+    let began = shared.parts.traces.now();
     let (answers, failure) = commit(&*shared.parts.store, &mut batch).await;
     if let Some(error) = failure {
         tracing::warn!(%error, sends = sends.len() - answers.len(), "a commit was not answered");
         shared.parts.health.lost_store();
     }
-    publish(shared, &answers);
+    publish(shared, began, &answers);
     let (mut done, mut rest) = (Vec::new(), Vec::new());
     let mut answers = answers.into_iter();
     for mut send in sends {
@@ -167,7 +172,10 @@ async fn queue_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
         return rest;
     }
     let message = |send: &Send| Message { partition: partition(send.key), payload: encode(&send.append) };
+    let began = shared.parts.traces.now();
     let durable = queue.publish(going.iter().map(message).collect()).await;
+    let in_queue = going.iter().zip(&durable).filter(|(_, durable)| **durable);
+    shared.parts.traces.queued(began, in_queue.map(|(send, _)| send.append.event));
     let keys: Vec<Uuid> = going.iter().map(|send| send.key).collect();
     for (send, acknowledged) in going.into_iter().zip(acknowledged(&keys, &durable)) {
         match acknowledged {
@@ -200,13 +208,16 @@ fn accept(shared: &Shared, send: Send) {
     shared.stirred.notify_one();
 }
 
-/// Publishes what is new in the logs.
-pub(super) fn publish(shared: &Shared, answers: &[Fate]) {
-    let new = |answer: &Fate| match answer {
-        Ok(Answer::Committed { event, new: true }) => Some(event.encode()),
-        _ => None,
-    };
-    let events: Vec<Event> = answers.iter().filter_map(new).collect();
+/// Publishes what is new in the logs; the commit began then.
+pub(super) fn publish(shared: &Shared, began: Option<SystemTime>, answers: &[Fate]) {
+    fn new(answer: &Fate) -> Option<&EventBody> {
+        match answer {
+            Ok(Answer::Committed { event, new: true }) => Some(event),
+            _ => None,
+        }
+    }
+    shared.parts.traces.committed(began, answers.len(), answers.iter().filter_map(new));
+    let events: Vec<Event> = answers.iter().filter_map(new).map(EventBody::encode).collect();
     if !events.is_empty() {
         (shared.parts.publish)(events);
     }

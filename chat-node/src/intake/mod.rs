@@ -28,6 +28,7 @@ use crate::{
     metric::Metric,
     protocol::Code,
     store::{Answer, Append, SharedStore, outbox_key},
+    trace::Traces,
 };
 
 /// How a send ends: as the log says, or why it was not taken.
@@ -86,6 +87,8 @@ pub struct Parts {
     pub health: Arc<Health>,
     /// See [`Publish`].
     pub publish: Publish,
+    /// Follows some of the sends.
+    pub traces: Traces,
     /// See [`First`].
     pub first: First,
     /// Bounds.

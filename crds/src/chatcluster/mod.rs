@@ -17,7 +17,7 @@ pub use bindings::{
     SecretReference, ServiceReference,
 };
 pub use limits::{AddressLimits, Limits};
-pub use spec::{ChatCluster, ChatClusterSpec, Logging, Pod, Retention, ServiceSpec, ServiceType};
+pub use spec::{ChatCluster, ChatClusterSpec, Logging, Pod, Retention, ServiceSpec, ServiceType, Traces};
 pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};
 pub use storage::Storage;
 pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};

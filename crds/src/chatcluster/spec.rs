@@ -130,6 +130,10 @@ pub struct ChatClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub logging: Option<Logging>,
 
+    /// Where the nodes' spans go. Absent: nothing is traced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traces: Option<Traces>,
+
     /// The pods that the nodes run in.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pod: Option<Pod>,
@@ -204,6 +208,22 @@ pub struct Logging {
     /// A level (`error`, `warn`, `info`, `debug`, `trace`) or a filter such as `info,chat_node::bus=debug`.
     #[schemars(length(min = 1, max = 512))]
     pub filter: String,
+}
+
+/// Where the nodes' spans go, and of how many messages.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[x_kube(validation = Rule::new("self.endpoint.matches('^https?://[^/?#@ ]+(/[^?#@ ]*)?$')").message(
+    "endpoint is where the collector takes OTLP over HTTP, without a user or a query: write it such as http://collector.monitoring:4318"
+))]
+#[serde(rename_all = "camelCase")]
+pub struct Traces {
+    /// A collector that takes OTLP over HTTP (protobuf). `/v1/traces` is added to it.
+    #[schemars(length(min = 1, max = 1024))]
+    pub endpoint: String,
+    /// The share of messages that are followed, from 0 to 1. By default 0.01.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1))]
+    pub sample_ratio: Option<f64>,
 }
 
 /// The pods that the nodes run in.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crds::{
     NodeConfig,
     chatcluster::{AuthKey, Limits, ServiceType},
-    node_config::{Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, Store},
+    node_config::{Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, SAMPLE_RATIO, Store, Traces},
 };
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use sha2::{Digest, Sha256};
@@ -74,6 +74,10 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
     if let Some(logging) = &spec.logging {
         config.log.filter = logging.filter.clone();
     }
+    config.traces = spec.traces.as_ref().map(|traces| Traces {
+        endpoint: traces.endpoint.clone(),
+        sample_ratio: traces.sample_ratio.unwrap_or(SAMPLE_RATIO),
+    });
     limit(&mut config, spec.limits.clone().unwrap_or_default());
     config
 }
@@ -176,6 +180,8 @@ mod tests {
             keys_and_a_key_set(),
             serde_json::json!({"auth": {"tokenSeconds": 600, "refreshSeconds": 3600, "refreshGraceSeconds": 0}}),
             every_limit(),
+            serde_json::json!({"traces": {"endpoint": "http://collector:4318"}}),
+            serde_json::json!({"traces": {"endpoint": "https://c/otlp", "sampleRatio": 1}}),
             serde_json::json!({"service": {"trustedProxies": ["10.0.0.0/8", "fd00::1"], "forwardedHeader": "Forwarded",
                 "allowedOrigins": ["https://a.example.org:443", "*"]}}),
         ] {

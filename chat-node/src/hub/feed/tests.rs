@@ -15,6 +15,7 @@ fn event(seq: Seq) -> Event {
         id: Uuid::from_u128(seq as u128),
         rewrites: false,
         frame: seq.to_string().into(),
+        trail: None,
     }
 }
 
@@ -39,8 +40,8 @@ fn delivered(deliveries: usize) -> Placed {
     Placed { deliveries, ..Placed::default() }
 }
 
-const EARLY: Placed = Placed { deliveries: 0, lacks: true, broken: false };
-const BROKEN: Placed = Placed { deliveries: 0, lacks: false, broken: true };
+const EARLY: Placed = Placed { deliveries: 0, lacks: true, broken: false, trails: Vec::new() };
+const BROKEN: Placed = Placed { deliveries: 0, lacks: false, broken: true, trails: Vec::new() };
 
 const ME: ConnectionId = ConnectionId(1);
 
@@ -157,7 +158,7 @@ fn what_comes_together_goes_out_as_one_piece_that_all_share() {
     }
     let later = Event { epoch: 2, ..event(4) };
     let mut events = [event(2), event(1), event(3), later, event(5)].into_iter();
-    assert_eq!(feed.place(&mut events), Placed { deliveries: 6, lacks: false, broken: true });
+    assert_eq!(feed.place(&mut events), Placed { deliveries: 6, lacks: false, broken: true, trails: Vec::new() });
     assert_eq!(
         events.map(|event| event.seq).collect::<Vec<_>>(),
         [5],

@@ -1,0 +1,245 @@
+//! Traces: a message is followed through two nodes on a real PostgreSQL and a real RabbitMQ, and a collector costs nobody anything.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+mod collector;
+
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
+
+use chat_load::{
+    client::{Client, Identity, Options},
+    dial::Tcp,
+    frame::RoomRef,
+    record::{Record, Recorder},
+    rest,
+};
+use chat_node::{Identity as NodeIdentity, Node, metric};
+use collector::{Collector, Heard, Told, text};
+use crds::{
+    NodeConfig,
+    node_config::{Bus, Endpoint, Store, Traces},
+};
+use metrics_exporter_prometheus::PrometheusHandle;
+use services::Services;
+use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Metrics are the process's.
+fn metrics() -> PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS.get_or_init(|| metric::install().unwrap()).clone()
+}
+
+/// Spans that had this outcome, on all nodes of the process.
+fn spans(outcome: &str) -> u64 {
+    let start = format!("chat_spans_total{{outcome=\"{outcome}\"}} ");
+    let page = metrics().render();
+    page.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
+}
+
+/// A running node.
+struct Running {
+    url: String,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(number: usize, config: NodeConfig) -> Running {
+        let identity = NodeIdentity { node: format!("node-{number}"), revision: String::new() };
+        let node = Node::start(config, identity, metrics()).await.unwrap();
+        let url = format!("http://{}", node.client_address().unwrap());
+        let stop = CancellationToken::new();
+        let ended = tokio::spawn({
+            let stop = stop.clone();
+            async move { node.run(stop).await.unwrap() }
+        });
+        Running { url, stop, ended }
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.ended.await.unwrap();
+    }
+}
+
+fn config(folder: &Path, collector: &str, sample_ratio: f64) -> NodeConfig {
+    let mut config = NodeConfig::default();
+    let any = SocketAddr::from(([127, 0, 0, 1], 0));
+    (config.listen.client, config.listen.admin) = (any, any);
+    config.store = Store::Sqlite { path: folder.join("chat.db") };
+    config.addresses.enforced = false;
+    config.drain.settle_seconds = 0;
+    config.drain.window_seconds = 1;
+    config.traces = Some(Traces { endpoint: collector.into(), sample_ratio });
+    config
+}
+
+/// Two nodes on an empty database and an empty virtual host.
+async fn pair(folder: &Path, collector: &str, sample_ratio: f64) -> [Running; 2] {
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    let key = folder.join("key");
+    std::fs::write(&key, "a secret for two nodes of one test").unwrap();
+    let mut config = config(folder, collector, sample_ratio);
+    let postgres = Endpoint::Url(services.postgres.fresh_database().unwrap());
+    config.store = Store::Postgres { endpoint: postgres, pool_connections_max: 5 };
+    config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(services.rabbitmq.fresh_vhost().unwrap()) };
+    config.auth.key_file = Some(key);
+    [Running::start(0, config.clone()).await, Running::start(1, config).await]
+}
+
+struct Person {
+    client: Client,
+    recorder: Recorder,
+    name: String,
+}
+
+impl Person {
+    async fn at(node: &Running) -> Person {
+        let dial = Arc::new(Tcp::new(&[&*node.url], 0).unwrap());
+        let name = format!("p{}", &Uuid::new_v4().simple().to_string()[..10]);
+        let registered = async {
+            // The node may still be waiting for its database.
+            while rest::register(&*dial, &name, "correct horse").await.is_err() {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        timeout(PATIENCE, registered).await.unwrap();
+        let identity = Identity::Account { username: name.clone(), password: "correct horse".into() };
+        let recorder = Recorder::default();
+        let client = Client::start(Options::new(dial, identity), recorder.clone());
+        timeout(PATIENCE, client.online()).await.unwrap().unwrap();
+        Person { client, recorder, name }
+    }
+
+    async fn say(&self, room: Uuid, text: &str) {
+        let pending = self.client.send(room, text).await.unwrap();
+        timeout(PATIENCE, pending.committed()).await.unwrap().unwrap();
+    }
+
+    /// The event that brought this text.
+    async fn hears(&self, text: &str) -> Uuid {
+        let heard = |record: &Record| {
+            let seen = record.events.iter().find(|seen| seen.event.text.as_deref() == Some(text))?;
+            Some(seen.event.event)
+        };
+        self.recorder.until(PATIENCE, heard).await.expect("the message did not arrive")
+    }
+}
+
+/// The one span of a trace that has this name and is of this node.
+#[track_caller]
+fn the<'a>(heard: &'a Heard, trace: Uuid, name: &str, node: &str) -> &'a Told {
+    let is_it = |told: &&Told| told.is_of(trace) && told.span.name == name && told.node == node;
+    let found: Vec<&Told> = heard.spans.iter().filter(is_it).collect();
+    assert_eq!(found.len(), 1, "{name} on {node}: {found:#?}");
+    found[0]
+}
+
+#[track_caller]
+fn is_child(child: &Told, parent: &Told) {
+    let (child, parent) = (&child.span, &parent.span);
+    assert_eq!(child.parent_span_id, parent.span_id, "{} is no child of {}", child.name, parent.name);
+    assert!(child.start_time_unix_nano >= parent.start_time_unix_nano, "{} began before {}", child.name, parent.name);
+    assert!(child.end_time_unix_nano >= child.start_time_unix_nano, "{} ended before it began", child.name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_followed_from_its_frame_to_its_delivery_on_another_node() {
+    let (folder, collector) = (tempfile::tempdir().unwrap(), Collector::start().await);
+    let nodes = pair(folder.path(), &collector.url, 1.0).await;
+    let (alice, bob) = (Person::at(&nodes[0]).await, Person::at(&nodes[1]).await);
+    let room = alice.client.create_room("lobby").await.unwrap().id;
+    bob.client.join(RoomRef::Room(room)).await.unwrap();
+    // Until then what is said may reach bob by his catching up, which nobody follows.
+    alice.say(room, "are you there?").await;
+    bob.hears("are you there?").await;
+    alice.say(room, "nobody else is to know").await;
+    let event = bob.hears("nobody else is to know").await;
+    assert_eq!(alice.hears("nobody else is to know").await, event);
+
+    let is_whole = |heard: &Heard| heard.spans.iter().filter(|told| told.is_of(event)).count() >= 6;
+    let heard = collector.until(PATIENCE, is_whole).await;
+    let send = the(&heard, event, "send", "node-0");
+    assert!(send.span.parent_span_id.is_empty());
+    assert_eq!(text(&send.span.attributes, "chat.outcome"), Some("committed"));
+    assert_eq!(text(&send.span.attributes, "chat.room"), Some(&*room.to_string()));
+    let commit = the(&heard, event, "commit", "node-0");
+    is_child(commit, send);
+    let publish = the(&heard, event, "publish", "node-0");
+    is_child(publish, send);
+    is_child(the(&heard, event, "deliver", "node-0"), send);
+    let receive = the(&heard, event, "receive", "node-1");
+    is_child(receive, publish);
+    is_child(the(&heard, event, "deliver", "node-1"), receive);
+
+    let [link] = &commit.span.links[..] else { panic!("{commit:#?}") };
+    let batch = heard.spans.iter().find(|told| told.span.span_id == link.span_id).expect("the batch has a span");
+    assert_eq!((batch.span.name.as_str(), &batch.span.trace_id), ("commit batch", &link.trace_id));
+
+    for node in nodes {
+        node.stop().await;
+    }
+    for secret in ["nobody else is to know", "correct horse", "lobby", &alice.name, &bob.name] {
+        let has = |body: &bytes::Bytes| body.windows(secret.len()).any(|part| part == secret.as_bytes());
+        assert!(!collector.heard().bodies.iter().any(has), "a span has {secret:?} in it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_share_of_nothing_sends_nothing_and_a_share_of_all_misses_none() {
+    for (ratio, said, told) in [(0.0, 10, 0), (1.0, 10, 10)] {
+        let (folder, collector) = (tempfile::tempdir().unwrap(), Collector::start().await);
+        let node = Running::start(0, config(folder.path(), &collector.url, ratio)).await;
+        let alice = Person::at(&node).await;
+        let room = alice.client.create_room("lobby").await.unwrap().id;
+        for round in 0..said {
+            alice.say(room, &format!("{round}")).await;
+        }
+        // A node that leaves sends what it has first.
+        node.stop().await;
+        let heard = collector.heard();
+        let sends = heard.spans.iter().filter(|told| told.span.name == "send").count();
+        assert_eq!((sends, heard.bodies.is_empty()), (told, told == 0), "{ratio}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_away_or_silent_costs_spans_and_nothing_else() {
+    // It takes connections, as the system does for it, and never answers.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let silent_url = format!("http://{}", silent.local_addr().unwrap());
+    let (failed, dropped) = (spans("failed"), spans("dropped"));
+    for collector in ["http://127.0.0.1:9", &silent_url] {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path(), collector, 1.0);
+        (config.limits.sends_per_second_max, config.limits.sends_burst_max) = (100_000, 100_000);
+        let node = Running::start(0, config).await;
+        let alice = Person::at(&node).await;
+        let room = alice.client.create_room("lobby").await.unwrap().id;
+        // More spans than may wait.
+        let began = Instant::now();
+        let mut pending = Vec::new();
+        for round in 0..3_000 {
+            pending.push(alice.client.send(room, format!("{round}")).await.unwrap());
+        }
+        for sent in pending {
+            timeout(PATIENCE, sent.committed()).await.expect("a message waits for the collector").unwrap();
+        }
+        alice.hears("2999").await;
+        eprintln!("3,000 messages in {:?}", began.elapsed());
+        node.stop().await;
+    }
+    assert!(spans("failed") > failed, "nobody was told that the collector takes nothing");
+    assert!(spans("dropped") > dropped, "nobody was told that spans were dropped");
+}
