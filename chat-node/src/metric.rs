@@ -142,8 +142,8 @@ impl Metric {
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
         const LOGGED_IN: Label = ("outcome", &["ok", "bad_credentials", "too_many_attempts"]);
         const REFRESHED: Label = ("outcome", &["rotated", "repeated", "reused", "unknown"]);
-        const ENDED: Label = ("cause", &["signed_out", "reused", "displaced", "revoked"]);
         const SPANS: Label = ("outcome", &["sent", "failed", "dropped"]);
+        const ENDED: Label = ("cause", &["signed_out", "reused", "displaced", "revoked", "password_changed"]);
         const RESUMED: Label = ("outcome", &["replayed", "too_far", "reset"]);
         match self {
             Metric::Connections => labelled("chat_connections", Gauge, CLIENT,
@@ -153,7 +153,7 @@ impl Metric {
                 "Connections that ended, by the close code's name; client when the client left"),
             Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections and requests that a limit refused"),
             Metric::RestRequests => labelled("chat_rest_requests_total", Counter, STATUS, "REST requests that were answered"),
-            Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password"),
+            Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password, or to change it"),
             Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),
             Metric::SessionsEnded => labelled("chat_sessions_ended_total", Counter, ENDED,
                 "Sessions and bots' tokens that were ended before their time, on whichever node asked for it"),

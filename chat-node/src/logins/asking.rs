@@ -81,7 +81,10 @@ mod tests {
         store.migrate().await.unwrap();
         let (id, user) = (Uuid::from_u128(1), "alice".to_owned());
         let token = RefreshToken::new(Uuid::from_u128(2), [1; 32]);
-        store.begin_login(&NewLogin { id, user, address: None, expires_ms: NOW + 1, token }, NOW).await.unwrap();
+        store
+            .begin_login(&NewLogin { id, user, address: None, expires_ms: NOW + 1, token, password_hash: None }, NOW)
+            .await
+            .unwrap();
 
         let asking = Asking::default();
         // The first begins to look up and is given up at once.

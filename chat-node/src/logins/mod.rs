@@ -46,6 +46,8 @@ pub enum Ending {
     Displaced,
     /// An administrator has taken a bot's token back.
     Revoked,
+    /// Its user has changed the password elsewhere.
+    PasswordChanged,
 }
 
 impl Ending {
@@ -56,6 +58,7 @@ impl Ending {
             Ending::Reused => "reused",
             Ending::Displaced => "displaced",
             Ending::Revoked => "revoked",
+            Ending::PasswordChanged => "password_changed",
         }
     }
 }

@@ -1,13 +1,13 @@
-//! Built-in accounts over REST: register and log in.
+//! Built-in accounts over REST: register, log in, and change the password.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::{Deserialize, Serialize};
 
 use super::{
     Rest,
-    caller::Address,
+    caller::{Address, Caller},
     input::Body,
     problem::{Problem, Reason},
     sessions::{self, SignedIn},
@@ -15,10 +15,11 @@ use super::{
 use crate::{
     auth::{PasswordRule, check_password, check_username},
     gateway::{Gateway, now_ms},
+    logins::Ending,
     metric::Metric,
 };
 
-/// What both requests carry.
+/// What registering and logging in carry.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 #[cfg_attr(test, derive(schemars::JsonSchema))]
@@ -29,6 +30,19 @@ pub(super) struct Credentials {
     /// 8 to 1024 characters.
     #[cfg_attr(test, schemars(length(min = 8, max = 1024)))]
     password: String,
+}
+
+/// Another password.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+#[cfg_attr(test, derive(schemars::JsonSchema))]
+pub(super) struct NewPassword {
+    /// The present one.
+    #[cfg_attr(test, schemars(length(min = 8, max = 1024)))]
+    password: String,
+    /// The next one: 8 to 1024 characters.
+    #[cfg_attr(test, schemars(length(min = 8, max = 1024)))]
+    new_password: String,
 }
 
 /// An account that was made.
@@ -45,7 +59,6 @@ pub(super) async fn register(
     Body(Credentials { username, password }): Body<Credentials>,
 ) -> Result<(StatusCode, Json<Registered>), Problem> {
     let gateway = with_accounts(&rest)?;
-    let broken = |reason| move |rule: PasswordRule| Problem::from(reason).because(rule.0);
     check_username(&username).map_err(broken(Reason::BadUsername))?;
     check_password(&password, &username).map_err(broken(Reason::BadPassword))?;
     let hash = gateway.passwords.hash(password).await?.map_err(|error| Problem::internal(&error))?;
@@ -62,8 +75,36 @@ pub(super) async fn login(
     Body(Credentials { username, password }): Body<Credentials>,
 ) -> Result<Json<SignedIn>, Problem> {
     let gateway = with_accounts(&rest)?;
+    let hash = prove(gateway, &username, password, address).await?.ok_or(Reason::BadCredentials)?;
+    sessions::begin(gateway, username, hash, address).await
+}
+
+/// `PUT /api/v1/me/password`
+pub(super) async fn change_password(
+    State(rest): State<Arc<Rest>>,
+    Address(address): Address,
+    Caller(claims): Caller,
+    Body(NewPassword { password, new_password }): Body<NewPassword>,
+) -> Result<StatusCode, Problem> {
+    let gateway = with_accounts(&rest)?;
+    sessions::whole(&claims)?;
+    check_password(&new_password, &claims.user).map_err(broken(Reason::BadPassword))?;
+    let old = prove(gateway, &claims.user, password, address).await?.ok_or(Reason::WrongPassword)?;
+    let new = gateway.passwords.hash(new_password).await?.map_err(|error| Problem::internal(&error))?;
+    let ended = gateway.store.change_password(&claims.user, &old, &new, claims.login).await?;
+    gateway.logins.ended(&ended.ok_or(Reason::WrongPassword)?, Ending::PasswordChanged);
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Whether this is the password of that account: gives its hash. A wrong one counts, and whoever has guessed too often is told to wait.
+async fn prove(
+    gateway: &Gateway,
+    username: &str,
+    password: String,
+    address: Option<IpAddr>,
+) -> Result<Option<String>, Problem> {
     // A name that no account can have, such as one with a NUL, is not looked up.
-    let account = check_username(&username).is_ok().then_some(&*username);
+    let account = check_username(username).is_ok().then_some(username);
     let wait = gateway.store.attempt(account, address, now_ms()).await?;
     if !wait.is_zero() {
         Metric::Logins.count_for("too_many_attempts");
@@ -73,16 +114,21 @@ pub(super) async fn login(
         Some(account) => gateway.store.password_hash(account).await?,
         None => None,
     };
-    if !gateway.passwords.verify(password, hash).await? {
+    if !gateway.passwords.verify(password, hash.clone()).await? {
         Metric::Logins.count_for("bad_credentials");
         if let Some(address) = address {
             gateway.store.failed(address, now_ms()).await?;
         }
-        return Err(Reason::BadCredentials.into());
+        return Ok(None);
     }
     Metric::Logins.count_for("ok");
-    gateway.store.forgive(&username, address).await?;
-    sessions::begin(gateway, username, address).await
+    gateway.store.forgive(username, address).await?;
+    Ok(hash)
+}
+
+/// What a broken rule is told as.
+fn broken(reason: Reason) -> impl Fn(PasswordRule) -> Problem {
+    move |rule| Problem::from(reason).because(rule.0)
 }
 
 /// The gateway of a service that has accounts of its own.

@@ -177,6 +177,18 @@ pub(super) async fn list(
     Ok(Json(Bots { bots: bots.into_iter().map(|(user, created)| Bot { user, created }).collect(), next }))
 }
 
+/// `DELETE /bots/{bot}`
+pub(super) async fn remove(
+    State(rest): State<Arc<Rest>>,
+    Caller(claims): Caller,
+    At(bot): At<Name>,
+) -> Result<StatusCode, Problem> {
+    admin(&claims)?;
+    let ended = rest.gateway.store.delete_bot(&bot).await?.ok_or(Reason::UnknownBot)?;
+    rest.gateway.logins.ended(&ended, Ending::Revoked);
+    Ok(StatusCode::NO_CONTENT)
+}
+
 /// `POST /bots/{bot}/tokens`
 pub(super) async fn give(
     State(rest): State<Arc<Rest>>,

@@ -25,7 +25,7 @@ pub(super) struct Operation {
 }
 
 /// All operations.
-pub(super) const OPERATIONS: [Operation; 39] = [
+pub(super) const OPERATIONS: [Operation; 41] = [
     Operation {
         id: "register",
         method: Method::POST,
@@ -74,6 +74,13 @@ pub(super) const OPERATIONS: [Operation; 39] = [
         path: "/me",
         summary: "Who the token names, and what is allowed.",
         route: || get(me::me),
+    },
+    Operation {
+        id: "changePassword",
+        method: Method::PUT,
+        path: "/me/password",
+        summary: "Change your password. All of your other sessions end.",
+        route: || put(accounts::change_password),
     },
     Operation {
         id: "rooms",
@@ -256,6 +263,13 @@ pub(super) const OPERATIONS: [Operation; 39] = [
         path: "/bots",
         summary: "The bots. For administrators.",
         route: || get(bots::list),
+    },
+    Operation {
+        id: "deleteBot",
+        method: Method::DELETE,
+        path: "/bots/{bot}",
+        summary: "End a bot and its tokens. Its name stays taken. For administrators.",
+        route: || delete(bots::remove),
     },
     Operation {
         id: "giveToken",

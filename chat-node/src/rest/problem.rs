@@ -38,6 +38,8 @@ pub(super) enum Reason {
     UsernameTaken,
     /// The username or the password is wrong.
     BadCredentials,
+    /// The password that is to be changed is another one.
+    WrongPassword,
     /// The service has no accounts of its own.
     AccountsOff,
     /// A refresh token that will never do.
@@ -61,7 +63,7 @@ pub(super) enum Reason {
 impl Reason {
     /// The reasons that are REST's own.
     #[cfg(test)]
-    pub(super) const OWN: [Reason; 20] = [
+    pub(super) const OWN: [Reason; 21] = [
         Reason::BadRequest,
         Reason::TooLarge,
         Reason::NotJson,
@@ -73,6 +75,7 @@ impl Reason {
         Reason::BadPassword,
         Reason::UsernameTaken,
         Reason::BadCredentials,
+        Reason::WrongPassword,
         Reason::AccountsOff,
         Reason::BadRefreshToken,
         Reason::UnknownSession,
@@ -126,6 +129,8 @@ impl Reason {
             }
             Reason::UnknownSession => (S::NOT_FOUND, "unknown_session", "you have no such session: it may have ended"),
             Reason::BadCredentials => (S::UNAUTHORIZED, "bad_credentials", "the username or the password is wrong"),
+            // Not 401: the token does, and another one would not help.
+            Reason::WrongPassword => (S::FORBIDDEN, "wrong_password", "the present password is another one"),
             Reason::AccountsOff => {
                 (S::FORBIDDEN, "accounts_off", "this service has no accounts of its own: get a token from its issuer")
             }

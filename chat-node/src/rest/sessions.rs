@@ -79,13 +79,18 @@ pub(super) struct Session {
 }
 
 /// Begins a session for someone whose password was right.
-pub(super) async fn begin(gateway: &Gateway, user: String, address: Option<IpAddr>) -> Result<Json<SignedIn>, Problem> {
+pub(super) async fn begin(
+    gateway: &Gateway,
+    user: String,
+    password_hash: String,
+    address: Option<IpAddr>,
+) -> Result<Json<SignedIn>, Problem> {
     let (id, now_ms) = (Uuid::now_v7(), now_ms());
     let token = RefreshToken::new(Uuid::new_v4(), rand::rng().random());
     let expires_ms = now_ms.saturating_add(rules(gateway).life_ms);
     let address = address.map(|address| address.to_string());
-    let login = NewLogin { id, user, address, expires_ms, token };
-    let displaced = gateway.store.begin_login(&login, now_ms).await?;
+    let login = NewLogin { id, user, address, expires_ms, token, password_hash: Some(password_hash) };
+    let displaced = gateway.store.begin_login(&login, now_ms).await?.ok_or(Reason::BadCredentials)?;
     gateway.logins.ended(&displaced, Ending::Displaced);
     signed_in(gateway, &login.user, id, &login.token, now_ms)
 }
@@ -165,7 +170,7 @@ async fn sign_out(gateway: &Gateway, claims: &Claims, login: Option<Uuid>) -> Re
 }
 
 /// A narrowed token, of a bot say, has no business with the sessions of its user.
-fn whole(claims: &Claims) -> Result<(), Problem> {
+pub(super) fn whole(claims: &Claims) -> Result<(), Problem> {
     if claims.rights.is_narrowed() { Err(Code::Forbidden.into()) } else { Ok(()) }
 }
 

@@ -62,6 +62,9 @@ pub trait Bots {
     /// The bots by name, from behind `after` on, with when they were made.
     async fn bots(&self, after: &str, limit: usize) -> Result<Vec<(String, i64)>, StoreError>;
 
+    /// Ends a bot and all of its tokens, which it gives. Its name stays taken. `None` when there is no such bot.
+    async fn delete_bot(&self, name: &str) -> Result<Option<Vec<Uuid>>, StoreError>;
+
     /// Gives a bot a token.
     async fn give_token(&self, token: &NewBotToken, now_ms: i64) -> Result<Given, StoreError>;
 
@@ -96,6 +99,21 @@ macro_rules! bots {
             async fn bots(&self, after: &str, limit: usize) -> Result<Vec<(String, i64)>, $crate::store::StoreError> {
                 let query = "SELECT name, created_ms FROM users WHERE bot AND name > $1 ORDER BY name LIMIT $2";
                 Ok(sqlx::query_as(query).bind(after).bind(limit as i64).fetch_all(&self.pool).await?)
+            }
+
+            async fn delete_bot(&self, name: &str) -> Result<Option<Vec<uuid::Uuid>>, $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                // Its user stays, without a way in: what it has said is still its.
+                let update = "UPDATE users SET bot = false WHERE name = $1 AND bot";
+                let update = sqlx::query(update).bind(name).execute(&mut *tx.0).await?;
+                if update.rows_affected() == 0 {
+                    return Ok(None);
+                }
+                let delete = "DELETE FROM logins WHERE member = $1 AND selector IS NULL RETURNING id";
+                let ended: Vec<uuid::Uuid> = sqlx::query_scalar(delete).bind(name).fetch_all(&mut *tx.0).await?;
+                tx.tell_ended(&ended).await?;
+                tx.commit().await?;
+                Ok(Some(ended))
             }
 
             async fn give_token(

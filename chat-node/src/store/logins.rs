@@ -25,6 +25,8 @@ pub struct NewLogin {
     pub expires_ms: i64,
     /// Its first refresh token.
     pub token: RefreshToken,
+    /// The hash of the password that was shown for it, if one was: it begins only while that is the account's.
+    pub password_hash: Option<String>,
 }
 
 /// A login, as its user sees it.
@@ -81,8 +83,18 @@ pub enum Refreshed {
 /// Keeps logins.
 #[async_trait]
 pub trait Logins {
-    /// Begins a login. Gives those that it displaced.
-    async fn begin_login(&self, login: &NewLogin, now_ms: i64) -> Result<Vec<Uuid>, StoreError>;
+    /// Begins a login. Gives those that it displaced; `None` when the account has another password meanwhile.
+    async fn begin_login(&self, login: &NewLogin, now_ms: i64) -> Result<Option<Vec<Uuid>>, StoreError>;
+
+    /// Replaces the password of an account, if its hash is still `old`, and ends all of its logins but `keep`. Gives those that were
+    /// ended; `None` when the account has another password.
+    async fn change_password(
+        &self,
+        user: &str,
+        old: &str,
+        new: &str,
+        keep: Option<Uuid>,
+    ) -> Result<Option<Vec<Uuid>>, StoreError>;
 
     /// Those of these logins that are good.
     async fn good_logins(&self, logins: &[Uuid], now_ms: i64) -> Result<Vec<Uuid>, StoreError>;
@@ -133,8 +145,19 @@ macro_rules! logins {
                 &self,
                 login: &$crate::store::logins::NewLogin,
                 now_ms: i64,
-            ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
+            ) -> Result<Option<Vec<uuid::Uuid>>, $crate::store::StoreError> {
                 let mut tx = self.begin().await?;
+                if let Some(shown) = &login.password_hash {
+                    // Under the lock that a change of the password takes first: it ends this login, or is seen here.
+                    let present: Option<Option<String>> =
+                        sqlx::query_scalar(concat!("SELECT password_hash FROM users WHERE name = $1 ", $lock))
+                            .bind(&login.user)
+                            .fetch_optional(&mut *tx.0)
+                            .await?;
+                    if present.flatten().as_ref() != Some(shown) {
+                        return Ok(None);
+                    }
+                }
                 sqlx::query(
                     "INSERT INTO logins (id, member, created_ms, seen_ms, expires_ms, address, selector, secret_hash)
                      VALUES ($1, $2, $3, $3, $4, $5, $6, $7)",
@@ -160,7 +183,31 @@ macro_rules! logins {
                 .await?;
                 tx.tell_ended(&displaced).await?;
                 tx.commit().await?;
-                Ok(displaced)
+                Ok(Some(displaced))
+            }
+
+            async fn change_password(
+                &self,
+                user: &str,
+                old: &str,
+                new: &str,
+                keep: Option<uuid::Uuid>,
+            ) -> Result<Option<Vec<uuid::Uuid>>, $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                let update = "UPDATE users SET password_hash = $3 WHERE name = $1 AND password_hash = $2";
+                let update = sqlx::query(update).bind(user).bind(old).bind(new).execute(&mut *tx.0).await?;
+                if update.rows_affected() == 0 {
+                    return Ok(None);
+                }
+                let delete = "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL AND id <> $2 RETURNING id";
+                let ended: Vec<uuid::Uuid> = sqlx::query_scalar(delete)
+                    .bind(user)
+                    .bind(keep.unwrap_or_default())
+                    .fetch_all(&mut *tx.0)
+                    .await?;
+                tx.tell_ended(&ended).await?;
+                tx.commit().await?;
+                Ok(Some(ended))
             }
 
             async fn good_logins(

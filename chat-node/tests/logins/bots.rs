@@ -59,3 +59,27 @@ async fn a_bot_has_so_many_tokens_and_no_more() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_bot_that_is_deleted_has_no_tokens_gets_none_and_keeps_its_name() {
+    on_both(|store| async move {
+        store.create_bot("deploy", NOW).await.unwrap();
+        store.create_bot("news", NOW).await.unwrap();
+        store.create_account("alice", "hash", NOW).await.unwrap();
+        let (first, second) = (give(&store, "deploy", NOW + 9).await.0, give(&store, "deploy", NOW + 9).await.0);
+        let other = give(&store, "news", NOW + 9).await.0;
+        let mut ended = store.delete_bot("deploy").await.unwrap().unwrap();
+        ended.sort_unstable();
+        assert_eq!(ended, [first, second]);
+        assert_eq!(store.good_logins(&[first, second, other], NOW).await.unwrap(), [other]);
+        for nobody in ["deploy", "alice", "nobody"] {
+            assert_eq!(store.delete_bot(nobody).await.unwrap(), None, "{nobody}");
+        }
+        assert_eq!(store.bots("", 9).await.unwrap(), [("news".into(), NOW)]);
+        assert_eq!(give(&store, "deploy", NOW + 9).await.1, Given::NoBot);
+        assert!(!store.create_bot("deploy", NOW).await.unwrap(), "the name stays taken");
+        assert!(!store.create_account("deploy", "hash", NOW).await.unwrap(), "for people too");
+        assert_eq!(store.password_hash("deploy").await.unwrap(), None, "and nobody can log in by it");
+    })
+    .await;
+}

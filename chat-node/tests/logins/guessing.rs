@@ -57,6 +57,7 @@ async fn strangers_from_many_addresses_slow_each_other_down_and_not_the_owner() 
             address: Some(ip(200).to_string()),
             expires_ms: NOW + 10_000_000,
             token: RefreshToken::new(Uuid::new_v4(), [1; 32]),
+            password_hash: None,
         };
         store.begin_login(&login, NOW).await.unwrap();
         let made = |address| wait(&store, "alice", address, NOW);

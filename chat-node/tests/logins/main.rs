@@ -6,6 +6,7 @@ mod bots;
 mod ground;
 mod guessing;
 mod nodes;
+mod passwords;
 mod refreshing;
 #[path = "../support/mod.rs"]
 mod support;

@@ -121,3 +121,31 @@ async fn a_stolen_refresh_token_ends_the_session_on_every_node() {
     assert!(alice.refused(1, &third).await < ENDED_WITHIN);
     pair.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_password_ends_the_other_sessions_on_every_node() {
+    let pair = Pair::start().await;
+    let alice = Person::at(&pair).await;
+    let (phone, laptop) = (alice.sign_in(0).await, alice.sign_in(1).await);
+    let (on_phone, on_laptop) = (alice.connect(1, &phone).await, alice.connect(0, &laptop).await);
+    let change = async |password: &str, new: &str| {
+        let body = json!({"password": password, "new_password": new});
+        alice.ask(0, Method::PUT, "/api/v1/me/password", laptop["token"].as_str(), Some(body)).await
+    };
+    let wrong = change("wrong horse", "battery staple").await;
+    assert_eq!((wrong.status.as_u16(), &wrong.body["code"]), (403, &json!("wrong_password")));
+    on_phone.ping().await.expect("nothing has changed");
+    assert_eq!(change("correct horse", "battery staple").await.status, 204);
+    stopped(&on_phone).await;
+    for node in [0, 1] {
+        assert!(alice.refused(node, &phone).await < ENDED_WITHIN);
+    }
+    assert_eq!(alice.refresh(1, &phone).await.body["code"], "bad_refresh_token");
+    on_laptop.ping().await.expect("the session that has changed it goes on");
+    assert_eq!(alice.refresh(1, &laptop).await.status, 200);
+    for (password, status) in [("correct horse", 401), ("battery staple", 200)] {
+        let body = json!({"username": "alice", "password": password});
+        assert_eq!(alice.ask(1, Method::POST, "/api/v1/login", None, Some(body)).await.status, status, "{password}");
+    }
+    pair.stop().await;
+}

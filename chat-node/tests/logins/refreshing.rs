@@ -23,8 +23,9 @@ async fn begin(store: &SharedStore, user: &str, now_ms: i64) -> (Uuid, RefreshTo
         address: Some("192.0.2.7".into()),
         expires_ms: now_ms + RULES.life_ms,
         token: token.clone(),
+        password_hash: None,
     };
-    let displaced = store.begin_login(&login, now_ms).await.unwrap();
+    let displaced = store.begin_login(&login, now_ms).await.unwrap().unwrap();
     (id, token, displaced)
 }
 

@@ -162,6 +162,10 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
         }
         "signOutEverywhere" => shape.gives_nothing(204, "All of your sessions are over."),
         "me" => shape.gives::<me::Me>(200, "The caller.", g),
+        "changePassword" => shape
+            .body::<accounts::NewPassword>(g)
+            .gives_nothing(204, "The password is the new one.")
+            .fails_for(&[Reason::BadPassword, Reason::WrongPassword, Reason::AccountsOff, Reason::TooManyAttempts]),
         "rooms" => shape.query::<rooms::RoomsPage>(g).gives::<rooms::Rooms>(200, "A page of rooms.", g),
         "createRoom" => shape.body::<rooms::NewRoom>(g).gives::<RoomFrame>(201, "The room.", g).fails(&[
             Code::BadName,
@@ -277,6 +281,7 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .gives::<bots::Bot>(201, "The bot is there.", g)
             .fails_for(&[Reason::BadUsername, Reason::UsernameTaken]),
         "bots" => shape.query::<bots::BotsPage>(g).gives::<bots::Bots>(200, "A page of bots.", g),
+        "deleteBot" => shape.at_name("bot").gives_nothing(204, "The bot is no more.").fails_for(&[Reason::UnknownBot]),
         "giveToken" => shape
             .at_name("bot")
             .body::<bots::NewToken>(g)

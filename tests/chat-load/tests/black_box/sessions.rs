@@ -14,7 +14,10 @@ use serde_json::{Value, json};
 use standalone::{Node, token};
 use tokio::time::timeout;
 
-use crate::wire::Wire;
+use crate::{
+    caller::{Caller, is_problem, on_both},
+    wire::Wire,
+};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -157,4 +160,64 @@ async fn an_administrator_makes_a_bot_whose_token_does_so_much_and_until_it_is_t
     assert_eq!(connected.hear_close().await, 4401);
     assert_eq!(ask(token, Method::GET, "/api/v1/me", Value::Null).await.body["code"], "bad_token");
     assert_eq!(ask(&root, Method::DELETE, &end, Value::Null).await.body["code"], "unknown_token");
+}
+
+#[tokio::test]
+async fn a_bot_that_is_deleted_is_cut_off() {
+    on_both(json!({"auth": {"admins": ["root"]}}), async |node| {
+        let root = Caller::new(&node, "root");
+        let bot = json!({"username": "deploy"});
+        assert_eq!(root.call(Method::POST, "/bots", Some(bot.clone())).await.status, 201);
+        let wish = json!({"label": "CI", "scopes": ["chat:read"]});
+        let given = root.call(Method::POST, "/bots/deploy/tokens", Some(wish.clone())).await.body;
+        let bots = Caller { token: given["token"].as_str().unwrap().into(), ..Caller::new(&node, "deploy") };
+        let (mut connected, _) = Wire::hello(node.address(), &bots.token, json!({})).await;
+        is_problem(&bots.call(Method::DELETE, "/bots/deploy", None).await, 403, "forbidden");
+        assert_eq!(root.call(Method::DELETE, "/bots/deploy", None).await.status, 204);
+        assert_eq!(connected.hear_close().await, 4401);
+        is_problem(&bots.call(Method::GET, "/me", None).await, 401, "bad_token");
+        is_problem(&root.call(Method::DELETE, "/bots/deploy", None).await, 404, "unknown_bot");
+        is_problem(&root.call(Method::POST, "/bots/deploy/tokens", Some(wish)).await, 404, "unknown_bot");
+        is_problem(&root.call(Method::POST, "/bots", Some(bot)).await, 409, "username_taken");
+        assert_eq!(root.get("/bots").await["bots"], json!([]));
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_password_is_changed_by_whoever_knows_it_and_guessing_the_old_one_costs_time() {
+    on_both(json!({"addresses": {"enforced": true}}), async |node| {
+        let dial = dial(&node);
+        rest::register(&*dial, "alice", "correct horse").await.unwrap();
+        let token = rest::login(&*dial, "alice", "correct horse").await.unwrap();
+        let alice = Caller { token, ..Caller::new(&node, "alice") };
+        let change = async |who: &Caller, password: &str, new: &str| {
+            who.call(Method::PUT, "/me/password", Some(json!({"password": password, "new_password": new}))).await
+        };
+        is_problem(&change(&alice, "correct horse", "1234567").await, 400, "bad_password");
+        let narrowed = standalone::token_with("alice", 3_600, json!({"scope": "chat:send"}));
+        let narrowed = Caller { token: narrowed, ..Caller::new(&node, "alice") };
+        is_problem(&change(&narrowed, "correct horse", "battery staple").await, 403, "forbidden");
+        is_problem(
+            &change(&Caller::new(&node, "nobody"), "correct horse", "battery staple").await,
+            403,
+            "wrong_password",
+        );
+        assert_eq!(change(&alice, "correct horse", "battery staple").await.status, 204);
+        rest::login(&*dial, "alice", "correct horse").await.expect_err("the old one is over");
+        rest::login(&*dial, "alice", "battery staple").await.unwrap();
+
+        // Five guesses of either kind are free. At once, so that no wait is over meanwhile.
+        let guess = async || {
+            let body = json!({"username": "alice", "password": "wrong horse"});
+            let login = Call { method: Method::POST, path: "/api/v1/login", body: Some(&body), ..Call::default() };
+            tokio::join!(change(&alice, "wrong horse", "battery staple"), rest::call(&*dial, &login))
+        };
+        let guesses = join_all((0..5).map(|_| guess())).await;
+        let answers: Vec<_> = guesses.into_iter().flat_map(|(change, login)| [change, login.unwrap()]).collect();
+        let refused = answers.iter().filter(|answer| answer.body["code"] == "too_many_attempts");
+        assert_eq!(refused.clone().count(), 5, "{answers:?}");
+        assert!(refused.clone().all(|answer| answer.status == 429 && answer.headers.contains_key("retry-after")));
+    })
+    .await;
 }
