@@ -17,7 +17,7 @@
 //! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
 //! | [`announcements`] | what everybody who is online is told | wait for a slow one |
 //! | [`bus`] | telling other nodes; the only one that knows RabbitMQ | be relied on |
-//! | [`retention`] | when old history goes | know what goes with it |
+//! | [`retention`] | when old history and unused outboxes go | know what goes with it |
 //! | [`trace`] | the way of some messages, as spans; the only one that knows OpenTelemetry | hold a message up |
 //! | [`drain`] | leaving without a stampede | |
 //!

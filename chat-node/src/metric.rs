@@ -44,6 +44,7 @@ pub enum Metric {
     LogReads,
     Epochs,
     EventsExpired,
+    OutboxesExpired,
     Spans,
 }
 
@@ -95,7 +96,7 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 30] = [
+    pub const ALL: [Metric; 31] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
@@ -125,6 +126,7 @@ impl Metric {
         Metric::LogReads,
         Metric::Epochs,
         Metric::EventsExpired,
+        Metric::OutboxesExpired,
         Metric::Spans,
     ];
 
@@ -183,6 +185,7 @@ impl Metric {
             Metric::Epochs => plain("chat_epochs_total", Counter,
                 "Times that this node found another database, or one set back, and began new epochs"),
             Metric::EventsExpired => plain("chat_events_expired_total", Counter, "Events that were dropped because they are older than the cluster keeps"),
+            Metric::OutboxesExpired => plain("chat_outboxes_expired_total", Counter, "Outboxes that were dropped because nobody has used them for long"),
             Metric::Spans => labelled("chat_spans_total", Counter, SPANS,
                 "Spans of traces: sent to the collector, not taken by it, or dropped because too many waited for it"),
         }

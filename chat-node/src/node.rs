@@ -165,7 +165,8 @@ impl Node {
         }
         background.spawn(intake.background());
         background.spawn(announcements.clone().follow());
-        background.spawn(retention::run(store.clone(), health.clone(), gateway.config.retention));
+        let kept = gateway.config.retention;
+        background.spawn(retention::run(store.clone(), health.clone(), intake, kept));
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {

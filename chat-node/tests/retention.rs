@@ -140,3 +140,130 @@ async fn a_sweep_drops_what_is_older_than_it_is_told() {
     })
     .await;
 }
+
+const DAY: i64 = 24 * 60 * 60 * SECOND;
+
+/// Alice's next message in the room by an outbox, as the first try of it.
+fn message(room: Uuid, outbox: Uuid, n: i64, time: i64) -> Append {
+    Append { outbox, time, ..send(room, n) }
+}
+
+/// What the room says: the numbers of alice's messages, in order.
+async fn said(store: &SharedStore, room: Uuid) -> Vec<String> {
+    let page = store.page(room, HistoryRange { before: None, after: Some(0) }, 100).await.unwrap();
+    let frames = page.events.iter().map(|event| serde_json::from_str::<serde_json::Value>(&event.frame).unwrap());
+    frames.filter_map(|frame| Some(frame["text"].as_str()?.trim_start_matches("message ").to_owned())).collect()
+}
+
+/// Drops all outboxes that were last used before that time, in pages of two.
+async fn drop_all(store: &SharedStore, before: i64) -> usize {
+    let (mut after, mut dropped) = (Some(Uuid::nil()), 0);
+    while let Some(key) = after {
+        let walked = store.drop_outboxes(key, before, 2).await.unwrap();
+        dropped += walked.dropped;
+        after = walked.next;
+    }
+    dropped
+}
+
+#[tokio::test]
+async fn an_outbox_that_nobody_uses_goes_and_those_in_use_stay() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 1).await;
+        let (unused, hello, sent, open) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
+        for outbox in [unused, hello, sent, open] {
+            store.append(&[message(room, outbox, 1, NOW)]).await.unwrap();
+        }
+        let later = NOW + 80 * DAY;
+        store.arrive("alice", Some(hello), &[], later).await.unwrap();
+        store.append(&[message(room, sent, 2, later)]).await.unwrap();
+        let open_key = Uuid::new_v5(&open, b"alice");
+        retention::note_open(&store, &[open_key, Uuid::new_v4()], later).await.unwrap();
+        // Also goes: the outbox of the room's first message.
+        assert_eq!(drop_all(&store, NOW + 79 * DAY).await, 2);
+        assert_eq!(drop_all(&store, NOW + 79 * DAY).await, 0);
+        for (outbox, last) in [(unused, 0), (hello, 1), (sent, 2), (open, 1)] {
+            assert_eq!(store.arrive("alice", Some(outbox), &[], later).await.unwrap().outbox_last, last);
+        }
+        for outbox in [hello, sent, open] {
+            let again = store.append(&[message(room, outbox, 1, later)]).await.unwrap();
+            assert!(matches!(&again[0], Answer::Committed { new: false, .. }), "{again:?}");
+        }
+    })
+    .await;
+}
+
+/// A client whose last send was committed and never answered comes back: in time, and too late.
+#[tokio::test]
+async fn whoever_comes_back_after_an_outbox_is_gone_doubles_nothing_and_loses_nothing() {
+    on_both(|store| async move {
+        for (kept, days) in [(true, 89), (false, 91)] {
+            let room = talk(&store, &format!("after {days} days"), 0).await;
+            let outbox = Uuid::new_v4();
+            for n in 1..=4 {
+                store.append(&[message(room, outbox, n, NOW)]).await.unwrap();
+            }
+            // It heard of three, and has a fifth that it never tried.
+            let back = NOW + days * DAY;
+            drop_all(&store, back - 90 * DAY).await;
+            let arrival = store.arrive("alice", Some(outbox), &[], back).await.unwrap();
+            assert_eq!(arrival.outbox_last, if kept { 4 } else { 0 });
+            let fourth = store.append(&[message(room, outbox, 4, back)]).await.unwrap().remove(0);
+            if kept {
+                assert!(matches!(fourth, Answer::Committed { new: false, .. }), "{fourth:?}");
+                store.append(&[message(room, outbox, 5, back)]).await.unwrap();
+            } else {
+                // Whoever repeats all the same is refused, and told that the outbox is as if it had never been.
+                assert_eq!(fourth, Answer::Gap { expected: 1 });
+                let new = Append { n: 1, ..message(room, Uuid::new_v4(), 5, back) };
+                store.append(&[new]).await.unwrap();
+            }
+            assert_eq!(said(&store, room).await, ["1", "2", "3", "4", "5"], "after {days} days");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_outbox_that_is_dropped_while_it_is_sent_by_is_whole_or_gone() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 0).await;
+        let later = NOW + 100 * DAY;
+        let mut seen = [0; 2];
+        for _ in 0..20 {
+            let outbox = Uuid::new_v4();
+            store.append(&[message(room, outbox, 1, NOW)]).await.unwrap();
+            let batch = [message(room, outbox, 2, later)];
+            let (sent, _) = tokio::join!(store.append(&batch), drop_all(&store, later - DAY));
+            let last = store.arrive("alice", Some(outbox), &[], later).await.unwrap().outbox_last;
+            match sent.unwrap().remove(0) {
+                Answer::Committed { new: true, .. } => assert_eq!(last, 2),
+                Answer::Gap { expected: 1 } => assert_eq!(last, 0),
+                other => panic!("{other:?}"),
+            }
+            seen[usize::from(last == 0)] += 1;
+        }
+        assert_eq!(seen.iter().sum::<i32>(), 20, "{seen:?}");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn walks_at_the_same_time_drop_nothing_twice_and_go_through_all() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 0).await;
+        let number = 500;
+        for _ in 0..number {
+            store.append(&[message(room, Uuid::new_v4(), 1, NOW)]).await.unwrap();
+        }
+        let before = NOW + DAY;
+        let (first, second, third) =
+            tokio::join!(drop_all(&store, before), drop_all(&store, before), drop_all(&store, before));
+        assert_eq!(first + second + third + drop_all(&store, before).await, number);
+        store.append(&[message(room, Uuid::new_v4(), 1, NOW), message(room, Uuid::new_v4(), 1, NOW)]).await.unwrap();
+        // All of it is long ago.
+        retention::walk(&store, DAY).await;
+        assert_eq!(drop_all(&store, i64::MAX).await, 0);
+    })
+    .await;
+}

@@ -170,11 +170,13 @@ pub struct Limits {
 }
 
 /// What is kept, and for how long.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "camelCase")]
 pub struct Retention {
     /// Age at which an event leaves a room's log, in days. The latest event of a room stays. Absent: never.
     pub history_days: Option<u32>,
+    /// Time for which an outbox is kept after its last use, in days: so long a repeated send is known.
+    pub outbox_days: u32,
 }
 
 /// How the node leaves: after SIGTERM it takes no new connection, waits, moves its clients, flushes and exits.
@@ -258,6 +260,12 @@ impl Default for Limits {
     }
 }
 
+impl Default for Retention {
+    fn default() -> Self {
+        Retention { history_days: None, outbox_days: 90 }
+    }
+}
+
 impl Default for DrainConfig {
     fn default() -> Self {
         DrainConfig { settle_seconds: 5, window_seconds: 30, flush_seconds: 5 }
@@ -329,6 +337,7 @@ impl NodeConfig {
             ("limits.appendBatchMax", self.limits.append_batch_max),
             ("limits.appendQueueMax", self.limits.append_queue_max),
             ("limits.acceptedSendsMax", self.limits.accepted_sends_max),
+            ("retention.outboxDays", self.retention.outbox_days as usize),
         ];
         if let Some((key, _)) = positive.into_iter().find(|(_, value)| *value == 0) {
             return refuse(key, "must be at least 1");

@@ -242,6 +242,7 @@ impl Gateway {
             outstanding: limits.requests_outstanding_max,
             history_events: limits.history_events_max,
             mentions: MENTIONS_MAX,
+            outbox_days: self.config.retention.outbox_days,
         };
         SessionLimits { told, replay_events_max: limits.replay_events_max }
     }

@@ -144,6 +144,11 @@ impl Intake {
         OpenOutbox { shared: self.shared.clone(), key }
     }
 
+    /// The keys of the outboxes that connections use.
+    pub fn open_outboxes(&self) -> Vec<Uuid> {
+        self.shared.outboxes.lock().open_keys()
+    }
+
     /// Hears that events came from another node: accepted sends may be among them.
     pub fn stir(&self) {
         self.shared.stirred.notify_one();

@@ -147,6 +147,11 @@ impl<W> Outboxes<W> {
         waiting.flat_map(|(key, waiting)| oldest(key, waiting)).collect()
     }
 
+    /// The outboxes that connections use.
+    pub(super) fn open_keys(&self) -> Vec<Uuid> {
+        self.known.iter().filter(|(_, known)| known.connections > 0).map(|(key, _)| *key).collect()
+    }
+
     /// Sends that wait.
     pub(super) fn count(&self) -> usize {
         self.count
@@ -258,8 +263,10 @@ mod tests {
         let mut outboxes = outboxes(0);
         outboxes.open(A);
         outboxes.close(A);
+        assert_eq!(outboxes.open_keys(), [A], "another connection uses it");
         outboxes.wait(A, &key(1), None);
         outboxes.close(A);
+        assert!(outboxes.open_keys().is_empty(), "it only waits");
         check(&outboxes, &[2], &["go"]);
         outboxes.settle(A, 1);
         check(&outboxes, &[2], &["?"]);

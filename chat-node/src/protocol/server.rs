@@ -160,6 +160,8 @@ pub struct LimitsFrame {
     pub history_events: usize,
     /// People whom one message may name.
     pub mentions: usize,
+    /// Days for which an outbox is kept after its last use: what was tried longer ago is not to be repeated.
+    pub outbox_days: u32,
 }
 
 /// How often a message of a page has a reaction.

@@ -11,7 +11,7 @@ const NOW: Now = Now { ms: 1_767_225_600_000 };
 const ROOM: Uuid = Uuid::from_u128(7);
 
 fn session(token: Option<&str>) -> Session {
-    let told = LimitsFrame { text_bytes: 10, outstanding: 4, history_events: 50, mentions: 2 };
+    let told = LimitsFrame { text_bytes: 10, outstanding: 4, history_events: 50, mentions: 2, outbox_days: 1 };
     Session::new("node", SessionLimits { told, replay_events_max: 5 }, token.map(str::to_owned))
 }
 

@@ -14,6 +14,7 @@ mod expiry;
 mod logins;
 mod messages;
 mod moderation;
+mod outboxes;
 mod plan;
 mod postgres;
 mod rooms;
@@ -36,6 +37,7 @@ pub use self::{
     directory::{Directory, Listed},
     expiry::Expired,
     logins::{LOGINS_PER_USER_MAX, Login, Logins, NewLogin, Refreshed, Seen},
+    outboxes::{Outboxes, Walked},
     plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
     sqlite::SqliteStore,
@@ -203,7 +205,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Announcements + Attempts + Bots + Directory + Logins + Send + Sync {
+pub trait Store: Announcements + Attempts + Bots + Directory + Logins + Outboxes + Send + Sync {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 

@@ -149,7 +149,8 @@ struct Watched {
 
 impl Watched {
     fn new() -> Self {
-        let told = LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50, mentions: 2 };
+        let told =
+            LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50, mentions: 2, outbox_days: 1 };
         let session = Session::new("node", SessionLimits { told, replay_events_max: 5 }, None);
         let (followed, waiting, sends) = (HashSet::new(), VecDeque::new(), BTreeSet::new());
         Watched { session, now: Now { ms: START_MS }, followed, waiting, sends, arrivals: 0, closed: false }

@@ -9,6 +9,7 @@ mod arrivals;
 mod hints;
 mod lineage;
 mod logins;
+mod outboxes;
 mod outcomes;
 mod rooms;
 

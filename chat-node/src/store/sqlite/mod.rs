@@ -6,6 +6,7 @@
 mod announcements;
 mod append;
 mod logins;
+mod outboxes;
 mod outcomes;
 mod rooms;
 
