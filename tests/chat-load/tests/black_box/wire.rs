@@ -21,12 +21,16 @@ pub(crate) struct Wire {
 impl Wire {
     /// Upgrades, with an `Authorization` header if there is a token for it.
     pub(crate) async fn upgrade(address: SocketAddr, bearer: Option<&str>) -> Result<Self, Error> {
+        Self::over(TcpStream::connect(address).await.map_err(Error::Io)?, address, bearer).await
+    }
+
+    /// The same over a connection that is there.
+    pub(crate) async fn over(stream: TcpStream, address: SocketAddr, bearer: Option<&str>) -> Result<Self, Error> {
         let mut request = format!("ws://{address}/ws").into_client_request()?;
         request.headers_mut().insert("sec-websocket-protocol", HeaderValue::from_static("chatcluster.v1"));
         if let Some(bearer) = bearer {
             request.headers_mut().insert("authorization", format!("Bearer {bearer}").parse().unwrap());
         }
-        let stream = TcpStream::connect(address).await.map_err(Error::Io)?;
         let (socket, _) = client_async(request, stream).await?;
         Ok(Wire { socket, last_id: 0 })
     }
@@ -90,6 +94,18 @@ impl Wire {
         loop {
             if let Message::Close(close) = self.next().await {
                 return close.map_or(1005, |close| close.code.into());
+            }
+        }
+    }
+
+    /// All frames that come before the server closes, and the code that it closes with.
+    pub(crate) async fn hear_out(&mut self) -> (Vec<Value>, u16) {
+        let mut frames = Vec::new();
+        loop {
+            match self.next().await {
+                Message::Text(text) => frames.push(serde_json::from_str(&text).unwrap()),
+                Message::Close(close) => return (frames, close.map_or(1005, |close| close.code.into())),
+                other => panic!("{other:?} came instead of a frame"),
             }
         }
     }
