@@ -41,6 +41,10 @@ use crate::{
     trace::Traces,
 };
 
+/// How long a queued send waits for the one before it. That is put back within moments by a consumer that leaves, and once a dead one is
+/// found out.
+const GAP_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -125,6 +129,7 @@ impl Node {
                 batch_max: config.limits.append_batch_max,
                 queue_max: config.limits.append_queue_max,
                 accepted_max: config.limits.accepted_sends_max,
+                gap_patience: GAP_PATIENCE,
             },
         });
         let logins = Logins::start(store.clone());

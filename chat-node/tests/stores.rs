@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use chat_node::{
     event::{RoomKind, User},
@@ -170,7 +170,7 @@ async fn a_row_that_poisons_its_batch_is_refused_alone() {
     let store = postgres(&services.postgres.fresh_database().unwrap());
     store.migrate().await.unwrap();
     let room = room(&store, "lobby").await;
-    let limits = IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100 };
+    let limits = IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100, gap_patience: Duration::ZERO };
     let (health, publish) = (Arc::new(Health::of_ready_store()), Arc::new(|_| {}));
     let traces = Traces::default();
     let parts = Parts { store: store.clone(), queue: None, health, publish, traces, first: First::Log, limits };

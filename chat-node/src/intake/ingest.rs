@@ -1,14 +1,17 @@
 //! Brings what waits in the queue into the log, in order, whoever put it there.
 //!
-//! A message is let go of only when its fate is in the database: as an event, as a refusal, or as a dead letter. While the database is
-//! away nothing is consumed, so nothing is rejected in circles.
+//! A send that comes ahead of its turn is held. A message is let go of only when its fate is in the database: as an event, as a refusal, or
+//! as a dead letter. While the database is away nothing is consumed, so nothing is rejected in circles.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::time::sleep;
-use uuid::Uuid;
+use tokio::time::{sleep, sleep_until};
 
-use super::{Fate, Shared, lanes::publish};
+use super::{
+    Fate, Shared,
+    held::{Held, Queued},
+    lanes::publish,
+};
 use crate::{
     bus::queue::{Broken, Delivery, Queue, Receipt},
     metric::Metric,
@@ -46,20 +49,21 @@ async fn consume(shared: &Shared, queue: &Queue) -> Ended {
         Ok(deliveries) => deliveries,
         Err(broken) => return broken.into(),
     };
+    let mut held = Held::new(shared.parts.limits.gap_patience);
     let ended = loop {
         let batch = tokio::select! {
             batch = deliveries.next(shared.parts.limits.batch_max) => batch,
+            () = over(held.deadline()) => Ok(Vec::new()),
             () = shared.parts.health.store_is_down() => break Ended::StoreAway,
         };
         let batch = match batch {
             Ok(batch) => batch,
             Err(broken) => break broken.into(),
         };
-        let receipts: Vec<Receipt> = batch.iter().map(|delivery| delivery.receipt).collect();
-        if let Err(error) = write(shared, batch).await {
+        if let Err(error) = take(shared, &mut held, batch).await {
             break error.into();
         }
-        if let Err(broken) = deliveries.let_go(&receipts).await {
+        if let Err(broken) = deliveries.let_go(&held.let_go()).await {
             break broken.into();
         }
     };
@@ -70,33 +74,72 @@ async fn consume(shared: &Shared, queue: &Queue) -> Ended {
     ended
 }
 
-/// Writes a batch; it is safe in the database then.
-async fn write(shared: &Shared, batch: Vec<Delivery>) -> Result<(), StoreError> {
-    let (mut appends, mut letters) = (Vec::new(), Vec::new());
-    for Delivery { payload, .. } in batch {
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes a batch, and what was held and follows on it. What is not held is safe in the database then.
+async fn take(shared: &Shared, held: &mut Held, batch: Vec<Delivery>) -> Result<(), StoreError> {
+    let since = Instant::now();
+    let (mut came, mut letters) = (Vec::new(), Vec::new());
+    for Delivery { payload, receipt } in batch {
         match serde_json::from_slice::<Append>(&payload) {
-            Ok(append) => appends.push(append),
-            Err(_) => letters.push(DeadLetter::unreadable(&payload)),
+            Ok(append) => {
+                let key = outbox_key(&append.sender, append.outbox);
+                came.push(Queued { append, key, receipt, since });
+            }
+            Err(_) => letters.push((DeadLetter::unreadable(&payload), receipt)),
         }
     }
-    let sends = appends.clone();
+    let (unreadable, receipts): (Vec<DeadLetter>, Vec<Receipt>) = letters.into_iter().unzip();
+    bury(shared, &unreadable).await?;
+    receipts.into_iter().for_each(|receipt| held.is_safe(receipt));
+    let went_on = came.iter().map(|queued| queued.key).collect();
+    write(shared, held, came).await?;
+    let due = held.due(&went_on, Instant::now());
+    write(shared, held, due).await
+}
+
+/// Writes sends, and holds those that came ahead of their turn.
+async fn write(shared: &Shared, held: &mut Held, sends: Vec<Queued>) -> Result<(), StoreError> {
+    if sends.is_empty() {
+        return Ok(());
+    }
+    let mut appends: Vec<Append> = sends.iter().map(|queued| queued.append.clone()).collect();
     let began = shared.parts.traces.now();
     let (fates, failure) = commit(&*shared.parts.store, &mut appends).await;
     publish(shared, began, &fates);
-    letters.extend(sends.iter().zip(&fates).filter_map(|(send, fate)| dead(send, fate)));
-    shared.parts.store.bury(&letters).await?;
-    for letter in &letters {
+    let now = Instant::now();
+    let mut known = Vec::with_capacity(fates.len());
+    for (queued, fate) in sends.into_iter().zip(fates) {
+        match fate {
+            Ok(Answer::Gap { .. }) => known.extend(held.hold(queued, now).map(|queued| (queued, fate))),
+            _ => known.push((queued, fate)),
+        }
+    }
+    let letters: Vec<_> = known.iter().filter_map(|(queued, fate)| dead(&queued.append, fate)).collect();
+    bury(shared, &letters).await?;
+    for (Queued { append, key, receipt, .. }, fate) in known {
+        if !matches!(fate, Ok(Answer::Gap { .. })) {
+            shared.outboxes.lock().took(key, append.n);
+        }
+        shared.settle(key, append.n, &fate);
+        held.is_safe(receipt);
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Keeps what cannot be written.
+async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), StoreError> {
+    shared.parts.store.bury(letters).await?;
+    for letter in letters {
         Metric::DeadLetters.count_for(letter.reason.as_str());
         tracing::error!(reason = letter.reason.as_str(), "a queued send cannot be written: see the table dead_letters");
     }
-    for (send, fate) in sends.iter().zip(&fates) {
-        let key: Uuid = outbox_key(&send.sender, send.outbox);
-        if !matches!(fate, Ok(Answer::Gap { .. })) {
-            shared.outboxes.lock().took(key, send.n);
-        }
-        shared.settle(key, send.n, fate);
-    }
-    failure.map_or(Ok(()), Err)
+    Ok(())
 }
 
 /// A send that was acknowledged, perhaps, and is not in the log.
@@ -110,6 +153,8 @@ fn dead(send: &Append, fate: &Fate) -> Option<DeadLetter> {
 
 #[cfg(test)]
 mod tests {
+    use uuid::Uuid;
+
     use super::*;
     use crate::{
         event::{EventBody, Kind},

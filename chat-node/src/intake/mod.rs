@@ -6,12 +6,13 @@
 //! the switch between the lanes nor two nodes that disagree about the database can reorder, double or lose anything. This room
 //! decides nothing about what may be said.
 
+mod held;
 mod ingest;
 mod lanes;
 mod outboxes;
 mod settle;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use tokio::{
@@ -72,6 +73,8 @@ pub struct IntakeLimits {
     pub queue_max: usize,
     /// Accepted sends whose fate this node waits for.
     pub accepted_max: usize,
+    /// How long a send out of the queue waits for the one that it follows on.
+    pub gap_patience: Duration,
 }
 
 /// Publishes what entered the logs, right after the commit and before anyone is told of it.

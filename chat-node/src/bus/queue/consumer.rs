@@ -32,6 +32,18 @@ pub struct Receipt {
     tag: u64,
 }
 
+impl Receipt {
+    /// Names the delivery with this tag on this channel.
+    pub(crate) fn new(channel: usize, tag: u64) -> Self {
+        Receipt { channel, tag }
+    }
+
+    /// Whether letting go of this one lets go of that one too.
+    pub(crate) fn is_behind(self, other: Receipt) -> bool {
+        self.channel == other.channel && self.tag > other.tag
+    }
+}
+
 /// Messages as they come. Dropping it puts back what was not let go of.
 pub struct Deliveries {
     connection: Connection,
@@ -66,7 +78,7 @@ impl Deliveries {
         loop {
             let (channel, delivery) = next.ok_or_else(|| Broken("the consumers were cancelled".into()))?;
             let delivery = delivery?;
-            let receipt = Receipt { channel, tag: delivery.delivery_tag };
+            let receipt = Receipt::new(channel, delivery.delivery_tag);
             deliveries.push(Delivery { payload: delivery.data, receipt });
             if deliveries.len() >= max {
                 return Ok(deliveries);
@@ -78,7 +90,7 @@ impl Deliveries {
         }
     }
 
-    /// Lets go of messages: they are safe elsewhere. All that [`Deliveries::next`] gave earlier must be among them or let go of.
+    /// Lets go of messages: they are safe elsewhere, and with them all that came before them on the same channel.
     ///
     /// # Errors
     /// When the connection broke; the messages come again.
