@@ -222,7 +222,7 @@ async fn with_both_away_nothing_is_acknowledged_and_the_errors_are_retryable() {
     {
         let record = alice.recorder.look();
         assert_eq!((accepted(&record), committed(&record)), (0, 0));
-        assert!(record.deferred.iter().all(|code| code == "unavailable"), "{:?}", record.deferred);
+        assert!(record.deferred.iter().all(|deferral| deferral.code == "unavailable"), "{:?}", record.deferred);
     }
     stage.mend(&both);
     alice.all_are("committed", committed).await;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use crate::{
     client::{End, Observation, Observer},
-    frame::{Announcement, Committed, Event, Position, Room},
+    frame::{Announcement, Committed, Event, Position, Refusal, Room},
 };
 
 /// Everything that one client sent and saw.
@@ -34,8 +34,8 @@ pub struct Record {
     pub announced: Vec<Announcement>,
     /// Attempts to connect that failed before a welcome, with the reason.
     pub failed_attempts: Vec<(u64, End)>,
-    /// Retryable refusals by code, as they came.
-    pub deferred: Vec<String>,
+    /// Retryable refusals, as they came.
+    pub deferred: Vec<Deferral>,
     /// How often another token took the place of one that was about to expire.
     pub renewals: usize,
     /// Whether the client has ended.
@@ -77,6 +77,17 @@ pub struct Send {
     pub accepted: bool,
     /// The code, when it was refused for good.
     pub refused: Option<String>,
+}
+
+/// A refusal of a send that may succeed later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deferral {
+    /// Number of the connection that brought it, from 1.
+    pub connection: usize,
+    /// Number of the send in the outbox.
+    pub n: Option<u64>,
+    /// Stable name of the reason.
+    pub code: String,
 }
 
 /// An acknowledgement with a place.
@@ -155,7 +166,9 @@ impl Record {
             Observation::Accepted { n } => self.send(*n, |send| send.accepted = true),
             Observation::Committed(committed) => self.acks.push(Ack { connection, at_ms, committed: *committed }),
             Observation::Refused { n, refusal } => self.send(*n, |send| send.refused = Some(refusal.code.clone())),
-            Observation::Deferred(refusal) => self.deferred.push(refusal.code.clone()),
+            Observation::Deferred(Refusal { n, code, .. }) => {
+                self.deferred.push(Deferral { connection, n: *n, code: code.clone() });
+            }
             Observation::Joined(room) => {
                 self.room(room);
                 self.connections.last_mut().into_iter().for_each(|open| open.joined.push(room.clone()));

@@ -1,6 +1,6 @@
 //! Checks of what one client sent: each committed message is there, once, and in the outbox's order.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use uuid::Uuid;
 
@@ -58,10 +58,13 @@ fn in_order<'a>(acks: impl Iterator<Item = &'a Ack>, wrong: &mut impl FnMut(Uuid
     }
 }
 
+/// Fates come in the order of the numbers. One that was refused as retryable has none until it is sent again.
 fn answered_in_order(record: &Record, wrong: &mut impl FnMut(Uuid, What)) {
+    let deferred: HashSet<_> = record.deferred.iter().map(|deferral| (deferral.connection, deferral.n)).collect();
     for pair in record.acks.windows(2) {
         let (first, second) = (&pair[0], &pair[1]);
-        if first.connection == second.connection && second.committed.n < first.committed.n {
+        let came_again = deferred.contains(&(second.connection, Some(second.committed.n)));
+        if first.connection == second.connection && second.committed.n < first.committed.n && !came_again {
             let (connection, room) = (second.connection, second.committed.room);
             wrong(room, What::AnswersReordered { connection, first: first.committed.n, second: second.committed.n });
         }

@@ -340,6 +340,28 @@ fn answers_in_another_order_than_the_outbox_are_found() {
 }
 
 #[test]
+fn a_send_that_was_refused_as_retryable_is_answered_when_it_comes_again() {
+    broken(
+        |scene| {
+            let record = &mut scene.records[0];
+            record.acks[0].connection = 2;
+            record.acks.swap(0, 1);
+            let refusal = Refusal {
+                id: None,
+                n: Some(1),
+                code: "unavailable".into(),
+                message: String::new(),
+                retryable: true,
+                expected: None,
+                retry_after_ms: None,
+            };
+            record.write(0, 2, &Observation::Deferred(refusal));
+        },
+        &[],
+    );
+}
+
+#[test]
 fn a_message_of_unknown_fate_is_told_of() {
     let mut scene = good();
     scene.records[0].write(0, 2, &Observation::Queued { n: 3, room: LOBBY, text: "a3".into() });
