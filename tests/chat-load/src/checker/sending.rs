@@ -58,15 +58,18 @@ fn in_order<'a>(acks: impl Iterator<Item = &'a Ack>, wrong: &mut impl FnMut(Uuid
     }
 }
 
-/// Fates come in the order of the numbers. One that was refused as retryable has none until it is sent again.
+/// Fates come in the order of the numbers. One that was refused as retryable has none until it is sent again, and one that is sent again
+/// is answered again.
 fn answered_in_order(record: &Record, wrong: &mut impl FnMut(Uuid, What)) {
     let deferred: HashSet<_> = record.deferred.iter().map(|deferral| (deferral.connection, deferral.n)).collect();
-    for pair in record.acks.windows(2) {
-        let (first, second) = (&pair[0], &pair[1]);
-        let came_again = deferred.contains(&(second.connection, Some(second.committed.n)));
-        if first.connection == second.connection && second.committed.n < first.committed.n && !came_again {
-            let (connection, room) = (second.connection, second.committed.room);
-            wrong(room, What::AnswersReordered { connection, first: first.committed.n, second: second.committed.n });
+    let mut answered: HashMap<usize, BTreeSet<u64>> = HashMap::new();
+    for Ack { connection, committed, .. } in &record.acks {
+        let before = answered.entry(*connection).or_default();
+        let latest = before.last().copied().unwrap_or(0);
+        let is_first = before.insert(committed.n);
+        if is_first && committed.n < latest && !deferred.contains(&(*connection, Some(committed.n))) {
+            let (connection, first, second) = (*connection, latest, committed.n);
+            wrong(committed.room, What::AnswersReordered { connection, first, second });
         }
     }
 }

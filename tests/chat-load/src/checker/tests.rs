@@ -362,6 +362,18 @@ fn a_send_that_was_refused_as_retryable_is_answered_when_it_comes_again() {
 }
 
 #[test]
+fn a_send_that_came_again_is_answered_again() {
+    broken(
+        |scene| {
+            let acks = &mut scene.records[0].acks;
+            acks.iter_mut().for_each(|ack| ack.connection = 2);
+            acks.extend_from_within(..);
+        },
+        &[],
+    );
+}
+
+#[test]
 fn a_message_of_unknown_fate_is_told_of() {
     let mut scene = good();
     scene.records[0].write(0, 2, &Observation::Queued { n: 3, room: LOBBY, text: "a3".into() });
