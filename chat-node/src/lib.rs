@@ -13,6 +13,7 @@
 //! | [`session`] | what a connection may do; pure | wait, or look at a clock |
 //! | [`intake`] | taking sends in: to the log, or to the durable queue while the database is away | acknowledge what is not durable |
 //! | [`store`] | the room logs; the only one that knows SQL | know connections or the bus |
+//! | [`redis`] | sessions, when one is bound; the only one that knows Redis | keep what a message depends on |
 //! | [`hub`] | delivery in order, once, straight to the sockets | wait for a slow one |
 //! | [`signals`] | presence, typing, read cursors: told, never stored | be relied on |
 //! | [`announcements`] | what everybody who is online is told | wait for a slow one |
@@ -40,6 +41,7 @@ pub mod node;
 pub mod protocol;
 pub(crate) mod rate;
 pub(crate) mod recent;
+pub mod redis;
 pub mod rest;
 pub mod retention;
 pub mod rights;

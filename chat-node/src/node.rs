@@ -33,11 +33,12 @@ use crate::{
     intake::{self, First, Intake, IntakeLimits},
     logins::Logins,
     metric::Metric,
+    redis::RedisSessions,
     retention,
     self_test::SelfTester,
     signals::Signals,
     stats::Stats,
-    store::{Hint, PostgresStore, SharedStore, SqliteStore, StoreLimits},
+    store::{Hint, PostgresStore, SharedSessions, SharedStore, SqliteStore, StoreLimits},
     trace::Traces,
 };
 
@@ -99,13 +100,14 @@ impl Node {
     /// Names the key that is to blame.
     pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
         let store = open_store(&config)?;
+        let (sessions, endings) = open_sessions(&config, &store)?;
         let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|(key, why)| refuse(key, why))?;
         let traces = Traces::start(config.traces.as_ref(), &identity.node).map_err(|(key, why)| refuse(key, why))?;
         let (bus, queue, incoming) = open_bus(&config, &identity.node, &traces)?;
         let clients = listen("listen.client", config.listen.client).await?;
         let admins = listen("listen.admin", config.listen.admin).await?;
         let hub = Hub::new(store.clone(), bus.clone(), traces.clone(), config.limits.ring_events);
-        let signals = Signals::start(store.clone(), bus.clone(), hub.clone());
+        let signals = Signals::start(store.clone(), sessions.clone(), bus.clone(), hub.clone());
         let publish = {
             let (hub, bus, traces) = (hub.clone(), bus.clone(), traces.clone());
             Arc::new(move |mut events: Vec<crate::event::Event>| {
@@ -132,7 +134,7 @@ impl Node {
                 gap_patience: GAP_PATIENCE,
             },
         });
-        let logins = Logins::start(store.clone());
+        let logins = Logins::start(sessions.clone(), store.clone());
         let announcements = Arc::new(Announcements::new(store.clone()));
         let stats = Arc::new(Stats::default());
         let node = identity.node;
@@ -140,6 +142,7 @@ impl Node {
             node,
             config,
             store: store.clone(),
+            sessions,
             intake: intake.clone(),
             hub: hub.clone(),
             signals: signals.clone(),
@@ -167,6 +170,9 @@ impl Node {
         let mut background = JoinSet::new();
         if let Some(incoming) = incoming {
             background.spawn(hear_bus(hub.clone(), intake.clone(), signals, incoming));
+        }
+        if let Some(endings) = endings {
+            background.spawn(hear_endings(logins.clone(), endings));
         }
         background.spawn(intake.background());
         background.spawn(announcements.clone().follow());
@@ -257,6 +263,18 @@ fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
             Arc::new(store)
         }
     })
+}
+
+/// Where sessions live: in the store, or in Redis, which tells what other nodes have ended.
+fn open_sessions(
+    config: &NodeConfig,
+    store: &SharedStore,
+) -> Result<(SharedSessions, Option<mpsc::Receiver<Hint>>), StartError> {
+    let Some(node_config::Redis { endpoint }) = &config.redis else { return Ok((store.clone(), None)) };
+    let key = "redis.endpoint";
+    let (url, ca) = connection(key, binding::Service::Redis, endpoint)?;
+    let (sessions, endings) = RedisSessions::new(&url, ca, store.clone()).map_err(|why| refuse(key, why))?;
+    Ok((Arc::new(sessions), Some(endings)))
 }
 
 /// How a node speaks with others: the bus, the durable queue, and what comes in.
@@ -397,6 +415,22 @@ async fn hear_hints(
             && let Err(error) = hub.recheck_memberships(&changed).await
         {
             tracing::debug!(%error, "memberships cannot be read");
+        }
+    }
+}
+
+/// Passes on what Redis tells of sessions.
+async fn hear_endings(logins: Arc<Logins>, mut hints: mpsc::Receiver<Hint>) {
+    while let Some(hint) = hints.recv().await {
+        match hint {
+            Hint::Ended(over) => logins.end(&over),
+            Hint::Missed => {
+                if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
+                    tracing::debug!(%error, "whether sessions were ended cannot be read yet");
+                }
+            }
+            // That is the store's to tell.
+            Hint::Changed { .. } | Hint::Announced => {}
         }
     }
 }

@@ -26,13 +26,15 @@ pub enum Service {
     Postgres,
     /// A RabbitMQ virtual host.
     Rabbitmq,
+    /// A database of Redis.
+    Redis,
 }
 
 impl Service {
     /// Keys that hold a whole URL, the first present one wins. `connection_string` is what the RabbitMQ Cluster Operator writes.
     fn uri_keys(self) -> &'static [&'static str] {
         match self {
-            Service::Postgres => &["uri"],
+            Service::Postgres | Service::Redis => &["uri"],
             Service::Rabbitmq => &["uri", "connection_string"],
         }
     }
@@ -41,6 +43,7 @@ impl Service {
         match self {
             Service::Postgres => &["postgres", "postgresql"],
             Service::Rabbitmq => &["amqp", "amqps"],
+            Service::Redis => &["redis", "rediss"],
         }
     }
 
@@ -49,6 +52,7 @@ impl Service {
         match self {
             Service::Postgres => "uri, or host, username, password and database",
             Service::Rabbitmq => "uri or connection_string, or host, username and password",
+            Service::Redis => "uri, or host, and where needed port, username, password and database",
         }
     }
 }
@@ -88,11 +92,16 @@ pub enum BindingError {
     #[error("key \"ca.crt\" holds no certificates in PEM: it begins with -----BEGIN CERTIFICATE-----")]
     BadCertificates,
     /// There are certificates to verify with, and a URL that asks for none.
-    #[error("key {key:?} is an amqp:// URL although there is a ca.crt: write amqps://, with the port of TLS (5671)")]
+    #[error("key {key:?} is a {plain}:// URL although there is a ca.crt: write {plain}s://, with the port of TLS")]
     NotEncrypted {
         /// The key.
         key: &'static str,
+        /// The scheme that it has.
+        plain: &'static str,
     },
+    /// The number of a database of Redis is none.
+    #[error("key \"database\" is not the number of a database")]
+    BadDatabase,
 }
 
 /// How a service is reached, and what of the Secret tells it.
@@ -128,18 +137,21 @@ fn url(service: Service, reader: &mut Reader<'_>, tls: bool) -> Result<String, B
     if host.is_empty() || !host.chars().all(|c| c.is_ascii_alphanumeric() || "-._:[]".contains(c)) {
         return Err(BindingError::BadHost);
     }
-    let username = escape(reader.need(service, &["username", "user"])?);
-    let password = escape(reader.need(service, &["password"])?);
     let port = match reader.text("port")? {
         None => None,
         Some(port) => Some(port.parse::<u16>().ok().filter(|port| *port != 0).ok_or(BindingError::BadPort)?),
     };
+    if service == Service::Redis {
+        return redis_url(reader, host, port, tls);
+    }
+    let username = escape(reader.need(service, &["username", "user"])?);
+    let password = escape(reader.need(service, &["password"])?);
     Ok(match service {
         Service::Postgres => {
             let database = escape(reader.need(service, &["database", "dbname"])?);
             format!("postgres://{username}:{password}@{host}:{}/{database}", port.unwrap_or(5432))
         }
-        Service::Rabbitmq => {
+        Service::Rabbitmq | Service::Redis => {
             // The default virtual host is named "/", which an AMQP URI writes as %2F (https://www.rabbitmq.com/docs/uri-spec).
             let vhost = escape(reader.text("vhost")?.unwrap_or("/"));
             let tls = tls || port == Some(AMQPS_PORT);
@@ -147,6 +159,22 @@ fn url(service: Service, reader: &mut Reader<'_>, tls: bool) -> Result<String, B
             format!("{scheme}://{username}:{password}@{host}:{}/{vhost}", port.unwrap_or(usual))
         }
     })
+}
+
+/// Redis may ask for a password alone, or for nobody's name at all; its databases are numbers
+/// (<https://www.iana.org/assignments/uri-schemes/prov/redis>).
+fn redis_url(reader: &mut Reader<'_>, host: &str, port: Option<u16>, tls: bool) -> Result<String, BindingError> {
+    let username = reader.text("username")?.map(escape).unwrap_or_default();
+    let password = reader.text("password")?.map(escape);
+    let database = reader.text("database")?.unwrap_or("0");
+    let database = database.parse::<u32>().map_err(|_| BindingError::BadDatabase)?;
+    let who = match password {
+        Some(password) => format!("{username}:{password}@"),
+        None if username.is_empty() => String::new(),
+        None => format!("{username}@"),
+    };
+    let scheme = if tls { "rediss" } else { "redis" };
+    Ok(format!("{scheme}://{who}{host}:{}/{database}", port.unwrap_or(6379)))
 }
 
 /// Reads entries and remembers which.
@@ -193,7 +221,9 @@ fn checked_uri(service: Service, key: &'static str, uri: &str, tls: bool) -> Res
     let url = Url::parse(uri).ok().filter(|url| schemes.contains(&url.scheme()) && url.has_host());
     let url = url.ok_or(BindingError::BadUri { key, scheme: schemes[0] })?;
     match service {
-        Service::Rabbitmq if tls && url.scheme() == "amqp" => Err(BindingError::NotEncrypted { key }),
+        Service::Rabbitmq | Service::Redis if tls && url.scheme() == schemes[0] => {
+            Err(BindingError::NotEncrypted { key, plain: schemes[0] })
+        }
         // The RabbitMQ Cluster Operator ends its URL with a slash, which would be the virtual host without a name; it means the default one.
         Service::Rabbitmq if url.path() == "/" && url.query().is_none() => {
             Ok(uri.strip_suffix('/').unwrap_or(uri).to_owned())
@@ -263,8 +293,24 @@ mod tests {
         let port = [("host", "mq"), ("username", "a"), ("password", "b"), ("port", "5671")];
         check(Service::Rabbitmq, &port, Ok("amqps://a:b@mq:5671/%2F"));
         check(Service::Rabbitmq, &[("uri", "amqps://a:b@mq:5671/v"), ca], Ok("amqps://a:b@mq:5671/v"));
-        let refused = Err(BindingError::NotEncrypted { key: "uri" });
+        let refused = Err(BindingError::NotEncrypted { key: "uri", plain: "amqp" });
         check(Service::Rabbitmq, &[("uri", "amqp://a:b@mq:5672/v"), ca], refused);
+    }
+
+    #[test]
+    fn redis_needs_no_more_than_a_host() {
+        let ca = ("ca.crt", "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n");
+        check(Service::Redis, &[("uri", "rediss://u:p@h/3")], Ok("rediss://u:p@h/3"));
+        check(Service::Redis, &[("host", "h")], Ok("redis://h:6379/0"));
+        check(Service::Redis, &[("host", "h"), ("password", "p@"), ("database", "7")], Ok("redis://:p%40@h:6379/7"));
+        let parts = [("host", "h"), ("username", "u"), ("password", "p"), ("port", "6380"), ca];
+        check(Service::Redis, &parts, Ok("rediss://u:p@h:6380/0"));
+        check(Service::Redis, &[("host", "h"), ("database", "chat")], Err(BindingError::BadDatabase));
+        let expected = Service::Redis.expected_keys();
+        check(Service::Redis, &[("password", "p")], Err(BindingError::MissingKey { key: "host", expected }));
+        check(Service::Redis, &[("uri", "http://h")], Err(BindingError::BadUri { key: "uri", scheme: "redis" }));
+        let refused = Err(BindingError::NotEncrypted { key: "uri", plain: "redis" });
+        check(Service::Redis, &[("uri", "redis://h"), ca], refused);
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct NodeConfig {
     /// How nodes tell each other what was committed.
     #[serde(with = "singleton_map_recursive")]
     pub bus: Bus,
+    /// Where sessions live, and when people were last seen. Absent: in the store.
+    pub redis: Option<Redis>,
     /// Which way a message takes to the database.
     pub persistence: Persistence,
     /// Who may connect.
@@ -91,6 +93,15 @@ pub enum Bus {
         /// How to reach it.
         endpoint: Endpoint,
     },
+}
+
+/// A database of Redis, shared by all nodes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct Redis {
+    /// How to reach it.
+    #[serde(with = "singleton_map_recursive")]
+    pub endpoint: Endpoint,
 }
 
 /// Which way a message takes to the database.
@@ -368,6 +379,9 @@ impl NodeConfig {
             (Store::Postgres { .. }, _) if self.auth.key_file.is_none() => {
                 refuse("auth.keyFile", "is needed with store.postgres, because all nodes must verify the same tokens")
             }
+            (Store::Sqlite { .. }, _) if self.redis.is_some() => {
+                refuse("redis", "needs a store that nodes share: set store.postgres, or remove redis")
+            }
             (_, Bus::InProcess {}) if self.persistence == Persistence::Queued => {
                 refuse("persistence", "Queued needs bus.rabbitmq: set it, or write Direct")
             }
@@ -420,6 +434,7 @@ mod tests {
             ..NodeConfig::default()
         };
         config.auth.key_file = Some("/auth/key".into());
+        config.redis = Some(Redis { endpoint: Endpoint::Binding("/bindings/redis".into()) });
         config.limits.text_bytes_max = 100;
         let yaml = config.to_yaml().unwrap();
         assert_eq!(NodeConfig::from_yaml(&yaml).unwrap(), config);
@@ -452,6 +467,8 @@ mod tests {
         refused("limits: {pingSeconds: 60}", "limits.pingSeconds");
         refused("bus: {rabbitmq: {endpoint: {url: 'amqp://h'}}}", "bus.rabbitmq: needs a store that nodes share");
         refused("store: {postgres: {endpoint: {url: 'postgres://h/d'}}}", "auth.keyFile: is needed");
+        refused("redis: {endpoint: {url: 'redis://h'}}", "redis: needs a store that nodes share");
+        refused("redis: {}", "redis: missing field `endpoint`");
         refused("persistence: Queued", "persistence: Queued needs bus.rabbitmq");
     }
 }

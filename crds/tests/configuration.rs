@@ -46,6 +46,7 @@ fn every_key_of_a_node_is_in_the_table_with_its_default() {
         ("store.postgres.endpoint", ""),
         ("store.postgres.poolConnectionsMax", "10"),
         ("bus.rabbitmq.endpoint", ""),
+        ("redis.endpoint", ""),
         ("auth.jwks.url", ""),
         ("auth.jwks.issuer", ""),
         ("auth.jwks.audience", ""),
@@ -65,8 +66,16 @@ fn every_field_of_the_resource_is_in_the_table() {
     use kube::CustomResourceExt;
 
     /// Fields whose inside is a reference of its own or is explained in one row.
-    const WHOLE: [&str; 7] =
-        ["postgres", "rabbitmq", "tokenSecret", "ca", "resources", "affinity", "topologySpreadConstraints"];
+    const WHOLE: [&str; 8] = [
+        "postgres",
+        "rabbitmq",
+        "redis",
+        "tokenSecret",
+        "ca",
+        "resources",
+        "affinity",
+        "topologySpreadConstraints",
+    ];
 
     fn paths(path: &str, schema: &JSONSchemaProps, into: &mut Vec<String>) {
         match &schema.properties {

@@ -41,8 +41,8 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
             continue;
         }
         let warning = match type_ {
-            ConditionType::PostgresBound | ConditionType::RabbitmqBound => {
-                now.status == "False" && now.reason != "SelfContained"
+            ConditionType::PostgresBound | ConditionType::RabbitmqBound | ConditionType::RedisBound => {
+                now.status == "False" && !["SelfContained", "NotConfigured"].contains(&now.reason.as_str())
             }
             ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
             ConditionType::Progressing => now.reason == DEADLINE_EXCEEDED,

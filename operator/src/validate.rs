@@ -77,6 +77,10 @@ impl Cluster {
             let reason = "more than one needs postgres and rabbitmq";
             return Err(Invalid { field: "spec.replicas", reason: reason.into() });
         }
+        if backing == Backing::Embedded && spec.redis.is_some() {
+            let reason = "keeps the sessions that nodes share: set postgres and rabbitmq, or remove redis";
+            return Err(Invalid { field: "spec.redis", reason: reason.into() });
+        }
         if backing == Backing::Embedded && spec.persistence == Some(Persistence::Queued) {
             let reason = "Queued needs postgres and rabbitmq: set them, or write Direct";
             return Err(Invalid { field: "spec.persistence", reason: reason.into() });

@@ -56,7 +56,7 @@ use crate::{
     session::SessionLimits,
     signals::Signals,
     stats::Stats,
-    store::{Changed, SharedStore},
+    store::{Changed, SharedSessions, SharedStore},
     trace::Traces,
 };
 
@@ -72,6 +72,8 @@ pub struct Gateway {
     pub config: NodeConfig,
     /// Room logs.
     pub store: SharedStore,
+    /// What is kept of those who are signed in.
+    pub sessions: SharedSessions,
     /// Takes sends.
     pub intake: Intake,
     /// Delivery.
@@ -108,6 +110,8 @@ pub struct Parts {
     pub config: NodeConfig,
     /// See [`Gateway::store`].
     pub store: SharedStore,
+    /// See [`Gateway::sessions`].
+    pub sessions: SharedSessions,
     /// See [`Gateway::intake`].
     pub intake: Intake,
     /// See [`Gateway::hub`].
@@ -131,14 +135,28 @@ pub struct Parts {
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts { node, config, store, intake, hub, signals, announcements, bus, tokens, logins, stats, traces } =
-            parts;
+        let Parts {
+            node,
+            config,
+            store,
+            sessions,
+            intake,
+            hub,
+            signals,
+            announcements,
+            bus,
+            tokens,
+            logins,
+            stats,
+            traces,
+        } = parts;
         let admission = Mutex::new(Admission::new(config.addresses.clone()));
         let sending = Mutex::new(Rates::new(config.limits.sends_per_second_max, config.limits.sends_burst_max));
         Arc::new(Gateway {
             node,
             config,
             store,
+            sessions,
             intake,
             hub,
             signals,

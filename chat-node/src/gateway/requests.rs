@@ -164,7 +164,7 @@ impl Gateway {
     /// How users are present, and when those who are not were last seen.
     async fn seen(&self, users: &[String]) -> Result<Vec<PresenceFrame>, Code> {
         let last: HashMap<String, i64> =
-            within(self.store.last_seen(users)).await.map_err(|error| code(&error))?.into_iter().collect();
+            within(self.sessions.last_seen(users)).await.map_err(|error| code(&error))?.into_iter().collect();
         let frame =
             |user: &String| PresenceFrame::new(user, self.signals.summary(user)).last_seen(last.get(user).copied());
         Ok(users.iter().map(frame).collect())

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 use uuid::Uuid;
 
-use crate::store::{SharedStore, StoreError};
+use crate::store::{SharedSessions, StoreError};
 
 /// Logins that are looked up together at most.
 const BATCH_MAX: usize = 1_000;
@@ -25,7 +25,12 @@ pub(super) struct Asking {
 
 impl Asking {
     /// Whether a login is good. Whoever is first when nobody looks up begins to.
-    pub(super) async fn is_good(&self, store: &SharedStore, login: Uuid, now_ms: i64) -> Result<bool, StoreError> {
+    pub(super) async fn is_good(
+        &self,
+        sessions: &SharedSessions,
+        login: Uuid,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
         let (reply, mut answer) = oneshot::channel();
         self.waiting.lock().push((login, reply));
         loop {
@@ -40,7 +45,7 @@ impl Asking {
                     };
                     if !batch.is_empty() {
                         // In a task of its own, because others wait for it even if this one is given up.
-                        tokio::spawn(look_up(right, store.clone(), batch, now_ms));
+                        tokio::spawn(look_up(right, sessions.clone(), batch, now_ms));
                     }
                 }
             }
@@ -48,9 +53,9 @@ impl Asking {
     }
 }
 
-async fn look_up(_right: OwnedMutexGuard<()>, store: SharedStore, batch: Vec<(Uuid, Reply)>, now_ms: i64) {
+async fn look_up(_right: OwnedMutexGuard<()>, sessions: SharedSessions, batch: Vec<(Uuid, Reply)>, now_ms: i64) {
     let logins: Vec<Uuid> = batch.iter().map(|(login, _)| *login).collect();
-    let good = super::within(store.good_logins(&logins, now_ms)).await;
+    let good = super::within(sessions.good_logins(&logins, now_ms)).await;
     let good = good.map(HashSet::<Uuid>::from_iter);
     if let Err(error) = &good {
         tracing::warn!(%error, "whether sessions were ended cannot be told");
@@ -68,7 +73,7 @@ mod tests {
     use super::*;
     use crate::{
         auth::RefreshToken,
-        store::{NewLogin, SqliteStore, StoreLimits},
+        store::{NewLogin, SharedStore, SqliteStore, StoreLimits},
     };
 
     const NOW: i64 = 1_767_225_600_000;
@@ -86,17 +91,17 @@ mod tests {
             .await
             .unwrap();
 
-        let asking = Asking::default();
+        let (asking, sessions): (_, SharedSessions) = (Asking::default(), store.clone());
         // The first begins to look up and is given up at once.
-        assert!(asking.is_good(&store, id, NOW).now_or_never().is_none());
+        assert!(asking.is_good(&sessions, id, NOW).now_or_never().is_none());
         let asked = (0..2_500_u128).map(|number| {
-            let (asking, store) = (&asking, &store);
-            async move { asking.is_good(store, Uuid::from_u128(number), NOW).await.unwrap() }
+            let (asking, sessions) = (&asking, &sessions);
+            async move { asking.is_good(sessions, Uuid::from_u128(number), NOW).await.unwrap() }
         });
         let good: Vec<usize> =
             join_all(asked).await.into_iter().enumerate().filter(|(_, good)| *good).map(|(number, _)| number).collect();
         assert_eq!(good, [1]);
         store.close().await;
-        assert!(matches!(asking.is_good(&store, id, NOW).await, Err(StoreError::Silent)));
+        assert!(matches!(asking.is_good(&sessions, id, NOW).await, Err(StoreError::Silent)));
     }
 }

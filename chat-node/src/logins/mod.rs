@@ -22,7 +22,7 @@ use crate::{
     hub::{ConnectionId, Outbound},
     metric::Metric,
     protocol::{CloseReason, Code, ServerFrame},
-    store::{Seen, SharedStore, StoreError},
+    store::{Seen, SharedSessions, SharedStore, StoreError},
 };
 
 /// Time between writes of signs of life.
@@ -67,13 +67,14 @@ impl Ending {
 pub struct Logins {
     register: Mutex<Register>,
     asking: Asking,
+    sessions: SharedSessions,
     store: SharedStore,
 }
 
 impl Logins {
     /// Starts the beat, which ends with the last handle.
-    pub fn start(store: SharedStore) -> Arc<Logins> {
-        let logins = Arc::new(Logins { register: Mutex::default(), asking: Asking::default(), store });
+    pub fn start(sessions: SharedSessions, store: SharedStore) -> Arc<Logins> {
+        let logins = Arc::new(Logins { register: Mutex::default(), asking: Asking::default(), sessions, store });
         tokio::spawn(beat(Arc::downgrade(&logins)));
         logins
     }
@@ -87,7 +88,7 @@ impl Logins {
         if let Some(is_good) = known {
             return Ok(is_good);
         }
-        let is_good = self.asking.is_good(&self.store, login, now_ms).await?;
+        let is_good = self.asking.is_good(&self.sessions, login, now_ms).await?;
         Ok(self.register.lock().found(login, is_good, Instant::now()))
     }
 
@@ -135,7 +136,7 @@ impl Logins {
         const AT_ONCE: usize = 1_000;
         let here = self.register.lock().logins();
         for logins in here.chunks(AT_ONCE) {
-            let good: HashSet<Uuid> = within(self.store.good_logins(logins, now_ms)).await?.into_iter().collect();
+            let good: HashSet<Uuid> = within(self.sessions.good_logins(logins, now_ms)).await?.into_iter().collect();
             let over: Vec<Uuid> = logins.iter().filter(|login| !good.contains(login)).copied().collect();
             self.end(&over);
         }
@@ -146,13 +147,13 @@ impl Logins {
     async fn pass(&self, beat: u32, now_ms: i64) -> Result<(), StoreError> {
         let notes = self.register.lock().pass(Instant::now());
         if !notes.is_empty() {
-            within(self.store.note_logins(&notes)).await?;
+            within(self.sessions.note_logins(&notes)).await?;
         }
         if beat.is_multiple_of(COMPARED_EVERY) {
             self.recheck(now_ms).await?;
         }
         if beat.is_multiple_of(CLEARED_EVERY) {
-            self.store.forget_logins(now_ms).await?;
+            self.sessions.forget_logins(now_ms).await?;
             self.store.forget_attempts(now_ms).await?;
         }
         Ok(())

@@ -91,7 +91,7 @@ pub(super) async fn change_password(
     check_password(&new_password, &claims.user).map_err(broken(Reason::BadPassword))?;
     let old = prove(gateway, &claims.user, password, address).await?.ok_or(Reason::WrongPassword)?;
     let new = gateway.passwords.hash(new_password).await?.map_err(|error| Problem::internal(&error))?;
-    let ended = gateway.store.change_password(&claims.user, &old, &new, claims.login).await?;
+    let ended = gateway.sessions.change_password(&claims.user, &old, &new, claims.login).await?;
     gateway.logins.ended(&ended.ok_or(Reason::WrongPassword)?, Ending::PasswordChanged);
     Ok(StatusCode::NO_CONTENT)
 }
@@ -105,7 +105,11 @@ async fn prove(
 ) -> Result<Option<String>, Problem> {
     // A name that no account can have, such as one with a NUL, is not looked up.
     let account = check_username(username).is_ok().then_some(username);
-    let wait = gateway.store.attempt(account, address, now_ms()).await?;
+    let is_known = match account.zip(address) {
+        Some((account, address)) => gateway.sessions.knows(account, address, now_ms()).await?,
+        None => false,
+    };
+    let wait = gateway.store.attempt(account, address, is_known, now_ms()).await?;
     if !wait.is_zero() {
         Metric::Logins.count_for("too_many_attempts");
         return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait));

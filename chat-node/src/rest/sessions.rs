@@ -90,7 +90,7 @@ pub(super) async fn begin(
     let expires_ms = now_ms.saturating_add(rules(gateway).life_ms);
     let address = address.map(|address| address.to_string());
     let login = NewLogin { id, user, address, expires_ms, token, password_hash: Some(password_hash) };
-    let displaced = gateway.store.begin_login(&login, now_ms).await?.ok_or(Reason::BadCredentials)?;
+    let displaced = gateway.sessions.begin_login(&login, now_ms).await?.ok_or(Reason::BadCredentials)?;
     gateway.logins.ended(&displaced, Ending::Displaced);
     signed_in(gateway, &login.user, id, &login.token, now_ms)
 }
@@ -104,7 +104,7 @@ pub(super) async fn refresh(
     let (gateway, now_ms) = (with_accounts(&rest)?, now_ms());
     let (shown, salt) = (RefreshToken::parse(&refresh_token), rand::rng().random());
     let refreshed = match &shown {
-        Some(shown) => gateway.store.refresh(shown, salt, now_ms, rules(gateway)).await?,
+        Some(shown) => gateway.sessions.refresh(shown, salt, now_ms, rules(gateway)).await?,
         None => Refreshed::Unknown,
     };
     let refuse = |outcome| {
@@ -131,7 +131,7 @@ pub(super) async fn refresh(
 /// `GET /api/v1/sessions`
 pub(super) async fn mine(State(rest): State<Arc<Rest>>, Caller(claims): Caller) -> Result<Json<Sessions>, Problem> {
     whole(&claims)?;
-    let logins = rest.gateway.store.logins_of(&claims.user, now_ms()).await?;
+    let logins = rest.gateway.sessions.logins_of(&claims.user, now_ms()).await?;
     let session = |login: Login| Session {
         id: login.id,
         created: login.created_ms,
@@ -164,7 +164,7 @@ pub(super) async fn end_all(State(rest): State<Arc<Rest>>, Caller(claims): Calle
 
 async fn sign_out(gateway: &Gateway, claims: &Claims, login: Option<Uuid>) -> Result<usize, Problem> {
     whole(claims)?;
-    let ended = gateway.store.end_logins(&claims.user, login).await?;
+    let ended = gateway.sessions.end_logins(&claims.user, login).await?;
     gateway.logins.ended(&ended, Ending::SignedOut);
     Ok(ended.len())
 }

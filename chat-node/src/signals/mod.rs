@@ -25,7 +25,7 @@ use crate::{
     event::{Membership, Seq, User},
     hub::{ConnectionId, Hub, Outbound},
     protocol::{ClientType, Frames, ServerFrame},
-    store::{SharedStore, StoreError},
+    store::{SharedSessions, SharedStore, StoreError},
 };
 
 /// Time between frames of typing; presence is told at every second one.
@@ -61,14 +61,15 @@ struct Inner {
 pub struct Signals {
     inner: Mutex<Inner>,
     store: SharedStore,
+    sessions: SharedSessions,
     bus: Bus,
     hub: Arc<Hub>,
 }
 
 impl Signals {
     /// Starts the beat, which ends with the last handle.
-    pub fn start(store: SharedStore, bus: Bus, hub: Arc<Hub>) -> Arc<Signals> {
-        let signals = Arc::new(Signals { inner: Mutex::default(), store, bus, hub });
+    pub fn start(store: SharedStore, sessions: SharedSessions, bus: Bus, hub: Arc<Hub>) -> Arc<Signals> {
+        let signals = Arc::new(Signals { inner: Mutex::default(), store, sessions, bus, hub });
         tokio::spawn(beat(Arc::downgrade(&signals)));
         signals
     }
@@ -232,7 +233,7 @@ async fn beat(signals: Weak<Signals>) {
         }
         let gone = signals.tell_presence();
         if !gone.is_empty()
-            && let Err(error) = signals.store.note_seen(&gone).await
+            && let Err(error) = signals.sessions.note_seen(&gone).await
         {
             tracing::debug!(%error, "when users were last seen could not be noted");
         }

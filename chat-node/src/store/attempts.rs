@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use super::StoreError;
 use crate::auth::{Failures, Subject, wait};
 
-/// Counts attempts. `account` is absent for a name that no account can have.
+/// Counts attempts. `account` is absent for a name that no account can have; `is_known` says that it is signed in at the address.
 #[async_trait]
 pub trait Attempts {
     /// Counts an attempt as a failure of the account, or tells how long whoever makes it has to wait first.
@@ -18,6 +18,7 @@ pub trait Attempts {
         &self,
         account: Option<&str>,
         address: Option<IpAddr>,
+        is_known: bool,
         now_ms: i64,
     ) -> Result<Duration, StoreError>;
 
@@ -34,8 +35,6 @@ pub trait Attempts {
 /// A transaction, as far as attempts need it.
 #[async_trait]
 pub(super) trait AttemptTransaction: Send {
-    /// Whether the account is signed in at the address.
-    async fn knows(&mut self, account: &str, address: IpAddr, now_ms: i64) -> Result<bool, StoreError>;
     /// Reads and locks what was counted.
     async fn failures(&mut self, subject: &Subject, now_ms: i64) -> Result<Failures, StoreError>;
     /// Replaces it.
@@ -49,12 +48,9 @@ pub(super) async fn attempt(
     tx: &mut dyn AttemptTransaction,
     account: Option<&str>,
     address: Option<IpAddr>,
+    is_known: bool,
     now_ms: i64,
 ) -> Result<Duration, StoreError> {
-    let is_known = match account.zip(address) {
-        Some((account, address)) => tx.knows(account, address, now_ms).await?,
-        None => false,
-    };
     let mut counted = Vec::new();
     for subject in Subject::of(account, address, is_known) {
         let failures = tx.failures(&subject, now_ms).await?;
@@ -99,10 +95,11 @@ macro_rules! attempts {
                 &self,
                 account: Option<&str>,
                 address: Option<std::net::IpAddr>,
+                is_known: bool,
                 now_ms: i64,
             ) -> Result<std::time::Duration, $crate::store::StoreError> {
                 let mut tx = self.begin().await?;
-                let wait = $crate::store::attempts::attempt(&mut tx, account, address, now_ms).await?;
+                let wait = $crate::store::attempts::attempt(&mut tx, account, address, is_known, now_ms).await?;
                 tx.commit().await?;
                 Ok(wait)
             }
@@ -135,23 +132,6 @@ macro_rules! attempts {
 
         #[async_trait::async_trait]
         impl $crate::store::attempts::AttemptTransaction for $transaction {
-            async fn knows(
-                &mut self,
-                account: &str,
-                address: std::net::IpAddr,
-                now_ms: i64,
-            ) -> Result<bool, $crate::store::StoreError> {
-                let known: Option<i64> = sqlx::query_scalar(
-                    "SELECT created_ms FROM logins WHERE member = $1 AND address = $2 AND expires_ms > $3 LIMIT 1",
-                )
-                .bind(account)
-                .bind(address.to_string())
-                .bind(now_ms)
-                .fetch_optional(&mut *self.0)
-                .await?;
-                Ok(known.is_some())
-            }
-
             async fn failures(
                 &mut self,
                 subject: &$crate::auth::Subject,

@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{StoreError, logins::Seen};
 
 /// Tokens of one bot.
 pub const TOKENS_PER_BOT_MAX: i64 = 100;
@@ -70,6 +70,12 @@ pub trait Bots {
 
     /// A bot's tokens that are good, the latest first.
     async fn bot_tokens(&self, bot: &str, now_ms: i64) -> Result<Vec<BotToken>, StoreError>;
+
+    /// Those of these ids that are of bots' tokens, and good.
+    async fn good_bot_tokens(&self, tokens: &[Uuid], now_ms: i64) -> Result<Vec<Uuid>, StoreError>;
+
+    /// Notes signs of life of bots' tokens; ids of others are passed over.
+    async fn note_bot_tokens(&self, seen: &[(Uuid, Seen)]) -> Result<(), StoreError>;
 
     /// Ends a bot's token. `false` when there is none of that id.
     async fn end_bot_token(&self, bot: &str, token: Uuid) -> Result<bool, StoreError>;
@@ -167,6 +173,21 @@ macro_rules! bots {
                 .fetch_all(&self.pool)
                 .await?;
                 Ok(rows.into_iter().map($crate::store::bots::bot_token).collect())
+            }
+
+            async fn good_bot_tokens(
+                &self,
+                tokens: &[uuid::Uuid],
+                now_ms: i64,
+            ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
+                self.good_logins_among(tokens, true, now_ms).await
+            }
+
+            async fn note_bot_tokens(
+                &self,
+                seen: &[(uuid::Uuid, $crate::store::logins::Seen)],
+            ) -> Result<(), $crate::store::StoreError> {
+                self.note_logins_seen(seen).await
             }
 
             async fn end_bot_token(&self, bot: &str, token: uuid::Uuid) -> Result<bool, $crate::store::StoreError> {

@@ -3,11 +3,16 @@
 //! A login that is over is not there any more, so that "is it good" is one look at one row. What a refresh token deserves is decided in
 //! [`auth`](crate::auth); here it is carried out under the row's lock. Whatever ends logins tells the other nodes in the same transaction.
 
+use std::{net::IpAddr, sync::Arc};
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::StoreError;
-use crate::auth::{Bits, RefreshRules, RefreshToken};
+use crate::{
+    auth::{Bits, RefreshRules, RefreshToken},
+    event::User,
+};
 
 /// Devices on which one user is signed in. Who signs in on another is signed out where he was seen the longest time ago.
 pub const LOGINS_PER_USER_MAX: i64 = 100;
@@ -82,7 +87,7 @@ pub enum Refreshed {
 
 /// Keeps logins.
 #[async_trait]
-pub trait Logins {
+pub trait Logins: Send + Sync {
     /// Begins a login. Gives those that it displaced; `None` when the account has another password meanwhile.
     async fn begin_login(&self, login: &NewLogin, now_ms: i64) -> Result<Option<Vec<Uuid>>, StoreError>;
 
@@ -105,6 +110,9 @@ pub trait Logins {
     /// Ends one of a user's logins, or all. Gives those that were ended.
     async fn end_logins(&self, user: &str, login: Option<Uuid>) -> Result<Vec<Uuid>, StoreError>;
 
+    /// Whether the user is signed in at the address.
+    async fn knows(&self, user: &str, address: IpAddr, now_ms: i64) -> Result<bool, StoreError>;
+
     /// Follows a refresh token by the next one; `salt` is new and random.
     async fn refresh(
         &self,
@@ -120,6 +128,24 @@ pub trait Logins {
     /// Forgets logins that have expired.
     async fn forget_logins(&self, now_ms: i64) -> Result<(), StoreError>;
 }
+
+/// Keeps when users were last seen.
+#[async_trait]
+pub trait Sightings: Send + Sync {
+    /// Notes when users were last seen, in milliseconds since 1970 UTC.
+    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError>;
+
+    /// When users were last seen. Who was never here, or never left, is left out.
+    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError>;
+}
+
+/// What is kept of those who are signed in: by the store, or by Redis.
+pub trait Sessions: Logins + Sightings {}
+
+impl<T: Logins + Sightings + ?Sized> Sessions for T {}
+
+/// Sessions that any part of the node may hold.
+pub type SharedSessions = Arc<dyn Sessions>;
 
 /// What is read of a login when it is refreshed: id, user, hashes (present, former), salt, and times.
 pub(super) type RefreshRow = (Uuid, String, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>, i64, i64);
@@ -215,7 +241,7 @@ macro_rules! logins {
                 logins: &[uuid::Uuid],
                 now_ms: i64,
             ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
-                self.good_logins_among(logins, now_ms).await
+                self.good_logins_among(logins, false, now_ms).await
             }
 
             async fn logins_of(
@@ -260,6 +286,23 @@ macro_rules! logins {
                 tx.tell_ended(&ended).await?;
                 tx.commit().await?;
                 Ok(ended)
+            }
+
+            async fn knows(
+                &self,
+                user: &str,
+                address: std::net::IpAddr,
+                now_ms: i64,
+            ) -> Result<bool, $crate::store::StoreError> {
+                let known: Option<i64> = sqlx::query_scalar(
+                    "SELECT created_ms FROM logins WHERE member = $1 AND address = $2 AND expires_ms > $3 LIMIT 1",
+                )
+                .bind(user)
+                .bind(address.to_string())
+                .bind(now_ms)
+                .fetch_optional(&self.pool)
+                .await?;
+                Ok(known.is_some())
             }
 
             async fn refresh(

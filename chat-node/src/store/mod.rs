@@ -36,7 +36,7 @@ pub use self::{
     dead_letter::{DeadLetter, DeadReason},
     directory::{Directory, Listed},
     expiry::Expired,
-    logins::{LOGINS_PER_USER_MAX, Login, Logins, NewLogin, Refreshed, Seen},
+    logins::{LOGINS_PER_USER_MAX, Login, Logins, NewLogin, Refreshed, Seen, Sessions, SharedSessions, Sightings},
     outboxes::{Outboxes, Walked},
     plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
@@ -53,6 +53,9 @@ pub enum StoreError {
     /// It cannot be reached, or did not answer; what was asked may have happened.
     #[error("the database cannot be reached: {0}")]
     Unavailable(#[source] sqlx::Error),
+    /// Redis, where sessions live, cannot be reached, or did not answer; what was asked may have happened.
+    #[error("Redis cannot be used: {0}")]
+    NoSessions(String),
     /// It did not answer in time; what was asked may have happened.
     #[error("the database did not answer in time")]
     Silent,
@@ -68,7 +71,7 @@ impl StoreError {
     /// What the client is told.
     pub fn code(&self) -> Code {
         match self {
-            StoreError::Unavailable(_) | StoreError::Silent => Code::Unavailable,
+            StoreError::Unavailable(_) | StoreError::NoSessions(_) | StoreError::Silent => Code::Unavailable,
             StoreError::Poisoned(_) => Code::BadText,
             StoreError::Refused(code) => *code,
         }
@@ -205,7 +208,7 @@ pub enum Hint {
 ///
 /// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
 #[async_trait]
-pub trait Store: Announcements + Attempts + Bots + Directory + Logins + Outboxes + Send + Sync {
+pub trait Store: Announcements + Attempts + Bots + Directory + Outboxes + Sessions {
     /// `postgres` or `sqlite`.
     fn kind(&self) -> &'static str;
 
@@ -256,12 +259,6 @@ pub trait Store: Announcements + Attempts + Bots + Directory + Logins + Outboxes
 
     /// What the user has not read, in the rooms where there is something.
     async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError>;
-
-    /// Notes when users were last seen, in milliseconds since 1970 UTC.
-    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError>;
-
-    /// When users were last seen. Who was never here, or never left, is left out.
-    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError>;
 
     /// Commits sends together: each is answered in its place. See [`plan`] for the rules.
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError>;

@@ -2,13 +2,10 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use chat_node::{
-    auth::RefreshToken,
-    store::{NewLogin, SharedStore},
-};
+use chat_node::{auth::RefreshToken, store::NewLogin};
 use uuid::Uuid;
 
-use crate::ground::on_both;
+use crate::ground::{Ground, on_all};
 
 const NOW: i64 = 1_767_225_600_000;
 
@@ -16,33 +13,34 @@ fn ip(number: u8) -> IpAddr {
     [192, 0, 2, number].into()
 }
 
-async fn wait(store: &SharedStore, account: &str, address: u8, now_ms: i64) -> Duration {
-    store.attempt(Some(account), Some(ip(address)), now_ms).await.unwrap()
+async fn wait(ground: &Ground, account: &str, address: u8, now_ms: i64) -> Duration {
+    let is_known = ground.sessions.knows(account, ip(address), now_ms).await.unwrap();
+    ground.store.attempt(Some(account), Some(ip(address)), is_known, now_ms).await.unwrap()
 }
 
 #[tokio::test]
 async fn guesses_at_one_account_wait_and_the_right_password_forgives() {
-    on_both(|store| async move {
+    on_all(|ground| async move {
         for _ in 0..5 {
-            assert_eq!(wait(&store, "alice", 1, NOW).await, Duration::ZERO);
+            assert_eq!(wait(&ground, "alice", 1, NOW).await, Duration::ZERO);
         }
         for _ in 0..3 {
-            assert_eq!(wait(&store, "alice", 1, NOW).await, Duration::from_secs(1), "asking makes it no longer");
+            assert_eq!(wait(&ground, "alice", 1, NOW).await, Duration::from_secs(1), "asking makes it no longer");
         }
-        assert_eq!(wait(&store, "bob", 1, NOW).await, Duration::ZERO);
-        assert_eq!(wait(&store, "alice", 2, NOW).await, Duration::ZERO);
-        assert_eq!(wait(&store, "alice", 1, NOW + 1_000).await, Duration::ZERO);
-        assert_eq!(wait(&store, "alice", 1, NOW + 1_000).await, Duration::from_secs(2));
-        store.forgive("alice", Some(ip(1))).await.unwrap();
-        assert_eq!(wait(&store, "alice", 1, NOW + 1_000).await, Duration::ZERO);
+        assert_eq!(wait(&ground, "bob", 1, NOW).await, Duration::ZERO);
+        assert_eq!(wait(&ground, "alice", 2, NOW).await, Duration::ZERO);
+        assert_eq!(wait(&ground, "alice", 1, NOW + 1_000).await, Duration::ZERO);
+        assert_eq!(wait(&ground, "alice", 1, NOW + 1_000).await, Duration::from_secs(2));
+        ground.store.forgive("alice", Some(ip(1))).await.unwrap();
+        assert_eq!(wait(&ground, "alice", 1, NOW + 1_000).await, Duration::ZERO);
     })
     .await;
 }
 
 #[tokio::test]
 async fn many_guesses_at_once_count_as_many() {
-    on_both(|store| async move {
-        let all = futures::future::join_all((0..30).map(|_| wait(&store, "alice", 1, NOW))).await;
+    on_all(|ground| async move {
+        let all = futures::future::join_all((0..30).map(|_| wait(&ground, "alice", 1, NOW))).await;
         assert_eq!(all.iter().filter(|wait| wait.is_zero()).count(), 5);
     })
     .await;
@@ -50,7 +48,7 @@ async fn many_guesses_at_once_count_as_many() {
 
 #[tokio::test]
 async fn strangers_from_many_addresses_slow_each_other_down_and_not_the_owner() {
-    on_both(|store| async move {
+    on_all(|ground| async move {
         let login = NewLogin {
             id: Uuid::now_v7(),
             user: "alice".into(),
@@ -59,8 +57,8 @@ async fn strangers_from_many_addresses_slow_each_other_down_and_not_the_owner() 
             token: RefreshToken::new(Uuid::new_v4(), [1; 32]),
             password_hash: None,
         };
-        store.begin_login(&login, NOW).await.unwrap();
-        let made = |address| wait(&store, "alice", address, NOW);
+        ground.sessions.begin_login(&login, NOW).await.unwrap();
+        let made = |address| wait(&ground, "alice", address, NOW);
         for address in 0..20 {
             assert_eq!(made(address).await, Duration::ZERO);
         }
@@ -72,39 +70,39 @@ async fn strangers_from_many_addresses_slow_each_other_down_and_not_the_owner() 
         let mut now_ms = NOW;
         for guess in 0..20 {
             let address = 41 + guess;
-            let asked = wait(&store, "alice", address, now_ms).await;
+            let asked = wait(&ground, "alice", address, now_ms).await;
             assert!(asked <= Duration::from_secs(60));
             now_ms += i64::try_from(asked.as_millis()).unwrap();
-            assert_eq!(wait(&store, "alice", address, now_ms).await, Duration::ZERO);
+            assert_eq!(wait(&ground, "alice", address, now_ms).await, Duration::ZERO);
         }
-        store.forget_attempts(now_ms + 3_600_000).await.unwrap();
-        assert_eq!(wait(&store, "alice", 1, now_ms).await, Duration::ZERO);
+        ground.store.forget_attempts(now_ms + 3_600_000).await.unwrap();
+        assert_eq!(wait(&ground, "alice", 1, now_ms).await, Duration::ZERO);
     })
     .await;
 }
 
 #[tokio::test]
 async fn an_address_that_tries_many_accounts_waits_and_one_that_many_log_in_from_does_not() {
-    on_both(|store| async move {
+    on_all(|ground| async move {
         // Two hundred people at once, before any password was looked at.
         for number in 0..200 {
-            assert_eq!(wait(&store, &format!("member{number}"), 1, NOW).await, Duration::ZERO);
+            assert_eq!(wait(&ground, &format!("member{number}"), 1, NOW).await, Duration::ZERO);
         }
         for number in 0..200 {
-            store.forgive(&format!("member{number}"), Some(ip(1))).await.unwrap();
+            ground.store.forgive(&format!("member{number}"), Some(ip(1))).await.unwrap();
         }
         for number in 0..50 {
-            assert_eq!(wait(&store, &format!("victim{number}"), 2, NOW).await, Duration::ZERO);
-            store.failed(ip(2), NOW).await.unwrap();
+            assert_eq!(wait(&ground, &format!("victim{number}"), 2, NOW).await, Duration::ZERO);
+            ground.store.failed(ip(2), NOW).await.unwrap();
         }
-        store.forgive("victim7", Some(ip(2))).await.unwrap();
-        assert_eq!(wait(&store, "another", 2, NOW).await, Duration::from_secs(1));
+        ground.store.forgive("victim7", Some(ip(2))).await.unwrap();
+        assert_eq!(wait(&ground, "another", 2, NOW).await, Duration::from_secs(1));
         assert_eq!(
-            store.attempt(None, Some(ip(2)), NOW).await.unwrap(),
+            ground.store.attempt(None, Some(ip(2)), false, NOW).await.unwrap(),
             Duration::from_secs(1),
             "a name nobody can have"
         );
-        assert_eq!(wait(&store, "another", 3, NOW).await, Duration::ZERO);
+        assert_eq!(wait(&ground, "another", 3, NOW).await, Duration::ZERO);
     })
     .await;
 }

@@ -9,7 +9,7 @@ use chat_load::{
 use chat_node::{Identity, Node};
 use crds::{
     NodeConfig,
-    node_config::{Bus, Endpoint, Store as StoreConfig},
+    node_config::{Bus, Endpoint, Redis, Store as StoreConfig},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use services::Services;
@@ -39,13 +39,18 @@ pub(crate) struct Pair {
 
 impl Pair {
     pub(crate) async fn start() -> Pair {
+        Pair::with_redis(None).await
+    }
+
+    /// Sessions live there, if it is given.
+    pub(crate) async fn with_redis(redis: Option<&str>) -> Pair {
         let services = Services::new().unwrap();
         services.postgres.start().unwrap();
         let postgres = services.postgres.fresh_database().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let key = folder.path().join("key");
         std::fs::write(&key, "a secret for two nodes of one test").unwrap();
-        let nodes = [start(0, &postgres, &key).await, start(1, &postgres, &key).await];
+        let nodes = [start(0, &postgres, redis, &key).await, start(1, &postgres, redis, &key).await];
         let database = postgres.rsplit('/').next().unwrap().to_owned();
         Pair { nodes, services, database, _folder: folder }
     }
@@ -63,13 +68,14 @@ impl Pair {
     }
 }
 
-async fn start(number: usize, postgres: &str, key: &Path) -> Running {
+async fn start(number: usize, postgres: &str, redis: Option<&str>, key: &Path) -> Running {
     let mut config = NodeConfig::default();
     let any = SocketAddr::from(([127, 0, 0, 1], 0));
     (config.listen.client, config.listen.admin) = (any, any);
     config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
     // Nothing listens there.
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url("amqp://guest:guest@127.0.0.1:9/%2f".into()) };
+    config.redis = redis.map(|url| Redis { endpoint: Endpoint::Url(url.into()) });
     config.auth.key_file = Some(key.into());
     config.auth.admins = vec![ADMIN.into()];
     config.drain.settle_seconds = 0;

@@ -64,6 +64,18 @@ pub struct RabbitmqBinding {
     pub ca: Option<CaReference>,
 }
 
+/// Where sessions live instead of in the database.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct RedisBinding {
+    /// A Secret of the same namespace in Service Binding shape: key `uri`, or `host`, `port`, `username`, `password` and `database`. The
+    /// database belongs to this ChatCluster alone.
+    pub secret: SecretReference,
+    /// The certificate authority that the server's certificate is verified with, when the Secret does not bring one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca: Option<CaReference>,
+}
+
 /// A Secret of the same namespace.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretReference {

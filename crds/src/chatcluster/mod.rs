@@ -14,7 +14,7 @@ mod update_strategy;
 pub use auth::{AuthJwks, AuthKey, AuthSpec, SecretKeyReference};
 pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
-    SecretReference, ServiceReference,
+    RedisBinding, SecretReference, ServiceReference,
 };
 pub use limits::{AddressLimits, Limits};
 pub use spec::{ChatCluster, ChatClusterSpec, Logging, Pod, Retention, ServiceSpec, ServiceType, Traces};

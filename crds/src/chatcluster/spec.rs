@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     auth::AuthSpec,
-    bindings::{PostgresBinding, RabbitmqBinding},
+    bindings::{PostgresBinding, RabbitmqBinding, RedisBinding},
     limits::Limits,
     status::ChatClusterStatus,
     storage::Storage,
@@ -68,6 +68,9 @@ use crate::node_config::{ForwardedHeader, Persistence};
     validation = Rule::new("!has(self.storage) || !has(self.postgres)").message(
         "storage is the volume of a self-contained node, a bound one keeps nothing: remove storage, or remove postgres and rabbitmq"
     ),
+    validation = Rule::new("!has(self.redis) || has(self.postgres)").message(
+        "redis keeps the sessions that nodes share: set postgres and rabbitmq, or remove redis"
+    ),
     validation = Rule::new("!has(self.persistence) || self.persistence != 'Queued' || has(self.rabbitmq)").message(
         "persistence Queued takes messages through RabbitMQ: set postgres and rabbitmq, or write Direct"
     ),
@@ -97,6 +100,10 @@ pub struct ChatClusterSpec {
     /// The bus between nodes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitmqBinding>,
+
+    /// Where sessions live, and when people were last seen. Absent: in the database.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<RedisBinding>,
 
     /// Who may connect. By default the operator makes a signing secret and people can register.
     #[serde(skip_serializing_if = "Option::is_none")]

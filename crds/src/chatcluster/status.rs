@@ -11,7 +11,7 @@ pub struct ChatClusterStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// The standard conditions: `Ready`, `Progressing`, `PostgresBound`, `RabbitmqBound`, `AuthConfigured`, `DurabilityReduced`.
+    /// The standard conditions: `Ready`, `Progressing`, `PostgresBound`, `RabbitmqBound`, `RedisBound`, `AuthConfigured`, `DurabilityReduced`.
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
     /// Nodes that exist, without those that a rollout adds for a while.
@@ -187,6 +187,8 @@ pub enum ConditionType {
     PostgresBound,
     /// The RabbitMQ binding is complete.
     RabbitmqBound,
+    /// The Redis binding is complete.
+    RedisBound,
     /// Tokens can be verified.
     AuthConfigured,
     /// An acknowledged message could be lost with a machine or a pod.
@@ -195,11 +197,12 @@ pub enum ConditionType {
 
 impl ConditionType {
     /// All of them, in the order that they are reported in.
-    pub const ALL: [ConditionType; 6] = [
+    pub const ALL: [ConditionType; 7] = [
         ConditionType::Ready,
         ConditionType::Progressing,
         ConditionType::PostgresBound,
         ConditionType::RabbitmqBound,
+        ConditionType::RedisBound,
         ConditionType::AuthConfigured,
         ConditionType::DurabilityReduced,
     ];
@@ -211,6 +214,7 @@ impl ConditionType {
             ConditionType::Progressing => "Progressing",
             ConditionType::PostgresBound => "PostgresBound",
             ConditionType::RabbitmqBound => "RabbitmqBound",
+            ConditionType::RedisBound => "RedisBound",
             ConditionType::AuthConfigured => "AuthConfigured",
             ConditionType::DurabilityReduced => "DurabilityReduced",
         }

@@ -95,6 +95,8 @@ pub struct Bindings {
     pub postgres: Option<Resolved>,
     /// The bus; absent for a self-contained cluster.
     pub rabbitmq: Option<Resolved>,
+    /// Where sessions live; absent when that is the database.
+    pub redis: Option<Resolved>,
     /// The signing key, and whatever else tokens are verified with.
     pub token: BindingState,
     /// The entries of these, in a stable order.
@@ -123,7 +125,7 @@ fn auth_keys(cluster: &ChatCluster) -> Vec<(String, String)> {
 impl Bindings {
     /// Looks at what was read.
     pub fn resolve(cluster: &ChatCluster, read: &Read) -> Bindings {
-        let [postgres, rabbitmq] = Wanted::of(cluster).map(|wanted| wanted.map(|wanted| resolve(&wanted, read)));
+        let [postgres, rabbitmq, redis] = Wanted::of(cluster).map(|wanted| wanted.map(|wanted| resolve(&wanted, read)));
         let entries = |secret: &str| read.secrets.get(secret).and_then(Option::as_ref);
         let keys = auth_keys(cluster);
         let states = keys.iter().enumerate().map(|(number, (secret, key))| {
@@ -135,12 +137,12 @@ impl Bindings {
         let strange = read.token_is_strange.then(|| not_owned(&keys[0].0));
         let token = strange.into_iter().chain(failed).chain(usable).next().expect("there is always a signing key");
         let entry = |(secret, key): (String, String)| Some((key.clone(), entries(&secret)?.get(&key)?.clone()));
-        Bindings { postgres, rabbitmq, token, auth_entries: keys.into_iter().filter_map(entry).collect() }
+        Bindings { postgres, rabbitmq, redis, token, auth_entries: keys.into_iter().filter_map(entry).collect() }
     }
 
     /// What pods mount, when everything can be used. `shape` is that of the pod template.
     pub fn sources(&self, shape: i32) -> Option<Sources> {
-        let bound = [&self.postgres, &self.rabbitmq].into_iter().flatten();
+        let bound = [&self.postgres, &self.rabbitmq, &self.redis].into_iter().flatten();
         if !self.token.bound || bound.clone().any(|resolved| !resolved.state.bound) {
             return None;
         }
@@ -148,7 +150,8 @@ impl Bindings {
         let content = bound.flat_map(|resolved| resolved.content(shape)).chain(auth);
         let hash = sources::hash(content);
         let mount = |resolved: &Option<Resolved>| resolved.as_ref().and_then(|resolved| resolved.mount.clone());
-        Some(Sources { postgres: mount(&self.postgres), rabbitmq: mount(&self.rabbitmq), hash })
+        let (postgres, rabbitmq, redis) = (mount(&self.postgres), mount(&self.rabbitmq), mount(&self.redis));
+        Some(Sources { postgres, rabbitmq, redis, hash })
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Sources {
     pub postgres: Option<Mount>,
     /// Of RabbitMQ.
     pub rabbitmq: Option<Mount>,
+    /// Of Redis.
+    pub redis: Option<Mount>,
     /// Hash of the content.
     pub hash: String,
 }
@@ -37,7 +39,7 @@ impl Sources {
         let hash = template.metadata.as_ref()?.annotations.as_ref()?.get(names::SECRETS)?.clone();
         let volumes = template.spec.as_ref()?.volumes.as_deref().unwrap_or_default();
         let mount = |name: &str| volumes.iter().find(|volume| volume.name == name).and_then(mount);
-        Some(Sources { postgres: mount("postgres"), rabbitmq: mount("rabbitmq"), hash })
+        Some(Sources { postgres: mount("postgres"), rabbitmq: mount("rabbitmq"), redis: mount("redis"), hash })
     }
 }
 

@@ -128,6 +128,34 @@ fn a_managed_cluster_is_looked_for_under_its_name() {
 }
 
 #[test]
+fn redis_is_bound_by_a_secret_beside_the_others() {
+    let mut cluster = cluster(json!({"secret": {"name": "pg"}}));
+    let pg = || ("pg", entries(&[("uri", "postgres://u:p@h/d")]));
+    let resolve = |cluster: &ChatCluster, redis: &[(&str, SecretData)]| {
+        let secrets: Vec<_> = redis.iter().cloned().chain([pg()]).collect();
+        Bindings::resolve(cluster, &read(&[], &secrets))
+    };
+    let without = resolve(&cluster, &[]);
+    assert!(without.redis.is_none() && without.sources(2).unwrap().redis.is_none());
+    cluster.spec.redis =
+        serde_json::from_value(json!({"secret": {"name": "rd"}, "ca": {"name": "ca", "key": "x"}})).unwrap();
+    let named = secrets(&cluster, &BTreeMap::new());
+    assert!(named.contains("rd") && named.contains("ca"), "{named:?}");
+    let missing = resolve(&cluster, &[]);
+    assert_eq!(missing.redis.as_ref().unwrap().state.reason, "SecretNotFound");
+    assert!(missing.sources(2).is_none(), "no pod is made without it");
+    let (plain, ca) = (("rd", entries(&[("uri", "redis://h/0")])), || ("ca", entries(&[("x", PEM)])));
+    let state = resolve(&cluster, &[plain, ca()]).redis.unwrap().state;
+    assert_eq!(state.reason, "Invalid");
+    assert!(state.message.contains("write rediss://"), "{}", state.message);
+    let bound = resolve(&cluster, &[("rd", entries(&[("host", "h"), ("password", "p")])), ca()]);
+    let sources = bound.sources(2).unwrap();
+    let keys = vec!["host".to_owned(), "password".to_owned()];
+    assert_eq!(sources.redis, Some(Mount { secret: "rd".into(), keys, ca: Some(("ca".into(), "x".into())) }));
+    assert_ne!(sources.hash, without.sources(2).unwrap().hash);
+}
+
+#[test]
 fn only_what_is_used_counts() {
     let form = || cluster(json!({"secret": {"name": "pg"}}));
     let hash = |shape, pairs: &[(&str, &str)]| {

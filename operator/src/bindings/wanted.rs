@@ -3,7 +3,10 @@
 use crds::{
     ChatCluster,
     binding::{CA_KEY, Service},
-    chatcluster::{CaReference, ClusterReference, PostgresBinding, RabbitmqBinding, SecretReference, ServiceReference},
+    chatcluster::{
+        CaReference, ClusterReference, PostgresBinding, RabbitmqBinding, RedisBinding, SecretReference,
+        ServiceReference,
+    },
 };
 use kube::{ResourceExt, api::DynamicObject};
 
@@ -47,11 +50,11 @@ pub(super) struct Source {
 
 impl Wanted {
     /// The bindings of a cluster.
-    pub(super) fn of(cluster: &ChatCluster) -> [Option<Wanted>; 2] {
+    pub(super) fn of(cluster: &ChatCluster) -> [Option<Wanted>; 3] {
         let name = cluster.name_any();
         let postgres = cluster.spec.postgres.as_ref().map(|binding| postgres(binding, &name));
         let rabbitmq = cluster.spec.rabbitmq.as_ref().map(|binding| rabbitmq(binding, &name));
-        [postgres, rabbitmq]
+        [postgres, rabbitmq, cluster.spec.redis.as_ref().map(redis)]
     }
 
     /// The object that it depends on.
@@ -100,6 +103,11 @@ fn rabbitmq(binding: &RabbitmqBinding, cluster: &str) -> Wanted {
     let managed = binding.managed.as_ref().map(|_| names::managed_rabbitmq(cluster));
     let form = form(&binding.secret, &binding.cluster, &binding.service_binding, managed, Foreign::rabbitmq);
     Wanted { service: Service::Rabbitmq, field: "spec.rabbitmq", form, ca: binding.ca.clone() }
+}
+
+fn redis(RedisBinding { secret, ca }: &RedisBinding) -> Wanted {
+    let form = Form::Secret(secret.name.clone());
+    Wanted { service: Service::Redis, field: "spec.redis", form, ca: ca.clone() }
 }
 
 fn form(

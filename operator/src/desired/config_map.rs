@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use crds::{
     NodeConfig,
     chatcluster::{AuthKey, Limits, ServiceType},
-    node_config::{Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, SAMPLE_RATIO, Store, Traces},
+    node_config::{
+        Auth, Bus, Endpoint, Jwks, Key, LogFormat, POOL_CONNECTIONS_MAX, Redis, SAMPLE_RATIO, Store, Traces,
+    },
 };
 use k8s_openapi::{api::core::v1::ConfigMap, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use sha2::{Digest, Sha256};
@@ -20,6 +22,7 @@ use crate::{
 /// Where a pod finds what is mounted.
 pub(super) const POSTGRES_FOLDER: &str = "/bindings/postgres";
 pub(super) const RABBITMQ_FOLDER: &str = "/bindings/rabbitmq";
+pub(super) const REDIS_FOLDER: &str = "/bindings/redis";
 pub(super) const TOKEN_FOLDER: &str = "/auth";
 pub(super) const DATA_FOLDER: &str = "/data";
 
@@ -59,6 +62,7 @@ pub(super) fn config(cluster: &Cluster) -> NodeConfig {
             let pool_connections_max = POOL_CONNECTIONS_MAX;
             config.store = Store::Postgres { endpoint: endpoint(POSTGRES_FOLDER), pool_connections_max };
             config.bus = Bus::Rabbitmq { endpoint: endpoint(RABBITMQ_FOLDER) };
+            config.redis = spec.redis.as_ref().map(|_| Redis { endpoint: endpoint(REDIS_FOLDER) });
         }
     }
     config.persistence = spec.persistence.unwrap_or_default();
@@ -175,7 +179,7 @@ mod tests {
             serde_json::json!({}),
             serde_json::json!({"limits": {"textBytesMax": 1_048_576}, "logging": {"filter": "debug"}, "retention": {"historyDays": 1}}),
             serde_json::json!({"replicas": 3, "postgres": {"secret": {"name": "pg"}}, "rabbitmq": {"cluster": {"name": "mq"}},
-                "persistence": "Queued",
+                "redis": {"secret": {"name": "rd"}}, "persistence": "Queued",
                 "auth": {"algorithm": "HS256", "accounts": false}}),
             keys_and_a_key_set(),
             serde_json::json!({"auth": {"tokenSeconds": 600, "refreshSeconds": 3600, "refreshGraceSeconds": 0}}),

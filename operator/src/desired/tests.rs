@@ -31,7 +31,7 @@ fn with(mut spec: Value, key: &str, value: Value) -> Value {
 #[test]
 fn a_released_shape_never_changes() {
     let mount = |secret: &str| Some(Mount { secret: secret.into(), keys: vec!["uri".into()], ca: None });
-    let sources = Sources { postgres: mount("pg"), rabbitmq: mount("mq"), hash: "hash".into() };
+    let sources = Sources { postgres: mount("pg"), rabbitmq: mount("mq"), redis: None, hash: "hash".into() };
     let specs = [json!({}), json!({"storage": {"size": "1Gi"}}), bound()];
     for (shape, expected) in RELEASED {
         let templates = specs.iter().map(|spec| {

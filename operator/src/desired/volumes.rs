@@ -12,7 +12,9 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 
-use super::config_map::{DATA_FOLDER, POSTGRES_FOLDER, RABBITMQ_FOLDER, TOKEN_FOLDER, further_key_folder};
+use super::config_map::{
+    DATA_FOLDER, POSTGRES_FOLDER, RABBITMQ_FOLDER, REDIS_FOLDER, TOKEN_FOLDER, further_key_folder,
+};
 use crate::{
     bindings::{Mount, Sources},
     validate::{Backing, Cluster},
@@ -50,8 +52,11 @@ pub(super) fn volumes(
     }
     match &cluster.backing {
         Backing::Bound => {
-            let bound =
-                [("postgres", POSTGRES_FOLDER, &sources.postgres), ("rabbitmq", RABBITMQ_FOLDER, &sources.rabbitmq)];
+            let bound = [
+                ("postgres", POSTGRES_FOLDER, &sources.postgres),
+                ("rabbitmq", RABBITMQ_FOLDER, &sources.rabbitmq),
+                ("redis", REDIS_FOLDER, &sources.redis),
+            ];
             for (name, folder, mount) in bound {
                 let Some(mount) = mount else { continue };
                 volumes.push(mounted(name, folder, true, |volume| match shape {

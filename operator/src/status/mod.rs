@@ -8,6 +8,7 @@ mod postgres_bound;
 mod progressing;
 mod rabbitmq_bound;
 mod ready;
+mod redis_bound;
 
 use crds::{ChatCluster, ChatClusterStatus, chatcluster::ConditionType};
 use jiff::Timestamp;
@@ -119,6 +120,7 @@ fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp)
         ConditionType::Progressing => progressing::verdict(inputs),
         ConditionType::PostgresBound => postgres_bound::verdict(inputs),
         ConditionType::RabbitmqBound => rabbitmq_bound::verdict(inputs),
+        ConditionType::RedisBound => redis_bound::verdict(inputs),
         ConditionType::AuthConfigured => auth_configured::verdict(inputs),
         ConditionType::DurabilityReduced => durability_reduced::verdict(inputs),
     };
@@ -210,7 +212,15 @@ mod tests {
         let types: Vec<_> = resource.status.unwrap().conditions.into_iter().map(|condition| condition.type_).collect();
         assert_eq!(
             types,
-            ["Ready", "Progressing", "PostgresBound", "RabbitmqBound", "AuthConfigured", "DurabilityReduced"]
+            [
+                "Ready",
+                "Progressing",
+                "PostgresBound",
+                "RabbitmqBound",
+                "RedisBound",
+                "AuthConfigured",
+                "DurabilityReduced"
+            ]
         );
     }
 }

@@ -9,7 +9,7 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
             return Verdict::new(
                 false,
                 "NotBound",
-                "a binding is not complete: see PostgresBound, RabbitmqBound and AuthConfigured",
+                "a binding is not complete: see PostgresBound, RabbitmqBound, RedisBound and AuthConfigured",
             );
         }
         (Progress::Rollout(..) | Progress::Paused, Some(cluster)) => cluster.policy.replicas,

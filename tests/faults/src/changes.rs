@@ -76,6 +76,7 @@ fn by_meaning(path: &str, which: usize) -> Option<Value> {
         ),
         "service.allowedOrigins" => two(json!(["https://chat.example.org"]), json!(["*"])),
         "service.trustedProxies" => two(json!(["10.0.0.0/8"]), json!(["192.168.0.0/16"])),
+        "redis" => two(json!({"secret": {"name": "rd"}}), json!({"secret": {"name": "rd-2"}})),
         "traces" => two(
             json!({"endpoint": "http://collector:4318", "sampleRatio": 0.5}),
             json!({"endpoint": "https://collector.example"}),

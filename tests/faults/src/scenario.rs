@@ -70,6 +70,8 @@ pub fn before() -> Vec<Step> {
     vec![
         Step::Put("secrets", "pg", uri("cG9zdGdyZXM6Ly91OnBAcGcvZA==")),
         Step::Put("secrets", "mq", uri("YW1xcDovL3U6cEBtcS8lMkY=")),
+        Step::Put("secrets", "rd", uri("cmVkaXM6Ly9yZC8w")),
+        Step::Put("secrets", "rd-2", uri("cmVkaXM6Ly9yZC8x")),
         Step::Put("secrets", "token", keys.clone()),
         Step::Put("secrets", "token-2", keys),
         Step::Put("configmaps", "other", json!({"data": {"a": "b"}})),

@@ -1,12 +1,13 @@
-//! A real PostgreSQL and a real RabbitMQ for the tests, from Debian's packages: on ports and folders of their own, next to
+//! A real PostgreSQL, a real RabbitMQ and a real Redis for the tests, from Debian's packages: on ports and folders of their own, next to
 //! whatever else runs on the machine.
 //!
-//! Both listen on every address, because pods come from a bridge that may appear later, and both ask for a password. They keep their
+//! All listen on every address, because pods come from a bridge that may appear later, and all ask for a password. They keep their
 //! durability: `fsync` stays on.
 
 mod folders;
 mod postgres;
 mod rabbitmq;
+mod redis;
 
 use std::{
     net::TcpListener,
@@ -17,14 +18,16 @@ use std::{
 use anyhow::Result;
 use uuid::Uuid;
 
-pub use self::{postgres::Postgres, rabbitmq::Rabbitmq};
+pub use self::{postgres::Postgres, rabbitmq::Rabbitmq, redis::Redis};
 
-/// Both servers.
+/// The servers.
 pub struct Services {
     /// The database.
     pub postgres: Postgres,
     /// The bus.
     pub rabbitmq: Rabbitmq,
+    /// Where sessions may live. It is for those who start it.
+    pub redis: Redis,
     root: PathBuf,
 }
 
@@ -37,10 +40,11 @@ struct Ports {
     distribution: u16,
     /// Erlang's port mapper; on loopback only.
     mapper: u16,
+    redis: u16,
 }
 
 /// Of the servers that everybody shares. Away from what the packages' own servers use.
-const SHARED: Ports = Ports { postgres: 25432, rabbitmq: 25672, distribution: 25682, mapper: 24369 };
+const SHARED: Ports = Ports { postgres: 25432, rabbitmq: 25672, distribution: 25682, mapper: 24369, redis: 25379 };
 
 impl Services {
     /// The servers that all tests of this machine share, running or not.
@@ -52,10 +56,11 @@ impl Services {
     }
 
     fn at(root: &Path, ports: Ports) -> Services {
-        Services { postgres: Postgres::new(root, ports), rabbitmq: Rabbitmq::new(root, ports), root: root.to_owned() }
+        let (postgres, rabbitmq) = (Postgres::new(root, ports), Rabbitmq::new(root, ports));
+        Services { postgres, rabbitmq, redis: Redis::new(root, ports), root: root.to_owned() }
     }
 
-    /// Starts both, unless they run, and returns when they answer.
+    /// Starts PostgreSQL and RabbitMQ, unless they run, and returns when they answer.
     ///
     /// # Errors
     /// When one cannot be started, with its last words.
@@ -67,7 +72,7 @@ impl Services {
         self.rabbitmq.start()
     }
 
-    /// Ends both. What tests have stored goes: hundreds of databases would be read again after the next power cut.
+    /// Ends all. What tests have stored goes: hundreds of databases would be read again after the next power cut.
     ///
     /// # Errors
     /// When one cannot be ended.
@@ -75,11 +80,13 @@ impl Services {
         let _lock = folders::lock(&self.root)?;
         // One that does not run, or not well, is not asked, and keeps everything.
         let keeps_something = !self.postgres.is_running() || self.postgres.keeps_something().unwrap_or(true);
+        self.redis.stop()?;
         self.rabbitmq.stop()?;
         self.postgres.stop()?;
         if keeps_something {
             return Ok(());
         }
+        self.redis.empty()?;
         self.rabbitmq.empty()?;
         self.postgres.empty()
     }
@@ -96,8 +103,8 @@ impl Apart {
     pub fn new() -> Result<Apart> {
         let root = folders::root()?;
         folders::prepare(&root)?;
-        let [postgres, rabbitmq, distribution, mapper] = free_ports()?;
-        let ports = Ports { postgres, rabbitmq, distribution, mapper };
+        let [postgres, rabbitmq, distribution, mapper, redis] = free_ports()?;
+        let ports = Ports { postgres, rabbitmq, distribution, mapper, redis };
         Ok(Apart(Services::at(&root.join(format!("apart-{}", Uuid::new_v4().simple())), ports)))
     }
 }

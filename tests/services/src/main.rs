@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Parser, Subcommand, ValueEnum};
 use services::Services;
 
-/// A real PostgreSQL and a real RabbitMQ, for tests.
+/// A real PostgreSQL and a real RabbitMQ, for tests. A real Redis is started by those that need one.
 #[derive(Parser)]
 struct Arguments {
     #[command(subcommand)]
@@ -21,7 +21,7 @@ enum Command {
         #[arg(long)]
         listen: Option<String>,
     },
-    /// Ends both.
+    /// Ends all.
     Down,
     /// Tells whether they run.
     Status,
@@ -65,6 +65,7 @@ fn run(command: Command) -> Result<()> {
             let state = |runs| if runs { "runs" } else { "does not run" };
             println!("PostgreSQL {}", state(services.postgres.is_running()));
             println!("RabbitMQ   {}", state(services.rabbitmq.is_running()));
+            println!("Redis      {}", state(services.redis.is_running()));
         }
         Command::Url { server, name, host } => match server {
             Server::Postgres => println!("{}", services.postgres.database(&name, &host)?),

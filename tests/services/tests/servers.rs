@@ -12,6 +12,7 @@ fn servers_come_back_from_a_power_cut_with_what_was_committed() {
     }
     let services = Apart::new().unwrap();
     services.up().unwrap();
+    services.redis.start().unwrap();
     let url = services.postgres.fresh_database().unwrap();
     sql(&url, "CREATE TABLE kept (id int)");
     sql(&url, "INSERT INTO kept VALUES (42)");
@@ -19,9 +20,13 @@ fn servers_come_back_from_a_power_cut_with_what_was_committed() {
 
     services.postgres.kill().unwrap();
     services.rabbitmq.kill().unwrap();
-    assert!(!services.postgres.is_running() && !services.rabbitmq.is_running());
+    let first = services.redis.fresh_database().unwrap();
+    services.redis.kill().unwrap();
+    assert!(!services.postgres.is_running() && !services.rabbitmq.is_running() && !services.redis.is_running());
 
     services.up().unwrap();
+    services.redis.start().unwrap();
+    assert_ne!(services.redis.fresh_database().unwrap(), first, "it knows what it has given");
     assert_eq!(sql(&url, "SELECT id FROM kept").trim(), "42");
     assert_eq!(services.rabbitmq.vhost("kept", "127.0.0.1").unwrap(), vhost, "made once, found again");
     assert_ne!(services.rabbitmq.fresh_vhost().unwrap(), services.rabbitmq.fresh_vhost().unwrap());

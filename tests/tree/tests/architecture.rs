@@ -57,6 +57,11 @@ fn the_contracts_have_no_client_no_clock_and_no_async() {
 fn in_the_node_only_the_store_knows_sql_and_only_the_bus_knows_rabbitmq() {
     nobody(who_names("chat-node/src", &["sqlx"], &["chat-node/src/store/"]));
     nobody(who_names("chat-node/src", &["lapin"], &["chat-node/src/bus/"]));
+    nobody(who_names(
+        "chat-node/src",
+        &["ConnectionManager", "RedisError", "ScriptInvocation"],
+        &["chat-node/src/redis/"],
+    ));
     let telemetry = ["opentelemetry", "opentelemetry_sdk", "opentelemetry_otlp", "opentelemetry_http"];
     nobody(who_names("chat-node/src", &telemetry, &["chat-node/src/trace/"]));
 }

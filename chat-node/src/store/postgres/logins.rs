@@ -1,13 +1,17 @@
 //! What of logins PostgreSQL does in its own way: many rows in one statement, and telling other nodes.
 
+use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{PostgresStore, hints, rooms::PostgresTransaction};
-use crate::store::{
-    StoreError,
-    attempts::attempts,
-    bots::bots,
-    logins::{Seen, logins},
+use crate::{
+    event::User,
+    store::{
+        StoreError,
+        attempts::attempts,
+        bots::bots,
+        logins::{Seen, Sightings, logins},
+    },
 };
 
 impl PostgresTransaction {
@@ -25,9 +29,10 @@ impl PostgresTransaction {
 }
 
 impl PostgresStore {
-    async fn good_logins_among(&self, logins: &[Uuid], now_ms: i64) -> Result<Vec<Uuid>, StoreError> {
-        let query = sqlx::query_scalar("SELECT id FROM logins WHERE id = ANY($1) AND expires_ms > $2");
-        Ok(query.bind(logins).bind(now_ms).fetch_all(&self.pool).await?)
+    async fn good_logins_among(&self, logins: &[Uuid], of_bots: bool, now_ms: i64) -> Result<Vec<Uuid>, StoreError> {
+        let query = "SELECT id FROM logins WHERE id = ANY($1) AND expires_ms > $2 AND (selector IS NULL OR NOT $3)";
+        let query = sqlx::query_scalar(query).bind(logins).bind(now_ms).bind(of_bots);
+        Ok(query.fetch_all(&self.pool).await?)
     }
 
     async fn note_logins_seen(&self, seen: &[(Uuid, Seen)]) -> Result<(), StoreError> {
@@ -44,6 +49,26 @@ impl PostgresStore {
         .execute(&self.pool)
         .await?;
         Ok(())
+    }
+}
+
+#[async_trait]
+impl Sightings for PostgresStore {
+    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE users SET last_seen_ms = GREATEST(last_seen_ms, seen.ms)
+             FROM UNNEST($1::text[], $2::bigint[]) AS seen (name, ms) WHERE users.name = seen.name",
+        )
+        .bind(users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>())
+        .bind(users.iter().map(|(_, ms)| *ms).collect::<Vec<_>>())
+        .execute(&self.pool)
+        .await?;
+        Ok(())
+    }
+
+    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
+        let query = "SELECT name, last_seen_ms FROM users WHERE name = ANY($1) AND last_seen_ms IS NOT NULL";
+        Ok(sqlx::query_as(query).bind(users).fetch_all(&self.pool).await?)
     }
 }
 

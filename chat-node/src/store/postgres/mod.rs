@@ -205,23 +205,6 @@ impl Store for PostgresStore {
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
-    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE users SET last_seen_ms = GREATEST(last_seen_ms, seen.ms)
-             FROM UNNEST($1::text[], $2::bigint[]) AS seen (name, ms) WHERE users.name = seen.name",
-        )
-        .bind(users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>())
-        .bind(users.iter().map(|(_, ms)| *ms).collect::<Vec<_>>())
-        .execute(&self.pool)
-        .await?;
-        Ok(())
-    }
-
-    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
-        let query = "SELECT name, last_seen_ms FROM users WHERE name = ANY($1) AND last_seen_ms IS NOT NULL";
-        Ok(sqlx::query_as(query).bind(users).fetch_all(&self.pool).await?)
-    }
-
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
         append::append(&self.pool, batch).await
     }

@@ -188,24 +188,6 @@ impl Store for SqliteStore {
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
-    async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
-        let mut tx = self.begin().await?;
-        for (user, ms) in users {
-            let update = "UPDATE users SET last_seen_ms = max(coalesce(last_seen_ms, 0), $2) WHERE name = $1";
-            sqlx::query(update).bind(&**user).bind(*ms).execute(&mut *tx.0).await?;
-        }
-        tx.commit().await
-    }
-
-    async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
-        let mut found = Vec::new();
-        for user in users {
-            let query = "SELECT name, last_seen_ms FROM users WHERE name = $1 AND last_seen_ms IS NOT NULL";
-            found.extend(sqlx::query_as::<_, (String, i64)>(query).bind(user).fetch_optional(&self.pool).await?);
-        }
-        Ok(found)
-    }
-
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
         let mut tx = self.begin().await?;
         let answers = append::append(&mut tx, batch).await?;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 30] = [
+    let bad: [(&str, Value, &str); 32] = [
         ("bad", json!({"persistence": "Queued"}), "set postgres and rabbitmq, or write Direct"),
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
@@ -78,6 +78,8 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
         ("bad", json!({"service": {"allowedOrigins": ["chat.example.org"]}}), "such as https://chat.example.org"),
         ("bad", json!({"traces": {"endpoint": "collector:4317"}}), "such as http://collector.monitoring:4318"),
         ("bad", json!({"traces": {"endpoint": "http://c", "sampleRatio": 2}}), "should be less than or equal to 1"),
+        ("bad", json!({"redis": secret()}), "set postgres and rabbitmq, or remove redis"),
+        ("bad", json!({"postgres": secret(), "rabbitmq": secret(), "redis": {}}), "spec.redis.secret"),
         ("bad.name", json!({}), "use only a-z, 0-9 and '-'"),
     ];
     for (name, spec, sentence) in &bad {

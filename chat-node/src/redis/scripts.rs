@@ -1,0 +1,201 @@
+//! Every step that has to be whole: Redis runs a script without anything in between.
+//!
+//! | key | holds |
+//! |---|---|
+//! | `chatcluster:login:ID` | a session's fields; gone with the session |
+//! | `chatcluster:refresh:SELECTOR` | the id of the session that a refresh token belongs to |
+//! | `chatcluster:user:NAME` | the ids of a user's sessions, by when they were last seen |
+//! | `chatcluster:seen` | when users were last seen |
+//!
+//! A script makes keys of what it finds, so all of them have to be on one server: Redis Cluster is not for this.
+
+use std::sync::LazyLock;
+
+use redis::Script;
+
+/// What several scripts need. `ARGV[1]` is always the channel on which ends are told.
+const COMMON: &str = r"
+local function login_key(id) return 'chatcluster:login:' .. id end
+local function user_key(user) return 'chatcluster:user:' .. user end
+
+-- Lets a key live so long at least, in milliseconds.
+local function keep(key, ms)
+    if redis.call('PTTL', key) < ms then redis.call('PEXPIRE', key, ms) end
+end
+
+-- The ids of a user's sessions, those that were seen last first. What Redis has forgotten is taken off the list.
+local function logins(user)
+    local there = {}
+    for _, id in ipairs(redis.call('ZREVRANGE', user_key(user), 0, -1)) do
+        if redis.call('EXISTS', login_key(id)) == 1 then
+            there[#there + 1] = id
+        else
+            redis.call('ZREM', user_key(user), id)
+        end
+    end
+    return there
+end
+
+local function forget(user, id)
+    redis.call('DEL', 'chatcluster:refresh:' .. redis.call('HGET', login_key(id), 'selector'), login_key(id))
+    redis.call('ZREM', user_key(user), id)
+end
+
+-- Tells all nodes, in this same step.
+local function tell(ended)
+    if #ended > 0 then redis.call('PUBLISH', ARGV[1], table.concat(ended, ' ')) end
+end
+";
+
+fn script(text: &str) -> Script {
+    Script::new(&format!("{COMMON}{text}"))
+}
+
+/// Arguments: id, user, now, when it expires, how long it lives, address, selector, hash, how many a user may have.
+pub(super) static BEGIN: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local _, id, user, now, expires, life, address, selector, hash, most = unpack(ARGV)
+redis.call('HSET', login_key(id), 'user', user, 'created', now, 'seen', now, 'expires', expires, 'address', address,
+    'client', '', 'selector', selector, 'hash', hash, 'former', '', 'salt', '', 'rotated', 0)
+redis.call('PEXPIRE', login_key(id), life)
+redis.call('SET', 'chatcluster:refresh:' .. selector, id, 'PX', life)
+redis.call('ZADD', user_key(user), now, id)
+keep(user_key(user), tonumber(life))
+local displaced = {}
+for place, other in ipairs(logins(user)) do
+    if place > tonumber(most) then
+        forget(user, other)
+        displaced[#displaced + 1] = other
+    end
+end
+tell(displaced)
+return displaced
+",
+    )
+});
+
+/// Arguments: user, now. Gives id and fields of each that is good, one after the other.
+pub(super) static LIST: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local listed = {}
+for _, id in ipairs(logins(ARGV[2])) do
+    local fields = redis.call('HMGET', login_key(id), 'created', 'seen', 'expires', 'client', 'address')
+    if tonumber(fields[3]) > tonumber(ARGV[3]) then
+        listed[#listed + 1] = { id, unpack(fields) }
+    end
+end
+return listed
+",
+    )
+});
+
+/// Arguments: user, an id or nothing for all, and an id that is spared.
+pub(super) static END: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local ended = {}
+for _, id in ipairs(logins(ARGV[2])) do
+    if (ARGV[3] == '' or ARGV[3] == id) and ARGV[4] ~= id then
+        forget(ARGV[2], id)
+        ended[#ended + 1] = id
+    end
+end
+tell(ended)
+return ended
+",
+    )
+});
+
+/// Arguments: user, address, now.
+pub(super) static KNOWS: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+for _, id in ipairs(logins(ARGV[2])) do
+    local fields = redis.call('HMGET', login_key(id), 'address', 'expires')
+    if fields[1] == ARGV[3] and tonumber(fields[2]) > tonumber(ARGV[4]) then return 1 end
+end
+return 0
+",
+    )
+});
+
+/// Arguments: selector. Gives what is kept of its session, or nothing.
+pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local id = redis.call('GET', 'chatcluster:refresh:' .. ARGV[2])
+if not id or redis.call('EXISTS', login_key(id)) == 0 then return {} end
+return { id, unpack(redis.call('HMGET', login_key(id), 'user', 'hash', 'former', 'salt', 'rotated', 'expires')) }
+",
+    )
+});
+
+/// Arguments: id, user, and the hash that it had; then that and all that follows it: hash, former, salt, when, when it expires, how
+/// long it lives. Gives 0 when it is another one by now.
+pub(super) static ROTATE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local _, id, user, had, hash, former, salt, now, expires, life = unpack(ARGV)
+if redis.call('HGET', login_key(id), 'hash') ~= had then return 0 end
+redis.call('HSET', login_key(id), 'hash', hash, 'former', former, 'salt', salt, 'rotated', now, 'seen', now, 'expires', expires)
+redis.call('PEXPIRE', login_key(id), life)
+redis.call('PEXPIRE', 'chatcluster:refresh:' .. redis.call('HGET', login_key(id), 'selector'), life)
+redis.call('ZADD', user_key(user), now, id)
+keep(user_key(user), tonumber(life))
+return 1
+",
+    )
+});
+
+/// Arguments: id, user, and the hash that it had. Ends it; gives 0 when it is another one by now.
+pub(super) static REUSED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+if redis.call('HGET', login_key(ARGV[2]), 'hash') ~= ARGV[4] then return 0 end
+forget(ARGV[3], ARGV[2])
+tell({ ARGV[2] })
+return 1
+",
+    )
+});
+
+/// Arguments: id, when, client and address of each. Gives the ids that are no sessions.
+pub(super) static NOTE: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local unknown = {}
+for at = 2, #ARGV, 4 do
+    local id, now, client, address = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+    local kept = redis.call('HMGET', login_key(id), 'user', 'seen')
+    if not kept[1] then
+        unknown[#unknown + 1] = id
+    else
+        if client ~= '' then redis.call('HSET', login_key(id), 'client', client) end
+        if address ~= '' then redis.call('HSET', login_key(id), 'address', address) end
+        if tonumber(now) > tonumber(kept[2]) then
+            redis.call('HSET', login_key(id), 'seen', now)
+            redis.call('ZADD', user_key(kept[1]), now, id)
+        end
+    end
+end
+return unknown
+",
+    )
+});
+
+/// Arguments: name and time of each.
+pub(super) static NOTE_SEEN: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+for at = 2, #ARGV, 2 do
+    local before = redis.call('HGET', 'chatcluster:seen', ARGV[at])
+    if not before or tonumber(ARGV[at + 1]) > tonumber(before) then
+        redis.call('HSET', 'chatcluster:seen', ARGV[at], ARGV[at + 1])
+    end
+end
+return 1
+",
+    )
+});

@@ -1,0 +1,142 @@
+//! Redis: a server of its own port and folder, which keeps what it has on disk.
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context, Result, bail};
+use daemon::{Roster, Signal};
+
+use crate::{
+    Ports,
+    folders::{command_as, give, lock, owned, password, remove},
+};
+
+const NAME: &str = "redis";
+const USER: &str = "redis";
+
+/// Numbers of databases. The first keeps the number that was given last.
+const DATABASES: u32 = 65_536;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The server.
+pub struct Redis {
+    root: PathBuf,
+    folder: PathBuf,
+    roster: Roster,
+    port: u16,
+}
+
+impl Redis {
+    pub(crate) fn new(root: &Path, ports: Ports) -> Redis {
+        let roster = Roster::new(root.join("run"), root.join("log"));
+        Redis { root: root.to_owned(), folder: root.join(NAME), roster, port: ports.redis }
+    }
+
+    /// Starts it unless it runs; returns when it answers.
+    ///
+    /// # Errors
+    /// With its last words when it does not start.
+    pub fn start(&self) -> Result<()> {
+        let _lock = lock(&self.root)?;
+        owned(&self.folder, USER)?;
+        // What was acknowledged outlives a power cut, as with the other two servers.
+        let config = format!(
+            "port {}\nbind 0.0.0.0\nrequirepass {}\ndatabases {DATABASES}\ndir {}\nappendonly yes\nappendfsync always\nsave \"\"\n",
+            self.port,
+            password(&self.folder)?,
+            self.folder.display()
+        );
+        let file = self.folder.join("redis.conf");
+        fs::write(&file, config)?;
+        give(&file, USER)?;
+        self.roster.start(NAME, command_as(USER, "redis-server").arg(&file))?;
+        self.roster.wait_ready(NAME, PATIENCE, || self.ask(&[&["PING"]]).ok().map(drop))
+    }
+
+    /// Ends it in order.
+    ///
+    /// # Errors
+    /// When it cannot be ended.
+    pub fn stop(&self) -> Result<()> {
+        self.roster.stop(NAME, Signal::TERM, Duration::from_secs(10))
+    }
+
+    /// Kills it, as a power cut would.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn kill(&self) -> Result<()> {
+        self.roster.kill(NAME)
+    }
+
+    /// Freezes it: connections stay open, and nothing answers.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn freeze(&self) -> Result<()> {
+        self.roster.signal(NAME, Signal::STOP)
+    }
+
+    /// Ends the freeze.
+    ///
+    /// # Errors
+    /// When it cannot be signalled.
+    pub fn thaw(&self) -> Result<()> {
+        self.roster.signal(NAME, Signal::CONT)
+    }
+
+    /// Where it listens on loopback.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        self.roster.find(NAME).is_some()
+    }
+
+    /// The URL of an empty database for one test.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn fresh_database(&self) -> Result<String> {
+        let given = self.ask(&[&["INCR", "given"]])?;
+        let number = given.strip_prefix(':').and_then(|number| number.parse::<u32>().ok());
+        let number = number.with_context(|| format!("Redis answered {given:?}"))? % (DATABASES - 1) + 1;
+        self.ask(&[&["SELECT", &number.to_string()], &["FLUSHDB"]])?;
+        Ok(format!("redis://:{}@127.0.0.1:{}/{number}", password(&self.folder)?, self.port))
+    }
+
+    /// Removes what a stopped server has stored; its password stays.
+    ///
+    /// # Errors
+    /// When a file cannot be removed.
+    pub(crate) fn empty(&self) -> Result<()> {
+        remove(&self.folder.join("appendonlydir"))
+    }
+
+    /// Asks on a connection of its own; gives the first line of the last answer (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+    fn ask(&self, requests: &[&[&str]]) -> Result<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        let mut answers = BufReader::new(stream.try_clone()?);
+        let password = password(&self.folder)?;
+        let mut answer = String::new();
+        for request in [&["AUTH", &password][..]].iter().chain(requests) {
+            let words = request.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
+            stream.write_all(format!("*{}\r\n{words}", request.len()).as_bytes())?;
+            answer.clear();
+            answers.read_line(&mut answer)?;
+            if !answer.starts_with(['+', ':']) {
+                bail!("Redis answered {answer:?}");
+            }
+        }
+        Ok(answer.trim_end().to_owned())
+    }
+}
