@@ -66,10 +66,11 @@ fn every_field_of_the_resource_is_in_the_table() {
     use kube::CustomResourceExt;
 
     /// Fields whose inside is a reference of its own or is explained in one row.
-    const WHOLE: [&str; 8] = [
+    const WHOLE: [&str; 9] = [
         "postgres",
         "rabbitmq",
         "redis",
+        "perAddress",
         "tokenSecret",
         "ca",
         "resources",
