@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Rest,
     caller::{Caller, admin},
-    input::{At, Body, Parameters},
+    input::{At, Body, Parameters, maybe_whole},
     page::{self, Limit},
     problem::{Problem, Reason},
 };
@@ -28,6 +28,7 @@ pub(super) struct NewAnnouncement {
     #[cfg_attr(test, schemars(extend("pattern" = super::document::TEXT, "maxLength" = crate::protocol::ANNOUNCEMENT_BYTES_MAX)))]
     text: String,
     /// How long it is in force, in seconds: at most a hundred years. Without it: until it is ended.
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[cfg_attr(test, schemars(range(min = 1, max = crate::protocol::SANCTION_SECONDS_MAX)))]
     seconds: Option<u64>,
 }

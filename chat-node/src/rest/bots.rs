@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     Rest,
     caller::{Caller, admin},
-    input::{At, Body, Name, Parameters},
+    input::{At, Body, Name, Parameters, whole},
     page::{self, Limit},
     problem::{Problem, Reason},
 };
@@ -85,7 +85,7 @@ pub(super) struct NewToken {
     #[cfg_attr(test, schemars(extend("minItems" = 1, "maxItems" = 3, "items" = {"type": "string", "enum": ["chat:read", "chat:send", "chat:rooms"]})))]
     scopes: Vec<String>,
     /// How long it holds, in seconds: at most 366 days.
-    #[serde(default = "seconds_default")]
+    #[serde(default = "seconds_default", deserialize_with = "whole")]
     #[cfg_attr(test, schemars(range(min = 1, max = SECONDS_MAX)))]
     seconds: u64,
 }

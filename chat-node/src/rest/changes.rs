@@ -12,7 +12,7 @@ use super::{
     Rest,
     ask::ask,
     caller::Caller,
-    input::{At, Body, Parameters},
+    input::{At, Body, Parameters, maybe_whole},
     problem::Problem,
 };
 use crate::{
@@ -65,6 +65,7 @@ pub(super) struct NewTopic {
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Term {
     /// In seconds, at most a hundred years. Without it: until it is lifted.
+    #[serde(default, deserialize_with = "maybe_whole")]
     #[cfg_attr(test, schemars(range(min = 1, max = crate::protocol::SANCTION_SECONDS_MAX)))]
     seconds: Option<u64>,
 }

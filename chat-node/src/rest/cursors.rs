@@ -11,7 +11,7 @@ use super::{
     Rest,
     ask::ask,
     caller::Caller,
-    input::{At, Body},
+    input::{At, Body, whole},
     problem::Problem,
 };
 use crate::{event::Seq, protocol::ClientFrame};
@@ -22,6 +22,7 @@ use crate::{event::Seq, protocol::ClientFrame};
 #[cfg_attr(test, derive(schemars::JsonSchema))]
 pub(super) struct Position {
     /// The position of the last event that was read.
+    #[serde(deserialize_with = "whole")]
     seq: Seq,
 }
 

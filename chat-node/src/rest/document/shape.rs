@@ -62,10 +62,11 @@ impl Shape {
     /// Has a user in its path.
     fn at_user(mut self) -> Self {
         self.parameters.push(json!({
-            "name": "user", "in": "path", "required": true, "description": "The user's name.",
+            "name": "user", "in": "path", "required": true, "description": "The user's name: at most 128 bytes.",
             "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": NO_CONTROL},
         }));
-        self
+        // Of a name that nobody can have.
+        self.fails(&[Code::UnknownUser])
     }
 
     /// Changes a room, if the caller's role allows it.
@@ -216,7 +217,6 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
                 Code::TooFast,
             ]),
         "invite" => shape.at_room().at_user().changes("That user is a member.", g).fails(&[
-            Code::UnknownUser,
             Code::Banned,
             Code::RoomFull,
             Code::TooManyRooms,
@@ -233,7 +233,7 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .at_user()
             .body::<changes::Term>(g)
             .changes("That user is banned.", g)
-            .fails(&[Code::UnknownUser, Code::BadDuration]),
+            .fails(&[Code::BadDuration]),
         "unban" => shape.at_room().at_user().changes("That user may come back.", g),
         "mute" => shape
             .at_room()
