@@ -12,6 +12,8 @@ use anyhow::{Context, Result, bail, ensure};
 use rustix::fs::{FlockOperation, flock};
 use uuid::Uuid;
 
+use crate::Tls;
+
 /// Data of both servers. Below `/var/lib`, because servers that do not run as root cannot enter root's home.
 const ROOT: &str = "/var/lib/chatcluster-tests";
 
@@ -74,6 +76,18 @@ pub(crate) fn give(path: &Path, user: &str) -> Result<()> {
         run(Command::new("chown").arg(format!("{user}:{user}")).arg(path))?;
     }
     Ok(())
+}
+
+/// Puts a server's certificate and key into its folder; tells where they are.
+pub(crate) fn certify(folder: &Path, user: &str, tls: &Tls) -> Result<[String; 2]> {
+    let put = |name: &str, content: &str| {
+        let file = folder.join(name);
+        fs::write(&file, content).with_context(|| format!("cannot write {}", file.display()))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        give(&file, user)?;
+        anyhow::Ok(file.display().to_string())
+    };
+    Ok([put("server.crt", &tls.certificate)?, put("server.key", &tls.key)?])
 }
 
 /// Removes a folder with all that is in it, if it is there.

@@ -31,6 +31,15 @@ pub struct Services {
     root: PathBuf,
 }
 
+/// A certificate and its key, in PEM: who has them speaks TLS alone.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// The server's certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
+}
+
 /// Where the servers of one set listen.
 #[derive(Clone, Copy)]
 struct Ports {
@@ -52,12 +61,12 @@ impl Services {
     /// # Errors
     /// When the cache's folder is not known.
     pub fn new() -> Result<Services> {
-        Ok(Services::at(&folders::root()?, SHARED))
+        Ok(Services::at(&folders::root()?, SHARED, None))
     }
 
-    fn at(root: &Path, ports: Ports) -> Services {
-        let (postgres, rabbitmq) = (Postgres::new(root, ports), Rabbitmq::new(root, ports));
-        Services { postgres, rabbitmq, redis: Redis::new(root, ports), root: root.to_owned() }
+    fn at(root: &Path, ports: Ports, tls: Option<&Tls>) -> Services {
+        let (postgres, rabbitmq) = (Postgres::new(root, ports, tls), Rabbitmq::new(root, ports, tls));
+        Services { postgres, rabbitmq, redis: Redis::new(root, ports, tls), root: root.to_owned() }
     }
 
     /// Starts PostgreSQL and RabbitMQ, unless they run, and returns when they answer.
@@ -101,11 +110,23 @@ impl Apart {
     /// # Errors
     /// When the folder cannot be made.
     pub fn new() -> Result<Apart> {
+        Apart::make(None)
+    }
+
+    /// The same, for servers that speak TLS alone.
+    ///
+    /// # Errors
+    /// When the folder cannot be made.
+    pub fn with_tls(tls: &Tls) -> Result<Apart> {
+        Apart::make(Some(tls))
+    }
+
+    fn make(tls: Option<&Tls>) -> Result<Apart> {
         let root = folders::root()?;
         folders::prepare(&root)?;
         let [postgres, rabbitmq, distribution, mapper, redis] = free_ports()?;
         let ports = Ports { postgres, rabbitmq, distribution, mapper, redis };
-        Ok(Apart(Services::at(&root.join(format!("apart-{}", Uuid::new_v4().simple())), ports)))
+        Ok(Apart(Services::at(&root.join(format!("apart-{}", Uuid::new_v4().simple())), ports, tls)))
     }
 }
 

@@ -12,8 +12,8 @@ use daemon::{Roster, Signal};
 use uuid::Uuid;
 
 use crate::{
-    Ports,
-    folders::{PASSWORD_FILE, check_name, command_as, give, owned, password, remove, run},
+    Ports, Tls,
+    folders::{PASSWORD_FILE, certify, check_name, command_as, give, owned, password, remove, run},
 };
 
 const NAME: &str = "postgres";
@@ -30,12 +30,13 @@ pub struct Postgres {
     folder: PathBuf,
     roster: Roster,
     port: u16,
+    tls: Option<Tls>,
 }
 
 impl Postgres {
-    pub(crate) fn new(root: &Path, ports: Ports) -> Postgres {
+    pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Postgres {
         let roster = Roster::new(root.join("run"), root.join("log"));
-        Postgres { folder: root.join(NAME), roster, port: ports.postgres }
+        Postgres { folder: root.join(NAME), roster, port: ports.postgres, tls: tls.cloned() }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -60,13 +61,19 @@ impl Postgres {
                 "UTF8",
             ]);
             run(initdb.arg("--pwfile").arg(&password_file))?;
-            fs::write(data.join("pg_hba.conf"), "local all all trust\nhost all all all scram-sha-256\n")?;
+            let host = if self.tls.is_some() { "hostssl" } else { "host" };
+            fs::write(data.join("pg_hba.conf"), format!("local all all trust\n{host} all all all scram-sha-256\n"))?;
         }
         let mut server = command_as(USER, binaries.join("postgres"));
         server.arg("-D").arg(&data).args(["-p", &self.port.to_string(), "-k"]).arg(&self.folder);
         server.args(["-c", "listen_addresses=*", "-c", "max_connections=300", "-c", "fsync=on"]);
         // After a power cut it would open each file of each database that tests have left; the kernel knows what is not written yet.
         server.args(["-c", "recovery_init_sync_method=syncfs"]);
+        if let Some(tls) = &self.tls {
+            let [certificate, key] = certify(&self.folder, USER, tls)?;
+            server.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}")]);
+            server.args(["-c", &format!("ssl_key_file={key}")]);
+        }
         self.roster.start(NAME, &mut server)?;
         self.roster.wait_ready(NAME, PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
     }

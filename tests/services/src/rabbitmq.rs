@@ -12,8 +12,8 @@ use daemon::{Roster, Signal};
 use uuid::Uuid;
 
 use crate::{
-    Ports,
-    folders::{check_name, command_as, give, owned, password, remove, run_with_input},
+    Ports, Tls,
+    folders::{certify, check_name, command_as, give, owned, password, remove, run_with_input},
 };
 
 const NAME: &str = "rabbitmq";
@@ -28,18 +28,27 @@ pub struct Rabbitmq {
     folder: PathBuf,
     roster: Roster,
     ports: Ports,
+    tls: Option<Tls>,
 }
 
 impl Rabbitmq {
-    pub(crate) fn new(root: &Path, ports: Ports) -> Rabbitmq {
-        Rabbitmq { folder: root.join(NAME), roster: Roster::new(root.join("run"), root.join("log")), ports }
+    pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Rabbitmq {
+        let roster = Roster::new(root.join("run"), root.join("log"));
+        Rabbitmq { folder: root.join(NAME), roster, ports, tls: tls.cloned() }
     }
 
     /// Begins to start it, without waiting.
     pub(crate) fn begin(&self) -> Result<()> {
         owned(&self.folder, USER)?;
         // Only a server without data reads the account; later it knows it.
-        let config = format!("default_user = {ACCOUNT}\ndefault_pass = {}\n", password(&self.folder)?);
+        let mut config = format!("default_user = {ACCOUNT}\ndefault_pass = {}\n", password(&self.folder)?);
+        if let Some(tls) = &self.tls {
+            let [certificate, key] = certify(&self.folder, USER, tls)?;
+            config += &format!(
+                "listeners.tcp = none\nlisteners.ssl.default = {}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n",
+                self.ports.rabbitmq
+            );
+        }
         let file = self.folder.join("config.conf");
         fs::write(&file, config)?;
         give(&file, USER)?;
@@ -150,7 +159,6 @@ impl Rabbitmq {
         command.args([
             format!("HOME={}", self.folder.display()),
             format!("RABBITMQ_NODENAME={NODE}"),
-            format!("RABBITMQ_NODE_PORT={}", self.ports.rabbitmq),
             format!("RABBITMQ_DIST_PORT={}", self.ports.distribution),
             format!("ERL_EPMD_PORT={}", self.ports.mapper),
             format!("RABBITMQ_MNESIA_BASE={}", folder("data")),
@@ -165,6 +173,9 @@ impl Rabbitmq {
             "RABBITMQ_CONF_ENV_FILE=/dev/null".into(),
             "PATH=/usr/lib/rabbitmq/bin:/usr/bin:/bin".into(),
         ]);
+        if self.tls.is_none() {
+            command.arg(format!("RABBITMQ_NODE_PORT={}", self.ports.rabbitmq));
+        }
         command.arg(program);
         command
     }

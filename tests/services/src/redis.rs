@@ -2,18 +2,19 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
+    io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, ensure};
 use daemon::{Roster, Signal};
 
 use crate::{
-    Ports,
-    folders::{command_as, give, lock, owned, password, remove},
+    Ports, Tls,
+    folders::{certify, command_as, give, lock, owned, password, remove},
 };
 
 const NAME: &str = "redis";
@@ -30,12 +31,13 @@ pub struct Redis {
     folder: PathBuf,
     roster: Roster,
     port: u16,
+    tls: Option<Tls>,
 }
 
 impl Redis {
-    pub(crate) fn new(root: &Path, ports: Ports) -> Redis {
+    pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Redis {
         let roster = Roster::new(root.join("run"), root.join("log"));
-        Redis { root: root.to_owned(), folder: root.join(NAME), roster, port: ports.redis }
+        Redis { root: root.to_owned(), folder: root.join(NAME), roster, port: ports.redis, tls: tls.cloned() }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -46,12 +48,22 @@ impl Redis {
         let _lock = lock(&self.root)?;
         owned(&self.folder, USER)?;
         // What was acknowledged outlives a power cut, as with the other two servers.
-        let config = format!(
-            "port {}\nbind 0.0.0.0\nrequirepass {}\ndatabases {DATABASES}\ndir {}\nappendonly yes\nappendfsync always\nsave \"\"\n",
-            self.port,
+        let mut config = format!(
+            "bind 0.0.0.0\nunixsocket {}\nrequirepass {}\ndatabases {DATABASES}\ndir {}\nappendonly yes\nappendfsync always\nsave \"\"\n",
+            self.socket().display(),
             password(&self.folder)?,
             self.folder.display()
         );
+        config += &match &self.tls {
+            None => format!("port {}\n", self.port),
+            Some(tls) => {
+                let [certificate, key] = certify(&self.folder, USER, tls)?;
+                format!(
+                    "port 0\ntls-port {}\ntls-cert-file {certificate}\ntls-key-file {key}\ntls-auth-clients no\n",
+                    self.port
+                )
+            }
+        };
         let file = self.folder.join("redis.conf");
         fs::write(&file, config)?;
         give(&file, USER)?;
@@ -91,6 +103,11 @@ impl Redis {
         self.roster.signal(NAME, Signal::CONT)
     }
 
+    /// Where it is asked without TLS.
+    fn socket(&self) -> PathBuf {
+        self.folder.join("socket")
+    }
+
     /// Where it listens on loopback.
     pub fn port(&self) -> u16 {
         self.port
@@ -121,22 +138,32 @@ impl Redis {
         remove(&self.folder.join("appendonlydir"))
     }
 
-    /// Asks on a connection of its own; gives the first line of the last answer (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+    /// Asks on a connection of its own; gives the first line of the last answer.
     fn ask(&self, requests: &[&[&str]]) -> Result<String> {
-        let mut stream = TcpStream::connect(("127.0.0.1", self.port))?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let mut answers = BufReader::new(stream.try_clone()?);
         let password = password(&self.folder)?;
-        let mut answer = String::new();
-        for request in [&["AUTH", &password][..]].iter().chain(requests) {
-            let words = request.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
-            stream.write_all(format!("*{}\r\n{words}", request.len()).as_bytes())?;
-            answer.clear();
-            answers.read_line(&mut answer)?;
-            if !answer.starts_with(['+', ':']) {
-                bail!("Redis answered {answer:?}");
-            }
+        let greeting = ["AUTH", &password];
+        let requests: Vec<&[&str]> = [&greeting[..]].into_iter().chain(requests.iter().copied()).collect();
+        if self.tls.is_some() {
+            let stream = UnixStream::connect(self.socket())?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            return exchange(stream, &requests);
         }
-        Ok(answer.trim_end().to_owned())
+        let stream = TcpStream::connect(("127.0.0.1", self.port))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        exchange(stream, &requests)
     }
+}
+
+/// One request after the other (<https://redis.io/docs/latest/develop/reference/protocol-spec/>).
+fn exchange(stream: impl Read + Write, requests: &[&[&str]]) -> Result<String> {
+    let mut stream = BufReader::new(stream);
+    let mut answer = String::new();
+    for request in requests {
+        let words = request.iter().map(|word| format!("${}\r\n{word}\r\n", word.len())).collect::<String>();
+        stream.get_mut().write_all(format!("*{}\r\n{words}", request.len()).as_bytes())?;
+        answer.clear();
+        stream.read_line(&mut answer)?;
+        ensure!(answer.starts_with(['+', ':']), "Redis answered {answer:?}");
+    }
+    Ok(answer.trim_end().to_owned())
 }

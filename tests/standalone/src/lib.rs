@@ -36,6 +36,13 @@ pub struct Node {
 impl Node {
     /// Starts a node with SQLite whose configuration has these further keys; one that is null is left out. Returns when it is ready.
     pub fn start(further: Value) -> Self {
+        let mut node = Node::begin(further);
+        node.wait_until_ready();
+        node
+    }
+
+    /// The same, without waiting: it may be configured so that it never is.
+    pub fn begin(further: Value) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let (client, admin) = (free_address(), free_address());
         let mut config = json!({
@@ -51,9 +58,7 @@ impl Node {
         // JSON is YAML.
         std::fs::write(&path, config.to_string()).unwrap();
         let process = spawn(&path);
-        let mut node = Node { folder, config: path, address: client, admin, process };
-        node.wait_until_ready();
-        node
+        Node { folder, config: path, address: client, admin, process }
     }
 
     /// Where clients connect.

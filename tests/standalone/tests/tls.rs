@@ -1,0 +1,209 @@
+//! Bindings under TLS: nodes that are configured as the operator does it, on servers that speak nothing else, with a certificate authority
+//! that is mounted. What is not proved is not spoken to.
+
+#![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::fs::symlink,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::{Value, json};
+use services::{Apart, Services, Tls};
+use standalone::Node;
+use tempfile::TempDir;
+
+/// How long anything may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A certificate authority.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate: String,
+}
+
+impl Authority {
+    fn new(name: &str) -> Authority {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        // Of a name of its own, or another one's signature would be looked at.
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).unwrap().pem();
+        Authority { issuer: Issuer::new(params, key), certificate }
+    }
+
+    /// A server's certificate for one name.
+    fn signed(&self, name: &str) -> Tls {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new([name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Tls { certificate, key: key.serialize_pem() }
+    }
+}
+
+/// The parts of a URL, as the keys of a Secret.
+fn parts(url: &str, database: &str, host: &str) -> BTreeMap<String, String> {
+    let (_, rest) = url.split_once("://").unwrap();
+    let (who, rest) = rest.split_once('@').unwrap();
+    let (username, password) = who.split_once(':').unwrap();
+    let (_, rest) = rest.split_once(':').unwrap();
+    let (port, name) = rest.split_once('/').unwrap();
+    let parts = [("host", host), ("port", port), ("username", username), ("password", password), (database, name)];
+    parts
+        .into_iter()
+        .filter(|(_, part)| !part.is_empty())
+        .map(|(key, part)| (key.to_owned(), part.to_owned()))
+        .collect()
+}
+
+/// Mounts a Secret as the kubelet does: the files are links into a folder that another one can take the place of.
+fn mount(folder: &Path, entries: &BTreeMap<String, String>) {
+    let version = folder.join("..2026_01_01");
+    fs::create_dir_all(&version).unwrap();
+    symlink("..2026_01_01", folder.join("..data")).unwrap();
+    for (key, value) in entries {
+        fs::write(version.join(key), value).unwrap();
+        symlink(Path::new("..data").join(key), folder.join(key)).unwrap();
+    }
+}
+
+/// Where the three services are, and what they are verified with.
+struct Bindings {
+    postgres: BTreeMap<String, String>,
+    rabbitmq: BTreeMap<String, String>,
+    redis: BTreeMap<String, String>,
+}
+
+impl Bindings {
+    fn of(services: &Services, host: &str, ca: &str) -> Bindings {
+        let with_ca = |mut parts: BTreeMap<String, String>| {
+            parts.insert("ca.crt".into(), ca.to_owned());
+            parts
+        };
+        Bindings {
+            postgres: with_ca(parts(&services.postgres.fresh_database().unwrap(), "database", host)),
+            rabbitmq: with_ca(parts(&services.rabbitmq.fresh_vhost().unwrap(), "vhost", host)),
+            redis: with_ca(parts(&services.redis.fresh_database().unwrap(), "database", host)),
+        }
+    }
+
+    /// A node that is bound so; it may never be ready.
+    fn node(&self) -> (Node, TempDir) {
+        let folder = tempfile::tempdir().unwrap();
+        let bound = |name: &str, entries| {
+            let mounted = folder.path().join(name);
+            mount(&mounted, entries);
+            json!({"binding": mounted})
+        };
+        let node = Node::begin(json!({
+            "store": {"sqlite": null, "postgres": {"endpoint": bound("postgres", &self.postgres)}},
+            "bus": {"rabbitmq": {"endpoint": bound("rabbitmq", &self.rabbitmq)}},
+            "redis": {"endpoint": bound("redis", &self.redis)},
+            "log": {"format": "json"},
+        }));
+        (node, folder)
+    }
+}
+
+/// The body of an answer, and its status.
+fn ask(address: SocketAddr, request: &str, body: &Value) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(address).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let body = if body.is_null() { String::new() } else { body.to_string() };
+    let head =
+        format!("{request} HTTP/1.0\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    let status = answer.split(' ').nth(1)?.parse().ok()?;
+    Some((status, answer.split_once("\r\n\r\n")?.1.to_owned()))
+}
+
+fn status(node: &Node) -> Option<Value> {
+    serde_json::from_str(&ask(node.admin(), "GET /status", &Value::Null)?.1).ok()
+}
+
+fn metric(node: &Node, name: &str) -> Option<f64> {
+    let (_, page) = ask(node.admin(), "GET /metrics", &Value::Null)?;
+    page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+}
+
+#[track_caller]
+fn until(what: &str, node: &Node, mut is_so: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "not in time: {what}; the node says {}", node.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Servers of the test's own that speak TLS alone, with a certificate for `localhost`.
+fn under_tls(authority: &Authority) -> Apart {
+    let services = Apart::with_tls(&authority.signed("localhost")).unwrap();
+    services.up().unwrap();
+    services.redis.start().unwrap();
+    services
+}
+
+/// A line of the log that has all of these words.
+fn says(node: &Node, words: &[&str]) -> bool {
+    node.log().lines().any(|line| words.iter().all(|word| line.contains(word)))
+}
+
+#[test]
+fn a_node_speaks_with_all_three_under_tls_and_with_none_that_it_cannot_prove() {
+    let authority = Authority::new("ours");
+    let services = under_tls(&authority);
+
+    let good = Bindings::of(&services, "localhost", &authority.certificate);
+    let (node, _mounted) = good.node();
+    until("it is ready", &node, || ask(node.admin(), "GET /readyz", &Value::Null).is_some_and(|(code, _)| code == 200));
+    until("the bus is up", &node, || status(&node).is_some_and(|status| status["bus"]["up"] == true));
+    until("Redis is up", &node, || metric(&node, "chat_redis_up") == Some(1.0));
+    let account = json!({"username": "alice", "password": "correct horse"});
+    assert_eq!(ask(node.address(), "POST /api/v1/accounts", &account).unwrap().0, 201);
+    let (code, answer) = ask(node.address(), "POST /api/v1/login", &account).unwrap();
+    assert_eq!(code, 200, "{answer}");
+
+    // Each refuses for a reason of its own, and the log says which.
+    let wrong = Bindings::of(&services, "localhost", &Authority::new("another").certificate);
+    refused(&wrong, &["certificate", "UnknownIssuer"], &["certificate", "UnknownIssuer"]);
+    let elsewhere = Bindings::of(&services, "127.0.0.1", &authority.certificate);
+    refused(&elsewhere, &["certificate", "not valid for name"], &["certificate", "not valid for name"]);
+}
+
+#[test]
+fn what_is_to_be_under_tls_is_not_spoken_in_plain_text() {
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    services.redis.start().unwrap();
+    let plain = Bindings::of(&services, "127.0.0.1", &Authority::new("another").certificate);
+    // The bus and Redis take a greeting in plain text for a broken one.
+    refused(&plain, &["TLS", "not support"], &[]);
+}
+
+/// A node that is bound so is connected to nothing, and says why.
+#[track_caller]
+fn refused(bindings: &Bindings, of_postgres: &[&str], of_others: &[&str]) {
+    let (node, _mounted) = bindings.node();
+    let of_postgres: Vec<&str> = [&["the database is not ready"], of_postgres].concat();
+    until("it says why not Postgres", &node, || says(&node, &of_postgres));
+    let bus: Vec<&str> = [&["the bus is away"], of_others].concat();
+    until("it says why not RabbitMQ", &node, || says(&node, &bus));
+    let redis: Vec<&str> = [&["Redis is away"], of_others].concat();
+    until("it says why not Redis", &node, || says(&node, &redis));
+    let (code, _) = ask(node.admin(), "GET /readyz", &Value::Null).unwrap();
+    let status = status(&node).unwrap();
+    assert_eq!((code, &status["store"]["up"], &status["bus"]["up"]), (503, &json!(false), &json!(false)));
+    assert_eq!(metric(&node, "chat_redis_up"), Some(0.0));
+    for secret in [&bindings.postgres, &bindings.rabbitmq, &bindings.redis] {
+        assert!(!node.log().contains(&secret["password"]), "a log has a password");
+    }
+}
