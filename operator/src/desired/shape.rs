@@ -53,7 +53,9 @@ pub fn choose(
 ) -> Option<Choice> {
     let running = live.and_then(image).filter(|_| cluster.spec.image.is_none());
     let images = [Some(cluster.image.clone()), running].into_iter().flatten();
-    let candidates = images.flat_map(|image| (1..=newest).rev().map(move |shape| (image.clone(), shape)));
+    // What runs stays, also where new pods are held at an older shape.
+    let shapes = || (1..=newest).rev().chain(newest + 1..=POD_TEMPLATE_VERSION);
+    let candidates = images.flat_map(|image| shapes().map(move |shape| (image.clone(), shape)));
     let mut first = None;
     for (image, shape) in candidates {
         let sources = bindings.sources(shape).or_else(|| live.and_then(Sources::of))?;

@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use e2e::{
     people::Party,
-    stage::{NAMESPACE, OTHER_NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
+    stage::{BOUND, NAMESPACE, OTHER_NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
 };
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
+
+use crate::reach::uids;
 
 fn patch(name: &str, patch: &Value) -> Result<String> {
     kubectl(&["-n", NAMESPACE, "patch", "chatcluster", name, "--type=merge", "-p", &patch.to_string()])
@@ -24,6 +26,8 @@ fn restarted(value: &str) -> Value {
 
 /// A newer operator restarts nothing by itself, says what it would change, and does so with the user's next change.
 pub(crate) async fn another_shape(stage: &Stage) -> Result<String> {
+    stage.bound().await?;
+    let pods = uids(stage).await?;
     stage.install(&["podTemplateVersion=1"])?;
     apply(&secret("aged-pg", &[("uri", "postgres://u:p@db/chat")]))?;
     apply(&secret("aged-mq", &[("uri", "amqp://u:p@mq/chat")]))?;
@@ -51,6 +55,8 @@ pub(crate) async fn another_shape(stage: &Stage) -> Result<String> {
     ensure!(shape(2).await?.is_empty(), "the newest shape is told to be available");
     ensure!(generation().await? > before, "the newer shape was not taken");
     kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "aged"])?;
+    stage.at_rest(BOUND, pods.len()).await?;
+    ensure!(uids(stage).await? == pods, "an operator that is held at an older shape restarted pods of the newer one");
     Ok(format!("generation {before:?} stayed; then {told}"))
 }
 

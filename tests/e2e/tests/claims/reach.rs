@@ -25,6 +25,7 @@ pub(crate) async fn everywhere(stage: &Stage) -> Result<String> {
     if let Some(other) = others.split_whitespace().find(|name| ![NAMESPACE, OTHER_NAMESPACE, FAR].contains(name)) {
         return Ok(format!("not looked at: the clusters of {other} are another operator's"));
     }
+    stage.bound().await?;
     let before = uids(stage).await?;
     stage.install(&[EVERYWHERE])?;
     apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": FAR}}))?;
@@ -84,7 +85,7 @@ async fn replaced(stage: &Stage, doomed: &str, before: &[String]) -> Result<()> 
 }
 
 /// The ids of the bound cluster's pods: a pod that is made again has another.
-async fn uids(stage: &Stage) -> Result<Vec<String>> {
+pub(crate) async fn uids(stage: &Stage) -> Result<Vec<String>> {
     let mut uids: Vec<String> = stage.pods(BOUND).await?.iter().filter_map(ResourceExt::uid).collect();
     uids.sort_unstable();
     Ok(uids)
