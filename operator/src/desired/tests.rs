@@ -84,6 +84,17 @@ fn a_new_operator_leaves_the_pods_as_they_are_until_something_else_changes() {
 }
 
 #[test]
+fn an_operator_that_is_held_at_an_older_shape_leaves_newer_pods_until_something_else_changes() {
+    let new = chosen(bound(), "chat-node:1", None, POD_TEMPLATE_VERSION);
+    let live = Some(&new.stateful_set);
+    let kept = chosen(bound(), "chat-node:1", live, 1);
+    let told = format!("pod template 1 (now {POD_TEMPLATE_VERSION})");
+    assert_eq!((kept.shape, kept.current, kept.update), (POD_TEMPLATE_VERSION, true, told));
+    let changed = chosen(with(bound(), "pod", json!({"annotations": {"a": "b"}})), "chat-node:1", live, 1);
+    assert_eq!((changed.shape, changed.current), (1, false));
+}
+
+#[test]
 fn what_cannot_be_read_keeps_what_the_pods_mount() {
     let cluster = resource(bound());
     let unreadable = Bindings::resolve(&cluster, &Read::default());
