@@ -13,13 +13,12 @@ use std::{
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
-    task::yield_now,
     time::{sleep, timeout},
 };
 use uuid::Uuid;
 
 use crate::{
-    hub::{ConnectionId, Outbound},
+    hub::{ConnectionId, Outbound, Writes},
     protocol::{AnnouncementFrame, Frames, ServerFrame},
     store::{ANNOUNCEMENTS_MAX, Announcement, SharedStore, StoreError},
 };
@@ -32,9 +31,6 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// How long the store may take to say what is in force.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(5);
-
-/// Sockets that are written to before others get their turn.
-const WRITES_AT_A_TIME: usize = 64;
 
 /// The announcements of a node.
 pub struct Announcements {
@@ -106,11 +102,9 @@ impl Announcements {
         let read = timeout(ANSWER_SECONDS_MAX, self.store.announcements(None, ANNOUNCEMENTS_MAX, now_ms));
         let read = read.await.unwrap_or(Err(StoreError::Silent))?;
         let told = self.told.lock().take(&read, now_ms);
-        for (index, outbound) in told.iter().enumerate() {
-            outbound.flush();
-            if (index + 1) % WRITES_AT_A_TIME == 0 {
-                yield_now().await;
-            }
+        let mut writes = Writes::default();
+        for outbound in &told {
+            writes.flush(outbound).await;
         }
         Ok(())
     }

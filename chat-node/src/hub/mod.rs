@@ -21,12 +21,12 @@ use axum::extract::ws::Utf8Bytes;
 use indexmap::IndexMap;
 use parking_lot::Mutex;
 use rand::RngExt;
-use tokio::{sync::mpsc, task::yield_now};
+use tokio::sync::mpsc;
 use uuid::Uuid;
 
 #[cfg(test)]
 pub(crate) use self::outbound::tests::outbound as scripted;
-pub use self::outbound::{Notice, Outbound, Socket, Turn};
+pub use self::outbound::{Notice, Outbound, Socket, Turn, Writes};
 use self::{fan_out::FanOut, feed::Feed};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
@@ -38,9 +38,6 @@ use crate::{
 
 /// How long those who followed a history that was set back are asked to wait before they connect again, at most: not all at once.
 const COME_BACK_MS_MAX: u64 = 2_000;
-
-/// Sockets that are written to before others get their turn: half a millisecond's worth.
-const WRITES_AT_A_TIME: usize = 64;
 
 /// A connection of this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -136,15 +133,11 @@ impl Hub {
         for event in events {
             rooms.entry(event.room).or_default().push(event);
         }
-        let mut written = 0;
+        let mut writes = Writes::default();
         for (room, events) in rooms {
             let (outbounds, trails) = self.place(room, events);
             for outbound in &outbounds {
-                outbound.flush();
-                written += 1;
-                if written % WRITES_AT_A_TIME == 0 {
-                    yield_now().await;
-                }
+                writes.flush(outbound).await;
             }
             self.traces.delivered(trails, outbounds.len());
         }

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::{
     sync::Notify,
+    task::yield_now,
     time::{Instant, timeout_at},
 };
 
@@ -28,6 +29,24 @@ const STALL_MAX: Duration = Duration::from_secs(10);
 
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 32;
+
+/// Sockets that are written to before others get their turn: half a millisecond's worth.
+const WRITES_AT_A_TIME: usize = 64;
+
+/// Writes to many connections without keeping others from their turn.
+#[derive(Debug, Default)]
+pub struct Writes(usize);
+
+impl Writes {
+    /// Writes what waits for this connection.
+    pub async fn flush(&mut self, outbound: &Outbound) {
+        outbound.flush();
+        self.0 += 1;
+        if self.0.is_multiple_of(WRITES_AT_A_TIME) {
+            yield_now().await;
+        }
+    }
+}
 
 /// Something that the hub tells a session.
 #[derive(Clone, Debug, PartialEq, Eq)]

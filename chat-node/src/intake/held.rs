@@ -4,10 +4,7 @@
 //! (<https://www.rabbitmq.com/docs/consumers#single-active-consumer>). So a send can come before the one that it follows on: it is held
 //! until that has come. What is held is not let go of, so it comes again should this consumer fall away too.
 
-use std::{
-    collections::HashSet,
-    time::{Duration, Instant},
-};
+use std::{collections::HashSet, time::Instant};
 
 use uuid::Uuid;
 
@@ -20,15 +17,13 @@ pub(super) struct Queued {
     /// Its outbox.
     pub(super) key: Uuid,
     pub(super) receipt: Receipt,
-    /// When it was taken out.
-    pub(super) since: Instant,
+    /// How long it waits for the one before it.
+    pub(super) until: Instant,
 }
 
 /// What one consumer holds.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Held {
-    /// How long a send waits for the one before it.
-    patience: Duration,
     /// Sends that came ahead of their turn.
     ahead: Vec<Queued>,
     /// Receipts of what is in the database.
@@ -36,13 +31,9 @@ pub(super) struct Held {
 }
 
 impl Held {
-    pub(super) fn new(patience: Duration) -> Self {
-        Held { patience, ahead: Vec::new(), safe: Vec::new() }
-    }
-
     /// Holds a send that came ahead of its turn; gives it back when it has waited for long enough.
     pub(super) fn hold(&mut self, queued: Queued, now: Instant) -> Option<Queued> {
-        if now >= queued.since + self.patience {
+        if now >= queued.until {
             return Some(queued);
         }
         self.ahead.push(queued);
@@ -51,8 +42,7 @@ impl Held {
 
     /// Takes those that are to be tried again, in order: of outboxes that went on, and those that have waited for long enough.
     pub(super) fn due(&mut self, went_on: &HashSet<Uuid>, now: Instant) -> Vec<Queued> {
-        let patience = self.patience;
-        let is_due = |queued: &mut Queued| went_on.contains(&queued.key) || now >= queued.since + patience;
+        let is_due = |queued: &mut Queued| went_on.contains(&queued.key) || now >= queued.until;
         let mut due: Vec<Queued> = self.ahead.extract_if(.., is_due).collect();
         due.sort_by_key(|queued| queued.append.n);
         due
@@ -60,7 +50,7 @@ impl Held {
 
     /// When the first has waited for long enough.
     pub(super) fn deadline(&self) -> Option<Instant> {
-        self.ahead.iter().map(|queued| queued.since + self.patience).min()
+        self.ahead.iter().map(|queued| queued.until).min()
     }
 
     /// This is in the database, whatever its fate.
@@ -78,6 +68,8 @@ impl Held {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::store::Content;
 
@@ -94,7 +86,7 @@ mod tests {
             event: Uuid::nil(),
             time: 0,
         };
-        Queued { append, key, receipt: Receipt::new(0, tag), since }
+        Queued { append, key, receipt: Receipt::new(0, tag), until: since + PATIENCE }
     }
 
     fn numbers(queued: &[Queued]) -> Vec<i64> {
@@ -103,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_came_ahead_is_tried_again_in_order_when_its_outbox_went_on() {
-        let (mut held, now) = (Held::new(PATIENCE), Instant::now());
+        let (mut held, now) = (Held::default(), Instant::now());
         for (outbox, n) in [(1, 4), (1, 3), (2, 9)] {
             assert!(held.hold(queued(outbox, n, 1, now), now).is_none());
         }
@@ -116,14 +108,14 @@ mod tests {
 
     #[test]
     fn what_has_waited_for_long_enough_is_held_no_more() {
-        let (mut held, now) = (Held::new(PATIENCE), Instant::now());
+        let (mut held, now) = (Held::default(), Instant::now());
         assert!(held.hold(queued(1, 4, 1, now), now + PATIENCE - Duration::from_millis(1)).is_none());
         assert_eq!(held.hold(queued(1, 4, 1, now), now + PATIENCE).map(|queued| queued.append.n), Some(4));
     }
 
     #[test]
     fn nothing_behind_what_is_held_is_let_go_of() {
-        let (mut held, now) = (Held::new(PATIENCE), Instant::now());
+        let (mut held, now) = (Held::default(), Instant::now());
         held.hold(queued(1, 4, 5, now), now);
         for tag in [3, 4, 6, 7] {
             held.is_safe(Receipt::new(0, tag));

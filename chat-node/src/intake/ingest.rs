@@ -13,7 +13,7 @@ use super::{
     lanes::publish,
 };
 use crate::{
-    bus::queue::{Broken, Delivery, Queue, Receipt},
+    bus::queue::{Broken, Delivery, Queue},
     metric::Metric,
     store::{Answer, Append, Content, DeadLetter, StoreError, commit, outbox_key},
 };
@@ -49,7 +49,7 @@ async fn consume(shared: &Shared, queue: &Queue) -> Ended {
         Ok(deliveries) => deliveries,
         Err(broken) => return broken.into(),
     };
-    let mut held = Held::new(shared.parts.limits.gap_patience);
+    let mut held = Held::default();
     let ended = loop {
         let batch = tokio::select! {
             batch = deliveries.next(shared.parts.limits.batch_max) => batch,
@@ -83,18 +83,20 @@ async fn over(deadline: Option<Instant>) {
 
 /// Takes a batch, and what was held and follows on it. What is not held is safe in the database then.
 async fn take(shared: &Shared, held: &mut Held, batch: Vec<Delivery>) -> Result<(), StoreError> {
-    let since = Instant::now();
-    let (mut came, mut letters) = (Vec::new(), Vec::new());
+    let until = Instant::now() + shared.parts.limits.gap_patience;
+    let (mut came, mut unreadable, mut receipts) = (Vec::new(), Vec::new(), Vec::new());
     for Delivery { payload, receipt } in batch {
         match serde_json::from_slice::<Append>(&payload) {
             Ok(append) => {
                 let key = outbox_key(&append.sender, append.outbox);
-                came.push(Queued { append, key, receipt, since });
+                came.push(Queued { append, key, receipt, until });
             }
-            Err(_) => letters.push((DeadLetter::unreadable(&payload), receipt)),
+            Err(_) => {
+                unreadable.push(DeadLetter::unreadable(&payload));
+                receipts.push(receipt);
+            }
         }
     }
-    let (unreadable, receipts): (Vec<DeadLetter>, Vec<Receipt>) = letters.into_iter().unzip();
     bury(shared, &unreadable).await?;
     receipts.into_iter().for_each(|receipt| held.is_safe(receipt));
     let went_on = came.iter().map(|queued| queued.key).collect();

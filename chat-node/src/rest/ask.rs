@@ -55,6 +55,20 @@ pub(super) async fn ask<T: DeserializeOwned>(
     Err(Problem::internal(&"a session gave no answer"))
 }
 
+/// The same, about one room, which the user may be in.
+///
+/// # Errors
+/// Likewise, and when the store is away.
+pub(super) async fn ask_in<T: DeserializeOwned>(
+    gateway: &Gateway,
+    claims: &Claims,
+    room: Uuid,
+    frame: ClientFrame,
+) -> Result<T, Problem> {
+    let seat = gateway.store.room_of(&claims.user, room).await?;
+    ask(gateway, claims, None, seat.into_iter().collect(), frame).await
+}
+
 /// What is looked at first in a frame.
 #[derive(Deserialize)]
 struct Envelope {

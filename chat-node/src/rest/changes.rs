@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{
     Rest,
-    ask::ask,
+    ask::ask_in,
     caller::Caller,
     input::{At, Body, Parameters, maybe_whole},
     problem::Problem,
@@ -197,7 +197,6 @@ pub(super) async fn unmute(
 }
 
 async fn carry_out(rest: &Rest, claims: &Claims, command: Command) -> Result<Json<Changed>, Problem> {
-    let seat = rest.gateway.store.room_of(&claims.user, command.room()).await?;
-    let frame = ClientFrame::Command { id: None, command };
-    Ok(Json(ask(&rest.gateway, claims, None, seat.into_iter().collect(), frame).await?))
+    let room = command.room();
+    Ok(Json(ask_in(&rest.gateway, claims, room, ClientFrame::Command { id: None, command }).await?))
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Rest,
-    ask::ask,
+    ask::{ask, ask_in},
     caller::Caller,
     input::{At, Body, whole},
     problem::Problem,
@@ -46,9 +46,7 @@ pub(super) async fn read(
     struct Read {
         seq: Seq,
     }
-    let seat = rest.gateway.store.room_of(&claims.user, room).await?;
-    let frame = ClientFrame::Read { id: None, room, seq };
-    let Read { seq } = ask(&rest.gateway, &claims, None, seat.into_iter().collect(), frame).await?;
+    let Read { seq } = ask_in(&rest.gateway, &claims, room, ClientFrame::Read { id: None, room, seq }).await?;
     Ok(Json(Position { seq }))
 }
 

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{
     Rest,
-    ask::ask,
+    ask::{ask, ask_in},
     caller::Caller,
     input::{At, Body, Parameters},
     page::Limit,
@@ -82,13 +82,12 @@ pub(super) async fn history(
     At(room): At<Uuid>,
     Parameters(asked): Parameters<HistoryPage>,
 ) -> Result<Json<History>, Problem> {
-    let rooms = rest.gateway.store.room_of(&claims.user, room).await?.into_iter().collect();
     let range = match asked.after {
         Some(_) => HistoryRange { before: None, after: asked.after },
         None => HistoryRange { before: asked.before, after: None },
     };
     let frame = ClientFrame::History { id: None, room, range, limit: Some(asked.limit.shown()) };
-    let mut history: History = ask(&rest.gateway, &claims, None, rooms, frame).await?;
+    let mut history: History = ask_in(&rest.gateway, &claims, room, frame).await?;
     if let (Some(before), Some(_)) = (asked.before, asked.after) {
         history.end_before(before);
     }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Rest,
-    ask::ask,
+    ask::{ask, ask_in},
     caller::Caller,
     input::{At, Body, Name, Parameters},
     page::{self, Limit},
@@ -222,8 +222,7 @@ pub(super) async fn leave(
 ) -> Result<StatusCode, Problem> {
     #[derive(Deserialize)]
     struct Left {}
-    let rooms = rest.gateway.store.room_of(&claims.user, room).await?.into_iter().collect();
-    let Left {} = ask(&rest.gateway, &claims, None, rooms, ClientFrame::Leave { id: None, room }).await?;
+    let Left {} = ask_in(&rest.gateway, &claims, room, ClientFrame::Leave { id: None, room }).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -26,13 +26,6 @@ pub struct Announcement {
     pub until_ms: Option<i64>,
 }
 
-impl Announcement {
-    /// Whether it is in force at this time.
-    pub fn holds(&self, now_ms: i64) -> bool {
-        self.until_ms.is_none_or(|until_ms| now_ms < until_ms)
-    }
-}
-
 /// Keeps announcements.
 #[async_trait]
 pub trait Announcements {
