@@ -2,54 +2,39 @@
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
+#[allow(dead_code, reason = "written for other tests as well")]
+#[path = "support/running.rs"]
+mod running;
+
 use std::{
     collections::BTreeMap,
-    net::SocketAddr,
     path::{Path, PathBuf},
-    sync::Arc,
     time::Duration,
 };
 
 use axum::http::Method;
 use chat_load::{
     checker::{self, Histories},
-    client::{Client, Identity, Options},
-    dial::Tcp,
     frame::{Page, RoomRef},
-    record::{Record, Recorder},
+    record::Record,
     rest::{self, Call, RestError},
 };
 use chat_node::{
-    Identity as NodeIdentity, Node,
     event::{RoomKind, User},
     protocol::RoomReference,
     store::{Append, Content, PostgresStore, Store, StoreLimits},
 };
-use crds::{
-    NodeConfig,
-    node_config::{Bus, Endpoint, Store as StoreConfig},
-};
+use crds::node_config::{Bus, Endpoint, Store as StoreConfig};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use running::{PATIENCE, Person, Running, loopback};
 use serde_json::{Value, json};
 use services::Services;
-use tokio::task::JoinHandle;
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The promise for a room's last message when its node dies before it could tell: three seconds, and a moment for a busy machine.
 const TAIL: Duration = Duration::from_secs(5);
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 9, members_per_room_max: 99, outbox_results_kept: 99 };
-
-/// A running node.
-struct Running {
-    url: String,
-    stop: CancellationToken,
-    ended: JoinHandle<()>,
-}
 
 /// Two nodes on an empty database and an empty virtual host.
 struct Pair {
@@ -84,64 +69,21 @@ impl Pair {
 
     async fn stop(self) {
         for node in self.nodes {
-            node.stop.cancel();
-            node.ended.await.unwrap();
+            node.stop().await;
         }
     }
 }
 
 async fn start(number: usize, postgres: &str, rabbitmq: &str, key: &Path) -> Running {
-    let mut config = NodeConfig::default();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    (config.listen.client, config.listen.admin) = (any, any);
+    let mut config = loopback();
     config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(rabbitmq.into()) };
     config.auth.key_file = Some(key.into());
     config.addresses.enforced = false;
-    config.drain.settle_seconds = 0;
-    config.drain.window_seconds = 1;
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let identity = NodeIdentity { node: format!("node-{number}"), revision: String::new() };
-    let node = Node::start(config, identity, metrics).await.unwrap();
-    let url = format!("http://{}", node.client_address().unwrap());
-    let stop = CancellationToken::new();
-    let ended = tokio::spawn({
-        let stop = stop.clone();
-        async move { node.run(stop).await.unwrap() }
-    });
-    Running { url, stop, ended }
-}
-
-struct Person {
-    dial: Arc<Tcp>,
-    client: Client,
-    recorder: Recorder,
-    name: String,
+    Running::start(number, config, PrometheusBuilder::new().build_recorder().handle()).await
 }
 
 impl Person {
-    async fn at(urls: &[&str]) -> Person {
-        let dial = Arc::new(Tcp::new(urls, 0).unwrap());
-        let name = format!("p{}", &Uuid::new_v4().simple().to_string()[..10]);
-        let registered = async {
-            // The node may still be waiting for its database.
-            while rest::register(&*dial, &name, "correct horse").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, registered).await.unwrap();
-        let identity = Identity::Account { username: name.clone(), password: "correct horse".into() };
-        let recorder = Recorder::default();
-        let client = Client::start(Options::new(dial.clone(), identity), recorder.clone());
-        tokio::time::timeout(PATIENCE, client.online()).await.unwrap().unwrap();
-        Person { dial, client, recorder, name }
-    }
-
-    async fn say(&self, room: Uuid, text: &str) {
-        let pending = self.client.send(room, text).await.unwrap();
-        tokio::time::timeout(PATIENCE, pending.committed()).await.unwrap().unwrap();
-    }
-
     async fn hears(&self, text: &str, within: Duration) -> bool {
         let heard =
             |record: &Record| record.events.iter().any(|seen| seen.event.text.as_deref() == Some(text)).then_some(());
@@ -280,8 +222,7 @@ async fn nodes_go_on_over_what_the_next_version_adds_to_the_database_and_begin_o
     chat(&[Person::at(&[pair.url(0)]).await, Person::at(&[pair.url(1)]).await]).await;
     let third = start(2, &pair.postgres, &pair.rabbitmq, &pair.key).await;
     chat(&[Person::at(&[&third.url]).await, Person::at(&[pair.url(1)]).await]).await;
-    third.stop.cancel();
-    third.ended.await.unwrap();
+    third.stop().await;
     pair.stop().await;
 }
 

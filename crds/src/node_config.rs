@@ -411,8 +411,9 @@ fn prune(value: &mut serde_yaml::Value, default: &serde_yaml::Value) {
 mod tests {
     use super::*;
 
+    /// Such a file is refused, with these words.
     #[track_caller]
-    fn refused(yaml: &str, expected: &str) {
+    pub(super) fn refused(yaml: &str, expected: &str) {
         let error = NodeConfig::from_yaml(yaml).unwrap_err().to_string();
         assert!(error.contains(expected), "{error:?} does not say {expected:?}");
     }

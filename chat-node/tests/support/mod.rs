@@ -2,6 +2,8 @@
 
 #[allow(dead_code, reason = "not every claim is of two nodes")]
 pub(crate) mod pair;
+#[allow(dead_code, reason = "not every claim has people")]
+pub(crate) mod running;
 
 use std::sync::Arc;
 

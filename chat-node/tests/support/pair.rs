@@ -1,33 +1,23 @@
 //! Two nodes on an empty database. RabbitMQ is away: what is told here goes through the database alone.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{path::Path, time::Duration};
 
 use chat_load::{
     dial::Tcp,
     rest::{self, Call},
 };
-use chat_node::{Identity, Node};
-use crds::{
-    NodeConfig,
-    node_config::{Bus, Endpoint, Redis, Store as StoreConfig},
-};
+use crds::node_config::{Bus, Endpoint, Redis, Store as StoreConfig};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use services::Services;
-use tokio::{task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::time::timeout;
+
+use super::running::{Running, loopback};
 
 /// How long a node may take to have its tables.
 const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// An administrator, once registered.
 pub(crate) const ADMIN: &str = "root";
-
-/// A running node.
-pub(crate) struct Running {
-    pub(crate) url: String,
-    stop: CancellationToken,
-    ended: JoinHandle<()>,
-}
 
 /// Two nodes on an empty database, and a bus that cannot be reached.
 pub(crate) struct Pair {
@@ -62,34 +52,21 @@ impl Pair {
 
     pub(crate) async fn stop(self) {
         for node in self.nodes {
-            node.stop.cancel();
-            node.ended.await.unwrap();
+            node.stop().await;
         }
     }
 }
 
 async fn start(number: usize, postgres: &str, redis: Option<&str>, key: &Path) -> Running {
-    let mut config = NodeConfig::default();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    (config.listen.client, config.listen.admin) = (any, any);
+    let mut config = loopback();
     config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
     // Nothing listens there.
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url("amqp://guest:guest@127.0.0.1:9/%2f".into()) };
     config.redis = redis.map(|url| Redis { endpoint: Endpoint::Url(url.into()) });
     config.auth.key_file = Some(key.into());
     config.auth.admins = vec![ADMIN.into()];
-    config.drain.settle_seconds = 0;
-    config.drain.window_seconds = 1;
-    let metrics = PrometheusBuilder::new().build_recorder().handle();
-    let identity = Identity { node: format!("node-{number}"), revision: String::new() };
-    let node = Node::start(config, identity, metrics).await.unwrap();
-    let url = format!("http://{}", node.client_address().unwrap());
-    let admin = Tcp::new(&[&format!("http://{}", node.admin_address().unwrap())], 0).unwrap();
-    let stop = CancellationToken::new();
-    let ended = tokio::spawn({
-        let stop = stop.clone();
-        async move { node.run(stop).await.unwrap() }
-    });
+    let node = Running::start(number, config, PrometheusBuilder::new().build_recorder().handle()).await;
+    let admin = Tcp::new(&[&node.admin], 0).unwrap();
     let ready = async {
         let ask = Call { path: "/readyz", ..Call::default() };
         while rest::call(&admin, &ask).await.unwrap().status != 200 {
@@ -97,5 +74,5 @@ async fn start(number: usize, postgres: &str, redis: Option<&str>, key: &Path) -
         }
     };
     timeout(READY_WITHIN, ready).await.expect("the node is not ready in time");
-    Running { url, stop, ended }
+    node
 }

@@ -3,35 +3,24 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 mod collector;
+#[allow(dead_code, reason = "written for other tests as well")]
+#[path = "../support/running.rs"]
+mod running;
 
-use std::{
-    net::SocketAddr,
-    path::Path,
-    sync::{Arc, OnceLock},
-    time::{Duration, Instant},
-};
+use std::{path::Path, sync::OnceLock, time::Instant};
 
-use chat_load::{
-    client::{Client, Identity, Options},
-    dial::Tcp,
-    frame::RoomRef,
-    record::{Record, Recorder},
-    rest,
-};
-use chat_node::{Identity as NodeIdentity, Node, metric};
+use chat_load::{frame::RoomRef, record::Record};
+use chat_node::metric;
 use collector::{Collector, Heard, Told, text};
 use crds::{
     NodeConfig,
     node_config::{Bus, Endpoint, Store, Traces},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use running::{PATIENCE, Person, Running, loopback};
 use services::Services;
-use tokio::{net::TcpListener, task::JoinHandle, time::timeout};
-use tokio_util::sync::CancellationToken;
+use tokio::{net::TcpListener, time::timeout};
 use uuid::Uuid;
-
-/// How long anything may take.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Metrics are the process's.
 fn metrics() -> PrometheusHandle {
@@ -46,40 +35,10 @@ fn spans(outcome: &str) -> u64 {
     page.lines().find_map(|line| line.strip_prefix(&start)).unwrap().parse().unwrap()
 }
 
-/// A running node.
-struct Running {
-    url: String,
-    stop: CancellationToken,
-    ended: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start(number: usize, config: NodeConfig) -> Running {
-        let identity = NodeIdentity { node: format!("node-{number}"), revision: String::new() };
-        let node = Node::start(config, identity, metrics()).await.unwrap();
-        let url = format!("http://{}", node.client_address().unwrap());
-        let stop = CancellationToken::new();
-        let ended = tokio::spawn({
-            let stop = stop.clone();
-            async move { node.run(stop).await.unwrap() }
-        });
-        Running { url, stop, ended }
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.ended.await.unwrap();
-    }
-}
-
 fn config(folder: &Path, collector: &str, sample_ratio: f64) -> NodeConfig {
-    let mut config = NodeConfig::default();
-    let any = SocketAddr::from(([127, 0, 0, 1], 0));
-    (config.listen.client, config.listen.admin) = (any, any);
+    let mut config = loopback();
     config.store = Store::Sqlite { path: folder.join("chat.db") };
     config.addresses.enforced = false;
-    config.drain.settle_seconds = 0;
-    config.drain.window_seconds = 1;
     config.traces = Some(Traces { endpoint: collector.into(), sample_ratio });
     config
 }
@@ -95,38 +54,10 @@ async fn pair(folder: &Path, collector: &str, sample_ratio: f64) -> [Running; 2]
     config.store = Store::Postgres { endpoint: postgres, pool_connections_max: 5 };
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(services.rabbitmq.fresh_vhost().unwrap()) };
     config.auth.key_file = Some(key);
-    [Running::start(0, config.clone()).await, Running::start(1, config).await]
-}
-
-struct Person {
-    client: Client,
-    recorder: Recorder,
-    name: String,
+    [Running::start(0, config.clone(), metrics()).await, Running::start(1, config, metrics()).await]
 }
 
 impl Person {
-    async fn at(node: &Running) -> Person {
-        let dial = Arc::new(Tcp::new(&[&*node.url], 0).unwrap());
-        let name = format!("p{}", &Uuid::new_v4().simple().to_string()[..10]);
-        let registered = async {
-            // The node may still be waiting for its database.
-            while rest::register(&*dial, &name, "correct horse").await.is_err() {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        timeout(PATIENCE, registered).await.unwrap();
-        let identity = Identity::Account { username: name.clone(), password: "correct horse".into() };
-        let recorder = Recorder::default();
-        let client = Client::start(Options::new(dial, identity), recorder.clone());
-        timeout(PATIENCE, client.online()).await.unwrap().unwrap();
-        Person { client, recorder, name }
-    }
-
-    async fn say(&self, room: Uuid, text: &str) {
-        let pending = self.client.send(room, text).await.unwrap();
-        timeout(PATIENCE, pending.committed()).await.unwrap().unwrap();
-    }
-
     /// The event that brought this text.
     async fn hears(&self, text: &str) -> Uuid {
         let heard = |record: &Record| {
@@ -158,7 +89,7 @@ fn is_child(child: &Told, parent: &Told) {
 async fn a_message_is_followed_from_its_frame_to_its_delivery_on_another_node() {
     let (folder, collector) = (tempfile::tempdir().unwrap(), Collector::start().await);
     let nodes = pair(folder.path(), &collector.url, 1.0).await;
-    let (alice, bob) = (Person::at(&nodes[0]).await, Person::at(&nodes[1]).await);
+    let (alice, bob) = (Person::at(&[&nodes[0].url]).await, Person::at(&[&nodes[1].url]).await);
     let room = alice.client.create_room("lobby").await.unwrap().id;
     bob.client.join(RoomRef::Room(room)).await.unwrap();
     // Until then what is said may reach bob by his catching up, which nobody follows.
@@ -200,8 +131,8 @@ async fn a_message_is_followed_from_its_frame_to_its_delivery_on_another_node() 
 async fn a_share_of_nothing_sends_nothing_and_a_share_of_all_misses_none() {
     for (ratio, said, told) in [(0.0, 10, 0), (1.0, 10, 10)] {
         let (folder, collector) = (tempfile::tempdir().unwrap(), Collector::start().await);
-        let node = Running::start(0, config(folder.path(), &collector.url, ratio)).await;
-        let alice = Person::at(&node).await;
+        let node = Running::start(0, config(folder.path(), &collector.url, ratio), metrics()).await;
+        let alice = Person::at(&[&node.url]).await;
         let room = alice.client.create_room("lobby").await.unwrap().id;
         for round in 0..said {
             alice.say(room, &format!("{round}")).await;
@@ -224,8 +155,8 @@ async fn a_collector_that_is_away_or_silent_costs_spans_and_nothing_else() {
         let folder = tempfile::tempdir().unwrap();
         let mut config = config(folder.path(), collector, 1.0);
         (config.limits.sends_per_second_max, config.limits.sends_burst_max) = (100_000, 100_000);
-        let node = Running::start(0, config).await;
-        let alice = Person::at(&node).await;
+        let node = Running::start(0, config, metrics()).await;
+        let alice = Person::at(&[&node.url]).await;
         let room = alice.client.create_room("lobby").await.unwrap().id;
         // More spans than may wait.
         let began = Instant::now();

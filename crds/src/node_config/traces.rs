@@ -43,13 +43,7 @@ impl Traces {
 #[cfg(test)]
 mod tests {
     use super::SAMPLE_RATIO;
-    use crate::NodeConfig;
-
-    #[track_caller]
-    fn refused(yaml: &str, expected: &str) {
-        let error = NodeConfig::from_yaml(yaml).unwrap_err().to_string();
-        assert!(error.contains(expected), "{error:?} does not say {expected:?}");
-    }
+    use crate::{NodeConfig, node_config::tests::refused};
 
     #[test]
     fn what_makes_no_sense_is_named_with_what_to_write() {
