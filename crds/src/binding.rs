@@ -141,24 +141,22 @@ fn url(service: Service, reader: &mut Reader<'_>, tls: bool) -> Result<String, B
         None => None,
         Some(port) => Some(port.parse::<u16>().ok().filter(|port| *port != 0).ok_or(BindingError::BadPort)?),
     };
-    if service == Service::Redis {
-        return redis_url(reader, host, port, tls);
-    }
-    let username = escape(reader.need(service, &["username", "user"])?);
-    let password = escape(reader.need(service, &["password"])?);
-    Ok(match service {
+    match service {
         Service::Postgres => {
+            let (username, password) = reader.login(service)?;
             let database = escape(reader.need(service, &["database", "dbname"])?);
-            format!("postgres://{username}:{password}@{host}:{}/{database}", port.unwrap_or(5432))
+            Ok(format!("postgres://{username}:{password}@{host}:{}/{database}", port.unwrap_or(5432)))
         }
-        Service::Rabbitmq | Service::Redis => {
+        Service::Rabbitmq => {
+            let (username, password) = reader.login(service)?;
             // The default virtual host is named "/", which an AMQP URI writes as %2F (https://www.rabbitmq.com/docs/uri-spec).
             let vhost = escape(reader.text("vhost")?.unwrap_or("/"));
             let tls = tls || port == Some(AMQPS_PORT);
             let (scheme, usual) = if tls { ("amqps", AMQPS_PORT) } else { ("amqp", 5672) };
-            format!("{scheme}://{username}:{password}@{host}:{}/{vhost}", port.unwrap_or(usual))
+            Ok(format!("{scheme}://{username}:{password}@{host}:{}/{vhost}", port.unwrap_or(usual)))
         }
-    })
+        Service::Redis => redis_url(reader, host, port, tls),
+    }
 }
 
 /// Redis may ask for a password alone, or for nobody's name at all; its databases are numbers
@@ -201,6 +199,12 @@ impl<'a> Reader<'a> {
     fn need(&mut self, service: Service, keys: &[&'static str]) -> Result<&'a str, BindingError> {
         let found = keys.iter().find_map(|key| self.text(key).transpose());
         found.unwrap_or(Err(BindingError::MissingKey { key: keys[0], expected: service.expected_keys() }))
+    }
+
+    /// Who logs in, and with what, as they stand in a URL.
+    fn login(&mut self, service: Service) -> Result<(String, String), BindingError> {
+        let username = escape(self.need(service, &["username", "user"])?);
+        Ok((username, escape(self.need(service, &["password"])?)))
     }
 
     fn certificates(&mut self) -> Result<Option<Vec<u8>>, BindingError> {

@@ -11,7 +11,7 @@ use kube::{
     runtime::events::{Event, EventType, Recorder},
 };
 
-use crate::metrics;
+use crate::{metrics, status};
 
 /// Reason of a rollout that does not come forward.
 const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
@@ -42,7 +42,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
         }
         let warning = match type_ {
             ConditionType::PostgresBound | ConditionType::RabbitmqBound | ConditionType::RedisBound => {
-                now.status == "False" && !["SelfContained", "NotConfigured"].contains(&now.reason.as_str())
+                now.status == "False" && !status::is_by_choice(&now.reason)
             }
             ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
             ConditionType::Progressing => now.reason == DEADLINE_EXCEEDED,

@@ -3,6 +3,5 @@
 use super::{Inputs, Verdict};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
-    let token = &inputs.bindings.token;
-    Verdict::new(token.bound, token.reason, token.message.clone())
+    Verdict::of(&inputs.bindings.token)
 }

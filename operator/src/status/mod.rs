@@ -16,11 +16,20 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::ResourceExt;
 
 use crate::{
-    bindings::Bindings,
+    bindings::{BindingState, Bindings, Resolved},
     names,
     rollout::{Decision, PodView},
     validate::{Cluster, Invalid},
 };
+
+/// Reasons of a binding that nobody asks for: there is one node, or the database serves as well.
+const SELF_CONTAINED: &str = "SelfContained";
+const NOT_CONFIGURED: &str = "NotConfigured";
+
+/// Whether a binding is absent by choice, which is no trouble.
+pub(crate) fn is_by_choice(reason: &str) -> bool {
+    [SELF_CONTAINED, NOT_CONFIGURED].contains(&reason)
+}
 
 /// How far the cluster is.
 pub enum Progress<'a> {
@@ -71,6 +80,15 @@ struct Verdict {
 impl Verdict {
     fn new(status: bool, reason: &'static str, message: impl Into<String>) -> Self {
         Verdict { status: if status { "True" } else { "False" }, reason, message: message.into() }
+    }
+
+    /// What a binding is like, or why there is none.
+    fn of_binding(resolved: Option<&Resolved>, unasked: &'static str, why: &str) -> Self {
+        resolved.map_or_else(|| Verdict::new(false, unasked, why), |resolved| Verdict::of(&resolved.state))
+    }
+
+    fn of(state: &BindingState) -> Self {
+        Verdict::new(state.bound, state.reason, state.message.clone())
     }
 
     fn unknown(reason: &'static str, message: impl Into<String>) -> Self {

@@ -1,10 +1,7 @@
 //! `RabbitmqBound`: the RabbitMQ binding is complete.
 
-use super::{Inputs, Verdict};
+use super::{Inputs, SELF_CONTAINED, Verdict};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
-    match &inputs.bindings.rabbitmq {
-        Some(resolved) => Verdict::new(resolved.state.bound, resolved.state.reason, resolved.state.message.clone()),
-        None => Verdict::new(false, "SelfContained", "there is only one node"),
-    }
+    Verdict::of_binding(inputs.bindings.rabbitmq.as_ref(), SELF_CONTAINED, "there is only one node")
 }
