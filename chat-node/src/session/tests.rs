@@ -189,13 +189,19 @@ fn committed() -> Answer {
     Answer::Committed { event, new: true }
 }
 
-#[test]
-fn fates_of_sends_are_told_in_the_order_of_the_outbox_whatever_is_answered_first() {
+/// A session of alice's with so many sends under way.
+fn sending(count: i64) -> Session {
     let (mut session, _) = here(HELLO);
-    for n in 1..=4 {
+    for n in 1..=count {
         let send = frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
         assert_eq!(step(&mut session, send, NOW), [format!("append {n}")]);
     }
+    session
+}
+
+#[test]
+fn fates_of_sends_are_told_in_the_order_of_the_outbox_whatever_is_answered_first() {
+    let mut session = sending(4);
     let mut done = |n, answer| step(&mut session, Input::Done(Outcome::Sent { id: None, n, answer }), NOW);
     assert_eq!(done(3, Ok(Answer::Refused(Code::Muted))), [""; 0]);
     assert_eq!(done(2, Ok(committed())), [""; 0]);
@@ -205,11 +211,7 @@ fn fates_of_sends_are_told_in_the_order_of_the_outbox_whatever_is_answered_first
 
 #[test]
 fn a_send_that_may_come_again_holds_nothing_up() {
-    let (mut session, _) = here(HELLO);
-    for n in 1..=3 {
-        let send = frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
-        assert_eq!(step(&mut session, send, NOW), [format!("append {n}")]);
-    }
+    let mut session = sending(3);
     let mut done = |outcome| step(&mut session, Input::Done(outcome), NOW);
     assert_eq!(done(Outcome::Sent { id: None, n: 3, answer: Ok(committed()) }), [""; 0]);
     assert_eq!(done(Outcome::TooFast { id: None, n: 1, retry_after_ms: 9 }), ["error too_fast"]);
