@@ -7,7 +7,7 @@ use crds::{NodeStatus, chatcluster::LiveGate, node_status::Quantiles};
 
 use super::rules::{Rule, holds};
 
-/// Sends (or resumes) on either side below which a comparison means little.
+/// Sends of a node below which its latency means little.
 const SAMPLES_MIN: u64 = 50;
 
 /// Failed sends (or lost positions) that are no accident, however few the samples.
@@ -16,7 +16,11 @@ const FAILURES_MIN: u64 = 5;
 /// The share of failures that new nodes may have beyond twice that of the old ones.
 const SHARE_MARGIN: f64 = 0.01;
 
-/// The p99 of acknowledgements that new nodes may have beyond twice that of the old ones, in milliseconds. Caches are cold at first.
+/// Sends of a node below which its p99 is a matter of chance: fewer than [`FAILURES_MIN`] of them are the slowest hundredth. Medians are
+/// compared then.
+const P99_SAMPLES_MIN: u64 = 100 * FAILURES_MIN;
+
+/// The latency of acknowledgements that new nodes may have beyond twice that of the old ones, in milliseconds. Caches are cold at first.
 const LATENCY_MARGIN_MS: f64 = 50.0;
 
 /// What came of a comparison, with the reason in words.
@@ -32,9 +36,11 @@ struct Side {
     failed: u64,
     resumes: u64,
     lost: u64,
-    /// Of the node that is slowest among those with samples.
-    p99_ms: f64,
     samples: u64,
+    /// Of the slowest node with samples enough.
+    p50_ms: Option<f64>,
+    /// Likewise.
+    p99_ms: Option<f64>,
 }
 
 impl Side {
@@ -46,10 +52,14 @@ impl Side {
             side.failed += recent.sends_failed;
             side.resumes += recent.resumes.replayed + recent.resumes.too_far + lost;
             side.lost += lost;
-            let Quantiles { samples, p99_ms, .. } = recent.ack_latency;
+            let Quantiles { samples, p50_ms, p99_ms } = recent.ack_latency;
             side.samples += samples;
-            if samples > 0 {
-                side.p99_ms = side.p99_ms.max(p99_ms);
+            let slowest = |so_far: Option<f64>, of_node| Some(so_far.map_or(of_node, |so_far| so_far.max(of_node)));
+            if samples >= SAMPLES_MIN || !holds(Rule::SamplesMin) {
+                side.p50_ms = slowest(side.p50_ms, p50_ms);
+            }
+            if samples >= P99_SAMPLES_MIN {
+                side.p99_ms = slowest(side.p99_ms, p99_ms);
             }
             side
         })
@@ -80,16 +90,17 @@ pub(super) fn judge<'a>(
         );
         return verdict(LiveGate::Failed, why);
     }
-    if new.samples.min(old.samples) < SAMPLES_MIN && holds(Rule::SamplesMin) {
+    let medians = new.p50_ms.zip(old.p50_ms).map(|both| ("two", both));
+    let p99s = new.p99_ms.zip(old.p99_ms).map(|both| ("a hundred", both));
+    let Some((of, (new_ms, old_ms))) = p99s.or(medians) else {
         let why = format!(
             "{} sends on new nodes and {} on old ones in the latest minute are too few to compare",
             new.samples, old.samples
         );
         return verdict(LiveGate::Inconclusive, why);
-    }
-    if new.p99_ms > 2.0 * old.p99_ms + LATENCY_MARGIN_MS {
-        let why =
-            format!("one send in a hundred takes {:.0} ms on new nodes, {:.0} ms on old ones", new.p99_ms, old.p99_ms);
+    };
+    if new_ms > 2.0 * old_ms + LATENCY_MARGIN_MS {
+        let why = format!("one send in {of} takes {new_ms:.0} ms or longer on new nodes, {old_ms:.0} ms on old ones");
         return verdict(LiveGate::Failed, why);
     }
     verdict(LiveGate::Passed, format!("new nodes do no worse than old ones in {} sends", new.samples))
@@ -106,7 +117,7 @@ mod tests {
     use super::*;
 
     fn node(sends: u64, failed: u64, p99_ms: f64, reset: u64) -> NodeStatus {
-        let ack_latency = Quantiles { samples: sends - failed, p50_ms: 1.0, p99_ms };
+        let ack_latency = Quantiles { samples: sends - failed, p50_ms: p99_ms / 10.0, p99_ms };
         let resumes = Resumes { replayed: 100, too_far: 0, reset };
         NodeStatus { recent: Recent { sends, sends_failed: failed, ack_latency, resumes }, ..NodeStatus::default() }
     }
@@ -125,6 +136,16 @@ mod tests {
         check(node(1000, 0, 95.0, 0), node(1000, 0, 20.0, 0), LiveGate::Failed);
         check(node(1000, 0, 85.0, 0), node(1000, 0, 20.0, 0), LiveGate::Passed);
         check(node(1000, 0, 20.0, 20), node(1000, 0, 20.0, 0), LiveGate::Failed);
+    }
+
+    #[test]
+    fn a_slow_send_among_few_is_chance_and_a_slow_median_is_not() {
+        check(node(499, 0, 500.0, 0), node(499, 0, 20.0, 0), LiveGate::Passed);
+        check(node(499, 0, 600.0, 0), node(499, 0, 20.0, 0), LiveGate::Failed);
+        check(node(1000, 0, 500.0, 0), node(499, 0, 20.0, 0), LiveGate::Passed);
+        check(node(500, 0, 500.0, 0), node(500, 0, 20.0, 0), LiveGate::Failed);
+        let few = [node(1000, 0, 20.0, 0), node(49, 0, 9000.0, 0)];
+        assert_eq!(judge(few.iter(), [node(1000, 0, 20.0, 0)].iter()).gate, LiveGate::Passed);
     }
 
     #[test]

@@ -7,9 +7,9 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use chat_load::dial::Dial;
-use crds::ChatCluster;
+use crds::{ChatCluster, chatcluster::RolloutPhase};
 use daemon::{Process, Signal};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Api, Client, ResourceExt, api::ListParams};
@@ -124,20 +124,29 @@ impl Stage {
     /// Waits until a cluster is ready and its rollout stable, with exactly so many pods.
     ///
     /// # Errors
-    /// When it is not in time, with what it was.
+    /// When it is not in time, with what it was; at once when its rollout has failed and waits for a person.
     pub async fn at_rest(&self, name: &str, nodes: usize) -> Result<()> {
-        self.until(&format!("{name} to be at rest with {nodes} nodes"), || async {
-            let cluster = self.cluster(name).await?;
-            let status = cluster.status.clone().unwrap_or_default();
-            let current = status.observed_generation == cluster.metadata.generation;
-            let stable = status.rollout.is_some_and(|rollout| rollout.phase == crds::chatcluster::RolloutPhase::Stable);
-            let ready =
-                status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-            let pods = self.pods(name).await?;
-            let there = pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
-            Ok((current && stable && ready && there && pods.len() == nodes).then_some(()))
-        })
-        .await
+        let failure = self
+            .until(&format!("{name} to be at rest with {nodes} nodes"), || async {
+                let cluster = self.cluster(name).await?;
+                let status = cluster.status.unwrap_or_default();
+                let rollout = status.rollout.unwrap_or_default();
+                if status.observed_generation != cluster.metadata.generation {
+                    return Ok(None);
+                }
+                if rollout.phase == RolloutPhase::Paused && !rollout.failure.is_empty() {
+                    return Ok(Some(rollout.failure));
+                }
+                let ready =
+                    status.conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+                let pods = self.pods(name).await?;
+                let there = pods.iter().all(|pod| pod.metadata.deletion_timestamp.is_none());
+                let rests = rollout.phase == RolloutPhase::Stable && ready && there && pods.len() == nodes;
+                Ok(rests.then(String::new))
+            })
+            .await?;
+        ensure!(failure.is_empty(), "the rollout of {name} has failed: {failure}");
+        Ok(())
     }
 
     /// Kills a node without a word: its process gets SIGKILL. Waits until it, or another in its place, serves again. Where the process is

@@ -12,12 +12,19 @@ mod rights;
 mod rollout;
 mod steady;
 
-use std::{collections::BTreeSet, process::ExitCode, sync::Arc, time::Instant};
+use std::{
+    collections::BTreeSet,
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::Arc,
+    time::Instant,
+};
 
-use anyhow::Result;
+use anyhow::{Result, anyhow};
 use e2e::stage::Stage;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
+use parking_lot::Mutex;
 use tokio::{runtime::Runtime, sync::watch};
 
 use self::Lane::{Alone, Bound, Small};
@@ -115,34 +122,45 @@ fn main() -> ExitCode {
     // Each has a thread, which waits for its turn.
     arguments.test_threads = Some(chosen.len().max(1));
     let ended = watch::Sender::new(BTreeSet::new());
+    let failures: Arc<Mutex<Vec<String>>> = Arc::default();
     let lanes: Vec<Lane> = chosen.iter().map(|((lane, ..), _)| *lane).collect();
     let trial = |(index, ((lane, name, claim), long)): (usize, ((Lane, &'static str, Claim), bool))| {
-        let (runtime, stage, ended) = (runtime.clone(), stage.clone(), ended.clone());
+        let (runtime, stage, ended, failures) = (runtime.clone(), stage.clone(), ended.clone(), failures.clone());
         let before: BTreeSet<usize> = (0..index).filter(|earlier| !lanes[*earlier].is_apart_from(lane)).collect();
-        let run = move || runtime.block_on(run(claim, &stage, index, &before, &ended));
+        let run = move || {
+            // Those that wait for this one wait in vain if a panic gets past it.
+            let guarded = AssertUnwindSafe(|| runtime.block_on(run(claim, &stage, &before, &ended)));
+            let outcome = catch_unwind(guarded).unwrap_or_else(|_| Err(anyhow!("it panicked, as told above")));
+            let failed = outcome.map_err(|error| {
+                failures.lock().push(format!("{name}: {error:#}"));
+                Failed::from(format!("{error:#}\n\n{}", stage.diagnosis()))
+            });
+            ended.send_modify(|ended| ended.extend([index]));
+            failed
+        };
         Trial::test(name, run).with_ignored_flag(long)
     };
     let trials = chosen.into_iter().enumerate().map(trial).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // The diagnoses are long, and what failed first is often why the rest did.
+    let reasons = failures.lock().join("\n    ");
+    if !reasons.is_empty() {
+        println!("The reasons, the first to fail first:\n    {reasons}");
+    }
+    conclusion.exit_code()
 }
 
 /// Runs a claim when those of `before` have ended, however they did.
 async fn run(
     claim: Claim,
     stage: &Stage,
-    index: usize,
     before: &BTreeSet<usize>,
     ended: &watch::Sender<BTreeSet<usize>>,
-) -> Result<(), Failed> {
+) -> Result<()> {
     let turn = ended.subscribe().wait_for(|ended| ended.is_superset(before)).await.map(drop);
     turn.expect("the sender is held");
     let began = Instant::now();
-    let seen = claim(stage).await;
-    let diagnosis = seen.as_ref().err().map(|error| format!("{error:#}\n\n{}", stage.diagnosis()));
-    ended.send_modify(|ended| ended.extend([index]));
-    if let Some(diagnosis) = diagnosis {
-        return Err(diagnosis.into());
-    }
-    println!("    {} ({} s)", seen.unwrap_or_default(), began.elapsed().as_secs());
+    let seen = claim(stage).await?;
+    println!("    {seen} ({} s)", began.elapsed().as_secs());
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! What the operator may do, against what it was seen to ask.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result, ensure};
 use e2e::stage::{OPERATOR_NAMESPACE, Stage, kubectl};
@@ -20,7 +20,8 @@ pub(crate) async fn used(_stage: &Stage) -> Result<String> {
     let granted = rights(granted, 1);
     let unseen = rights(unseen, 0);
     let seen = Seen::read(&std::fs::read_to_string(log)?)?;
-    let refused: Vec<_> = seen.refused.intersection(&granted).filter(|right| !unseen.contains(right)).collect();
+    let refused: Vec<_> =
+        seen.refused.iter().filter(|((right, _), _)| granted.contains(right) && !unseen.contains(right)).collect();
     ensure!(refused.is_empty(), "refused although granted: {refused:?}");
     let beyond: Vec<_> = seen.done.difference(&granted).collect();
     let own = |right: &&&Right| granted.iter().any(|(resource, _)| *resource == right.0);
@@ -53,7 +54,9 @@ fn rights(table: &str, column: usize) -> BTreeSet<Right> {
 #[derive(Default)]
 struct Seen {
     done: BTreeSet<Right>,
-    refused: BTreeSet<Right>,
+    /// What was refused for want of a right and was not done later, by right and namespace, with the authorizer's reason. A grant that was just
+    /// written takes the API server a moment to learn.
+    refused: BTreeMap<(Right, String), String>,
 }
 
 impl Seen {
@@ -77,16 +80,22 @@ impl Seen {
                 part => format!("{resource}/{part}"),
             };
             let code = entry.pointer("/responseStatus/code").and_then(Value::as_u64).unwrap_or(0);
-            let verb = text("/verb").to_owned();
-            match code {
-                403 => drop(seen.refused.insert((resource, verb))),
-                201 if verb == "patch" => {
-                    // An apply that made the object needed both.
-                    seen.done.insert((resource.clone(), "create".into()));
-                    seen.done.insert((resource, verb));
-                }
-                _ => drop(seen.done.insert((resource, verb))),
+            let right = (resource, text("/verb").to_owned());
+            let place = (right.clone(), text("/objectRef/namespace").to_owned());
+            // Other reasons for a 403 are none of the rights' business: a namespace that is being deleted takes in nothing new.
+            let annotation = |name: &str| entry["annotations"][name].as_str().unwrap_or_default().to_owned();
+            if annotation("authorization.k8s.io/decision") == "forbid" {
+                let told =
+                    format!("{} {}", text("/requestReceivedTimestamp"), annotation("authorization.k8s.io/reason"));
+                seen.refused.insert(place, told);
+                continue;
             }
+            seen.refused.remove(&place);
+            if code == 201 && right.1 == "patch" {
+                // An apply that made the object needed both.
+                seen.done.insert((right.0.clone(), "create".into()));
+            }
+            seen.done.insert(right);
         }
         Ok(seen)
     }

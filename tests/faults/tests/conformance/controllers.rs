@@ -49,7 +49,10 @@ pub(crate) async fn alike() -> Result<String, String> {
         json!({"metadata": {"name": "web", "labels": labels}, "spec": {"selector": labels, "ports": [{"port": 80}]}});
     let services = format!("/api/v1/namespaces/{NAMESPACE}/services");
     let room = json!({"cpu": "4", "memory": "4Gi", "pods": "50"});
+    // The taint keeps away the pods of whatever else runs on the cluster meanwhile.
+    let taint = json!({"key": MACHINE, "effect": "NoSchedule"});
     let machine = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": MACHINE, "labels": {MACHINE: "yes"}},
+        "spec": {"taints": [taint]},
         "status": {"capacity": room, "allocatable": room}});
     real.send("create", "/api/v1/nodes", &machine).await?;
     let led = lead(&mut model, &mut real, &service, &services).await;
