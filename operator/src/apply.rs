@@ -19,6 +19,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
+    runtime::reflector::ObjectRef,
 };
 use rand::RngExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -26,7 +27,7 @@ use serde_json::Value;
 
 use crate::{
     bindings::{Foreign, Found},
-    caches,
+    caches::{self, Cache, Caches},
     desired::{self, Children},
     metrics, names,
     observe::Observed,
@@ -50,6 +51,8 @@ pub struct Applier<'a> {
     pub namespace: &'a str,
     /// The cluster.
     pub cluster: &'a str,
+    /// What is learned of the objects that were written.
+    pub caches: &'a Caches,
 }
 
 /// Why a write did not succeed.
@@ -84,12 +87,13 @@ impl Applier<'_> {
         } = children;
         let services: BTreeSet<String> = [&headless_service, &client_service].map(ResourceExt::name_any).into();
         let config = config_map.name_any();
-        self.ensure(service_account, &observed.service_accounts).await?;
-        self.ensure(config_map, &observed.config_maps).await?;
-        self.ensure(headless_service, &observed.services).await?;
-        self.ensure(client_service, &observed.services).await?;
-        self.ensure(pod_disruption_budget, &observed.budgets).await?;
-        self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;
+        let caches = self.caches;
+        self.ensure(service_account, &observed.service_accounts, &caches.service_accounts).await?;
+        self.ensure(config_map, &observed.config_maps, &caches.config_maps).await?;
+        self.ensure(headless_service, &observed.services, &caches.services).await?;
+        self.ensure(client_service, &observed.services, &caches.services).await?;
+        self.ensure(pod_disruption_budget, &observed.budgets, &caches.budgets).await?;
+        self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;
         self.prune(&observed.services, |service| services.contains(&service.name_any())).await?;
         self.prune(&observed.config_maps, |map| map.name_any() == config || is_named(map, observed)).await?;
         Ok(())
@@ -160,24 +164,29 @@ impl Applier<'_> {
     }
 
     /// Applies an object unless it is so already.
-    async fn ensure<K>(&self, desired: K, observed: &[Arc<K>]) -> Result<(), ApplyError>
+    async fn ensure<K>(&self, desired: K, observed: &[Arc<K>], cache: &Cache<K>) -> Result<(), ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-        K: Clone + Debug + Serialize + DeserializeOwned,
+        K: Clone + Debug + Serialize + DeserializeOwned + 'static,
     {
         let name = desired.name_any();
-        let observed = observed.iter().find(|object| object.name_any() == name);
+        let observed = observed.iter().find(|object| object.name_any() == name).map(AsRef::as_ref);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        self.write(&api, &ApiResource::erase::<K>(&()), desired, observed.map(AsRef::as_ref)).await
+        let written = self.write(&api, &ApiResource::erase::<K>(&()), desired, observed).await?;
+        if let (Some(written), Some(upon)) = (written, observed.and_then(ResourceExt::resource_version)) {
+            cache.wrote(&ObjectRef::new(self.cluster).within(self.namespace), &upon, written);
+        }
+        Ok(())
     }
 
+    /// Likewise. Gives what it has become, if it was written.
     async fn write<K>(
         &self,
         api: &Api<K>,
         resource: &ApiResource,
         mut desired: K,
         observed: Option<&K>,
-    ) -> Result<(), ApplyError>
+    ) -> Result<Option<K>, ApplyError>
     where
         K: Resource + Clone + Debug + Serialize + DeserializeOwned,
     {
@@ -189,7 +198,7 @@ impl Applier<'_> {
                 return Err(ApplyError::Taken { kind: resource.kind.clone(), name });
             }
             if is_so(&desired, observed) {
-                return Ok(());
+                return Ok(None);
             }
         }
         let version = observed.and_then(ResourceExt::resource_version);
@@ -205,7 +214,7 @@ impl Applier<'_> {
                     _ => Err(kube::Error::Api(status).into()),
                 }
             }
-            other => Ok(other.map(drop)?),
+            other => Ok(other.map(Some)?),
         }
     }
 

@@ -4,7 +4,7 @@
 //! change of any of them wakes the reconcile of its cluster.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fmt::Debug,
     hash::Hash,
     sync::Arc,
@@ -42,30 +42,60 @@ pub type Wake = mpsc::Sender<ObjectRef<ChatCluster>>;
 
 /// The objects of one kind, by the cluster that they belong to.
 #[derive(Clone)]
-pub struct Cache<K: reflector::Lookup<DynamicType = ()> + 'static> {
+pub struct Cache<K: Resource<DynamicType = ()> + 'static> {
     store: Store<K>,
     /// Names of each cluster's objects. One that vanished while the watch was away is dropped when it is looked for.
-    names: Arc<Mutex<HashMap<ObjectRef<ChatCluster>, BTreeSet<String>>>>,
+    names: Arc<Mutex<HashMap<ObjectRef<ChatCluster>, Names<K>>>>,
 }
 
-impl<K: reflector::Lookup<DynamicType = ()> + Clone + 'static> Cache<K> {
+type Names<K> = BTreeMap<String, Option<Written<K>>>;
+
+/// An object as this operator wrote it, while the watch still tells of what it was before. A decision must not rest on what was changed by an
+/// earlier one: a Service that seems to lead elsewhere would have the nodes behind it taken for idle.
+struct Written<K> {
+    object: Arc<K>,
+    /// Versions upon which it was written.
+    superseded: BTreeSet<String>,
+}
+
+impl<K: Resource> Written<K> {
+    fn supersedes(&self, told: &K) -> bool {
+        told.meta().resource_version.as_ref().is_some_and(|version| self.superseded.contains(version))
+    }
+}
+
+impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
     /// The objects of a cluster, by name: a decision must not depend on the order in which they came. Costs what they are, not what
     /// the cache holds.
     pub fn of(&self, namespace: &str, cluster: &str) -> Vec<Arc<K>> {
         let mut names = self.names.lock();
         let Some(names) = names.get_mut(&ObjectRef::new(cluster).within(namespace)) else { return Vec::new() };
         let mut objects = Vec::with_capacity(names.len());
-        names.retain(|name| {
-            let object = self.store.get(&ObjectRef::new(name).within(namespace));
-            let is_there = object.is_some();
-            objects.extend(object);
+        names.retain(|name, written| {
+            let told = self.store.get(&ObjectRef::new(name).within(namespace));
+            let is_there = told.is_some();
+            *written = written.take().filter(|written| told.as_ref().is_some_and(|told| written.supersedes(told)));
+            objects.extend(written.as_ref().map(|written| written.object.clone()).or(told));
             is_there
         });
         objects
     }
 
+    /// Takes in what an object has become by a write upon a version of it. What was made only now is not taken in: whoever misses it and makes it
+    /// again gets a conflict.
+    pub fn wrote(&self, cluster: &ObjectRef<ChatCluster>, upon: &str, mut object: K) {
+        let mut clusters = self.names.lock();
+        let names = clusters.get_mut(cluster);
+        let Some(written) = names.and_then(|names| names.get_mut(&object.name_any())) else { return };
+        object.managed_fields_mut().clear();
+        let before = written.take().filter(|before| before.object.resource_version().as_deref() == Some(upon));
+        let mut superseded = before.map(|before| before.superseded).unwrap_or_default();
+        superseded.insert(upon.to_owned());
+        *written = Some(Written { object: Arc::new(object), superseded });
+    }
+
     fn note(&self, cluster: &ObjectRef<ChatCluster>, name: String) {
-        self.names.lock().entry(cluster.clone()).or_default().insert(name);
+        self.names.lock().entry(cluster.clone()).or_default().entry(name).or_default();
     }
 
     fn forget(&self, cluster: &ObjectRef<ChatCluster>, name: &str) {

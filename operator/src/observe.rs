@@ -117,6 +117,11 @@ impl Observer {
         })
     }
 
+    /// What is read from, which learns of what is written.
+    pub fn caches(&self) -> &Caches {
+        &self.caches
+    }
+
     /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.
     pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
         self.nodes.lock().await.remove(cluster);

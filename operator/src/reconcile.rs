@@ -116,7 +116,8 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
 }
 
 fn applier<'a>(context: &'a Context, cluster: &'a Cluster) -> Applier<'a> {
-    Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name }
+    let caches = context.observer.caches();
+    Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name, caches }
 }
 
 /// A spec that has failed leaves the pods' template to a revision.
