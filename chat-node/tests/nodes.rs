@@ -29,6 +29,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use running::{PATIENCE, Person, Running, loopback};
 use serde_json::{Value, json};
 use services::Services;
+use tokio::time::timeout;
 use uuid::Uuid;
 
 /// The promise for a room's last message when its node dies before it could tell: three seconds, and a moment for a busy machine.
@@ -137,6 +138,7 @@ async fn a_rooms_last_message_arrives_although_its_node_died_before_it_told() {
     alice.say(room, "before").await;
     // A commit without a publication and then silence is what a node leaves that is killed between the two.
     let dead = PostgresStore::new(&pair.postgres, None, 1, LIMITS).unwrap();
+    dead.migrate().await.unwrap();
     let append = Append {
         sender: User::from("ghost"),
         outbox: Uuid::new_v4(),
@@ -197,6 +199,41 @@ async fn a_connection_that_breaks_again_and_again_resumes_on_any_node() {
     assert!(report.is_clean(), "{report}");
     assert!(report.moves.1 >= 3, "{report}");
     pair.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_on_an_empty_database_ask_it_nothing_that_it_cannot_answer() {
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    let (postgres, rabbitmq) = (services.postgres.fresh_database().unwrap(), services.rabbitmq.fresh_vhost().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let key = folder.path().join("key");
+    std::fs::write(&key, "a secret for two nodes of one test").unwrap();
+    let nodes = [start(0, &postgres, &rabbitmq, &key).await, start(1, &postgres, &rabbitmq, &key).await];
+    // Somebody who does not wait until they are ready.
+    let urls = [[&*nodes[0].url], [&*nodes[1].url]];
+    let (alice, bob) = tokio::join!(Person::at(&urls[0]), Person::at(&urls[1]));
+    let room = alice.client.create_room("lobby").await.unwrap().id;
+    bob.client.join(RoomRef::Room(room)).await.unwrap();
+    alice.say(room, "hello").await;
+    assert!(bob.hears("hello", PATIENCE).await);
+    for node in nodes {
+        node.stop().await;
+    }
+    let database = postgres.rsplit('/').next().unwrap();
+    // Counted to the last once nobody is connected. A statement that fails is a transaction that is rolled back.
+    let counted = format!(
+        "SELECT xact_rollback FROM pg_stat_database WHERE datname = '{database}' AND numbackends = 0 AND xact_commit > 0"
+    );
+    let rolled_back = async {
+        loop {
+            match services.postgres.sql("postgres", &counted).unwrap().trim() {
+                "" => tokio::time::sleep(Duration::from_millis(50)).await,
+                counted => break counted.to_owned(),
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, rolled_back).await.unwrap(), "0");
 }
 
 /// What the next version's migrations may do while this one still runs: add tables, and columns that may be left out.

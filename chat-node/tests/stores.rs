@@ -11,7 +11,7 @@ use chat_node::{
     health::Health,
     intake::{First, Intake, IntakeLimits, Parts, Taken},
     protocol::{Code, HistoryRange, Position, RoomReference},
-    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, StoreError, StoreLimits},
+    store::{Answer, Append, Content, Hint, PostgresStore, SharedStore, SqliteStore, StoreError, StoreLimits},
     trace::Traces,
 };
 use services::Services;
@@ -62,6 +62,39 @@ fn refused<T: std::fmt::Debug>(result: Result<T, StoreError>) -> Code {
 async fn room(store: &SharedStore, name: &str) -> Uuid {
     store.arrive("alice", None, &[], NOW).await.unwrap();
     store.create_room(&user("alice"), name, RoomKind::Public, NOW).await.unwrap().room.id
+}
+
+#[tokio::test]
+async fn a_store_answers_nobody_before_its_tables_are_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let url = services.postgres.fresh_database().unwrap();
+    let sqlite: SharedStore = Arc::new(SqliteStore::new(&folder.path().join("chat.db"), LIMITS));
+    for store in [sqlite, postgres(&url)] {
+        let (alice, id) = (user("alice"), Uuid::from_u128(1));
+        let asked = [
+            store.create_account("alice", "hash", NOW).await.err(),
+            store.arrive("alice", Some(id), &[], NOW).await.err(),
+            store.create_room(&alice, "lobby", RoomKind::Public, NOW).await.err(),
+            store.append(&[send("alice", 1, 1, id, "hello")]).await.err(),
+            store.heads(&[id]).await.err(),
+            store.memberships(std::slice::from_ref(&alice)).await.err(),
+            store.announcements(None, 1, NOW).await.err(),
+            store.good_logins(&[id], NOW).await.err(),
+            store.note_seen(&[(alice.clone(), NOW)]).await.err(),
+            store.drop_outboxes(id, NOW, 1).await.err(),
+            store.bots("", 1).await.err(),
+        ];
+        for (number, error) in asked.iter().enumerate() {
+            assert!(matches!(error, Some(StoreError::Unmigrated)), "{} {number}: {error:?}", store.kind());
+            assert_eq!(error.as_ref().map(StoreError::code), Some(Code::Unavailable));
+        }
+        store.ping().await.expect("whether it is there can be asked");
+        store.migrate().await.unwrap();
+        assert!(store.create_account("alice", "hash", NOW).await.unwrap());
+        store.close().await;
+    }
 }
 
 #[tokio::test]
@@ -236,6 +269,7 @@ async fn a_commit_tells_the_other_nodes_through_the_database() {
     let url = services.postgres.fresh_database().unwrap();
     let (writes, listens) = (postgres(&url), postgres(&url));
     writes.migrate().await.unwrap();
+    listens.migrate().await.unwrap();
     let room = room(&writes, "lobby").await;
     let mut hints = listens.hints().await.unwrap();
     assert_eq!(hints.recv().await, Some(Hint::Missed), "what was before counts as missed");

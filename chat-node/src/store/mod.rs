@@ -11,6 +11,7 @@ mod commit;
 mod dead_letter;
 mod directory;
 mod expiry;
+mod gate;
 mod logins;
 mod messages;
 mod moderation;
@@ -56,6 +57,9 @@ pub enum StoreError {
     /// Redis, where sessions live, cannot be reached, or did not answer; what was asked may have happened.
     #[error("Redis cannot be used: {0}")]
     NoSessions(String),
+    /// Its schema is not there yet, and it was not asked.
+    #[error("the database's tables are not there yet")]
+    Unmigrated,
     /// It did not answer in time; what was asked may have happened.
     #[error("the database did not answer in time")]
     Silent,
@@ -71,7 +75,9 @@ impl StoreError {
     /// What the client is told.
     pub fn code(&self) -> Code {
         match self {
-            StoreError::Unavailable(_) | StoreError::NoSessions(_) | StoreError::Silent => Code::Unavailable,
+            StoreError::Unavailable(_) | StoreError::NoSessions(_) | StoreError::Unmigrated | StoreError::Silent => {
+                Code::Unavailable
+            }
             StoreError::Poisoned(_) => Code::BadText,
             StoreError::Refused(code) => *code,
         }
@@ -206,7 +212,8 @@ pub enum Hint {
 
 /// A store of room logs.
 ///
-/// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did.
+/// Every method may fail with [`StoreError::Unavailable`] and can then be repeated: a repetition finds what the first did. Until
+/// [`migrate`](Store::migrate) is done, all that needs tables fails with [`StoreError::Unmigrated`] and asks the database nothing.
 #[async_trait]
 pub trait Store: Announcements + Attempts + Bots + Directory + Outboxes + Sessions {
     /// `postgres` or `sqlite`.

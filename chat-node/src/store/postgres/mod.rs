@@ -17,7 +17,7 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    PgPool,
+    PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 use tokio::sync::mpsc;
@@ -32,7 +32,9 @@ use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Expired, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store,
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
-    expiry, moderation, rooms as logic,
+    expiry,
+    gate::Gate,
+    moderation, rooms as logic,
     rows::{self, EventRow, MembershipRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
 use crate::{
@@ -45,7 +47,7 @@ const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
-    pool: PgPool,
+    gate: Gate<Postgres>,
     lineage: Arc<Known>,
     limits: StoreLimits,
     arrivals: Arrivals,
@@ -78,11 +80,11 @@ impl PostgresStore {
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_SECONDS_MAX)
             .connect_lazy_with(options);
-        Ok(PostgresStore { pool, lineage, limits, arrivals: Arrivals::default() })
+        Ok(PostgresStore { gate: Gate::new(pool), lineage, limits, arrivals: Arrivals::default() })
     }
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
-        Ok(PostgresTransaction(self.pool.begin().await?))
+        Ok(PostgresTransaction(self.gate.pool()?.begin().await?))
     }
 }
 
@@ -97,14 +99,16 @@ impl Store for PostgresStore {
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.pool).await?;
-        Ok(self.lineage.settle(&mut *self.pool.acquire().await?).await?)
+        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(self.gate.without_tables()).await?;
+        self.lineage.settle(&mut *self.gate.without_tables().acquire().await?).await?;
+        self.gate.open();
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
         // A standby answers too, and refuses every write.
         let query = sqlx::query_scalar("SELECT current_setting('transaction_read_only') = 'off'");
-        if query.fetch_one(&self.pool).await? { Ok(()) } else { Err(StoreError::Silent) }
+        if query.fetch_one(self.gate.without_tables()).await? { Ok(()) } else { Err(StoreError::Silent) }
     }
 
     async fn is_synchronous(&self) -> Result<Option<bool>, StoreError> {
@@ -114,7 +118,7 @@ impl Store for PostgresStore {
                 AND current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply')
                 AND current_setting('fsync') = 'on'",
         );
-        Ok(Some(query.fetch_one(&self.pool).await?))
+        Ok(Some(query.fetch_one(self.gate.without_tables()).await?))
     }
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
@@ -124,7 +128,7 @@ impl Store for PostgresStore {
         .bind(user)
         .bind(password_hash)
         .bind(now_ms)
-        .execute(&self.pool)
+        .execute(self.gate.pool()?)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -132,7 +136,7 @@ impl Store for PostgresStore {
     async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
         let row: Option<(Option<String>,)> = sqlx::query_as("SELECT password_hash FROM users WHERE name = $1")
             .bind(user)
-            .fetch_optional(&self.pool)
+            .fetch_optional(self.gate.pool()?)
             .await?;
         Ok(row.and_then(|(hash,)| hash))
     }
@@ -145,7 +149,7 @@ impl Store for PostgresStore {
         now_ms: i64,
     ) -> Result<Arrival, StoreError> {
         let arriving = Arriving { user: user.into(), outbox, resume: resume.to_vec(), now_ms };
-        self.arrivals.arrive(&self.pool, self.limits.outbox_results_kept, arriving).await
+        self.arrivals.arrive(self.gate.pool()?, self.limits.outbox_results_kept, arriving).await
     }
 
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
@@ -185,42 +189,42 @@ impl Store for PostgresStore {
 
     async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
-        let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
+        let found: Vec<TallyRow> = query.fetch_all(self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
         let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
-        let moved: Option<i64> = query.fetch_optional(&self.pool).await?;
+        let moved: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
         if let Some(read) = moved {
             return Ok((read, true));
         }
         let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
-        let read: Option<i64> = query.fetch_optional(&self.pool).await?;
+        let read: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
         read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
     }
 
     async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
-        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.pool).await?;
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        append::append(&self.pool, batch).await
+        append::append(self.gate.pool()?, batch).await
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
-        outcomes::outcomes(&self.pool, sends).await
+        outcomes::outcomes(self.gate.pool()?, sends).await
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.pool, letters).await }
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(self.gate.pool()?, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
         let limit = limit as i64;
         let (epoch,): (i32,) =
-            sqlx::query_as("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(&self.pool).await?;
+            sqlx::query_as("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(self.gate.pool()?).await?;
         let forwards = range.after.is_some();
         let query = if forwards {
             concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
@@ -232,7 +236,7 @@ impl Store for PostgresStore {
             .bind(room)
             .bind(range.after.or(range.before).unwrap_or(i64::MAX))
             .bind(limit + 1)
-            .fetch_all(&self.pool)
+            .fetch_all(self.gate.pool()?)
             .await?;
         Ok(super::page_of(rows, epoch, limit as usize, forwards))
     }
@@ -246,20 +250,20 @@ impl Store for PostgresStore {
 
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
         let query = sqlx::query_as("SELECT id, epoch, head FROM rooms WHERE id = ANY($1)").bind(rooms);
-        let rows: Vec<(Uuid, i32, i64)> = query.fetch_all(&self.pool).await?;
+        let rows: Vec<(Uuid, i32, i64)> = query.fetch_all(self.gate.pool()?).await?;
         Ok(rows.into_iter().map(|(room, epoch, seq)| Head { room, epoch, seq }).collect())
     }
 
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
-        memberships(&self.pool, users).await
+        memberships(self.gate.pool()?, users).await
     }
 
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
-        Some(hints::listen(self.pool.clone()))
+        Some(hints::listen(self.gate.without_tables().clone()))
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.gate.without_tables().close().await;
     }
 }
 

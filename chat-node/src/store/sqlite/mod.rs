@@ -14,7 +14,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use sqlx::{
-    SqlitePool,
+    Sqlite,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::mpsc;
@@ -25,7 +25,9 @@ use super::{
     Answer, Append, Arrival, Changed, DeadLetter, Expired, Head, Hint, Page, STATEMENT_SECONDS_MAX, SendKey, Store,
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
-    expiry, moderation, outbox_key, rooms as logic,
+    expiry,
+    gate::Gate,
+    moderation, outbox_key, rooms as logic,
     rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
 use crate::{
@@ -38,7 +40,7 @@ const CONNECTIONS_MAX: u32 = 4;
 
 /// Room logs in a file.
 pub struct SqliteStore {
-    pool: SqlitePool,
+    gate: Gate<Sqlite>,
     limits: StoreLimits,
 }
 
@@ -48,7 +50,8 @@ impl SqliteStore {
         let mut rooms = Vec::new();
         for (at, event) in positions.iter().filter_map(|at| Some((at, at.event?))) {
             let query = sqlx::query_scalar("SELECT room FROM events WHERE room = $1 AND seq = $2 AND id <> $3");
-            let room: Option<Uuid> = query.bind(at.room).bind(at.seq).bind(event).fetch_optional(&self.pool).await?;
+            let room: Option<Uuid> =
+                query.bind(at.room).bind(at.seq).bind(event).fetch_optional(self.gate.pool()?).await?;
             rooms.extend(room);
         }
         Ok(rooms)
@@ -62,15 +65,13 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(STATEMENT_SECONDS_MAX);
-        SqliteStore {
-            pool: SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(options),
-            limits,
-        }
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(options);
+        SqliteStore { gate: Gate::new(pool), limits }
     }
 
     async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
         // A transaction that begins as a reader cannot always become a writer.
-        Ok(SqliteTransaction(self.pool.begin_with("BEGIN IMMEDIATE").await?))
+        Ok(SqliteTransaction(self.gate.pool()?.begin_with("BEGIN IMMEDIATE").await?))
     }
 }
 
@@ -84,11 +85,13 @@ impl Store for SqliteStore {
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/sqlite").set_ignore_missing(true).run(&self.pool).await
+        sqlx::migrate!("migrations/sqlite").set_ignore_missing(true).run(self.gate.without_tables()).await?;
+        self.gate.open();
+        Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await?;
+        sqlx::query("SELECT 1").execute(self.gate.without_tables()).await?;
         Ok(())
     }
 
@@ -99,13 +102,13 @@ impl Store for SqliteStore {
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
         let query = "INSERT INTO users (name, password_hash, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(&self.pool).await?;
+        let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(self.gate.pool()?).await?;
         Ok(done.rows_affected() == 1)
     }
 
     async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
         let query = sqlx::query_scalar("SELECT password_hash FROM users WHERE name = $1").bind(user);
-        let hash: Option<Option<String>> = query.fetch_optional(&self.pool).await?;
+        let hash: Option<Option<String>> = query.fetch_optional(self.gate.pool()?).await?;
         Ok(hash.flatten())
     }
 
@@ -125,7 +128,7 @@ impl Store for SqliteStore {
         tx.commit().await?;
         let rooms: Vec<SeatRow> = sqlx::query_as(concat!(select_seats!(), "m.member = $1 ORDER BY r.id"))
             .bind(user)
-            .fetch_all(&self.pool)
+            .fetch_all(self.gate.pool()?)
             .await?;
         let contradicted = self.contradicted(resume).await?;
         Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
@@ -168,23 +171,23 @@ impl Store for SqliteStore {
 
     async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
-        let found: Vec<TallyRow> = query.fetch_all(&self.pool).await?;
+        let found: Vec<TallyRow> = query.fetch_all(self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
         let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
-        let moved: Option<i64> = query.fetch_optional(&self.pool).await?;
+        let moved: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
         if let Some(read) = moved {
             return Ok((read, true));
         }
         let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
-        let read: Option<i64> = query.fetch_optional(&self.pool).await?;
+        let read: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
         read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
     }
 
     async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
-        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.pool).await?;
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
@@ -196,16 +199,16 @@ impl Store for SqliteStore {
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
-        outcomes::outcomes(&self.pool, sends).await
+        outcomes::outcomes(self.gate.pool()?, sends).await
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.pool, letters).await }
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(self.gate.pool()?, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
         let epoch =
-            sqlx::query_scalar("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(&self.pool).await?;
+            sqlx::query_scalar("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(self.gate.pool()?).await?;
         let forwards = range.after.is_some();
         let query = if forwards {
             concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
@@ -216,7 +219,7 @@ impl Store for SqliteStore {
             .bind(room)
             .bind(range.after.or(range.before).unwrap_or(i64::MAX))
             .bind(limit as i64 + 1)
-            .fetch_all(&self.pool)
+            .fetch_all(self.gate.pool()?)
             .await?;
         Ok(super::page_of(rows, epoch, limit, forwards))
     }
@@ -232,7 +235,7 @@ impl Store for SqliteStore {
         let mut heads = Vec::with_capacity(rooms.len());
         for &room in rooms {
             let query = sqlx::query_as("SELECT epoch, head FROM rooms WHERE id = $1").bind(room);
-            let head: Option<(i32, i64)> = query.fetch_optional(&self.pool).await?;
+            let head: Option<(i32, i64)> = query.fetch_optional(self.gate.pool()?).await?;
             heads.extend(head.map(|(epoch, seq)| Head { room, epoch, seq }));
         }
         Ok(heads)
@@ -241,8 +244,10 @@ impl Store for SqliteStore {
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
         let mut found = Vec::new();
         for user in users {
-            let rows: Vec<MembershipRow> =
-                sqlx::query_as(concat!(select_seats!(), "m.member = $1")).bind(&**user).fetch_all(&self.pool).await?;
+            let rows: Vec<MembershipRow> = sqlx::query_as(concat!(select_seats!(), "m.member = $1"))
+                .bind(&**user)
+                .fetch_all(self.gate.pool()?)
+                .await?;
             found.extend(rows.into_iter().map(rows::membership));
         }
         Ok(found)
@@ -253,6 +258,6 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        self.pool.close().await;
+        self.gate.without_tables().close().await;
     }
 }
