@@ -5,6 +5,7 @@ use std::{
     fmt::{self, Display},
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
+    time::Instant,
 };
 
 use parking_lot::Mutex;
@@ -23,6 +24,9 @@ const LATE_SECONDS: [u16; 2] = [3, 40];
 /// Schedules that run at once.
 const THREADS: usize = 2;
 
+/// Schedules between two words of how far it is.
+const TOLD_EVERY: usize = 2_000;
+
 /// Failures that are told; the others would say the same.
 const FAILURES_MAX: usize = 20;
 
@@ -37,6 +41,8 @@ pub struct Bounds {
     pub seed: u64,
     /// Whether the first failure is enough.
     pub stop_at_first: bool,
+    /// Whether each failure, and how far it is, is told on standard error.
+    pub is_told: bool,
 }
 
 /// A schedule that broke something.
@@ -151,6 +157,7 @@ pub fn explore(scenarios: &[Scenario], bounds: Bounds) -> Report {
             });
         }
     });
+    let began = Instant::now();
     let mut references = references.into_inner();
     references.sort_by(|(a, _), (b, _)| a.name.cmp(&b.name));
     let mut report = report.into_inner();
@@ -167,7 +174,18 @@ pub fn explore(scenarios: &[Scenario], bounds: Bounds) -> Report {
         let mut report = report.lock();
         report.schedules += 1;
         report.met += usize::from(outcome.met);
+        if let (Some(failure), true) = (&failure, bounds.is_told) {
+            eprintln!("{failure}");
+        }
         report.failures.extend(failure);
+        if bounds.is_told && report.schedules.is_multiple_of(TOLD_EVERY) {
+            let (done, all) = (report.schedules, references.len() + schedules.len());
+            eprintln!(
+                "  {done} of {all} schedules, {} failed ({} s)",
+                report.failures.len(),
+                began.elapsed().as_secs()
+            );
+        }
     });
     let mut report = report.into_inner();
     report.failures.sort_by(|a, b| (&a.scenario, &a.faults).cmp(&(&b.scenario, &b.faults)));

@@ -11,7 +11,7 @@ use faults::{
 };
 
 /// Schedules with one fault, and with several.
-const BOUNDS: Bounds = Bounds { single: Some(60), several: 8, seed: 1, stop_at_first: false };
+const BOUNDS: Bounds = Bounds { single: Some(60), several: 8, seed: 1, stop_at_first: false, is_told: false };
 
 /// Fewer schedules than these prove too little.
 const SCHEDULES_MIN: usize = 80;
