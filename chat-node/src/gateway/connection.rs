@@ -4,7 +4,7 @@
 //! full. It decides nothing.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, LazyLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -55,7 +55,8 @@ pub(super) struct Connection {
     following: FuturesUnordered<BoxFuture<'static, ()>>,
     began: Instant,
     heard: Instant,
-    pinged: Instant,
+    /// Since when neither side had anything to say: a ping, or a message that is no pong.
+    quiet: Instant,
 }
 
 /// Why the loop ended: a reason of ours, or `None` when the client left.
@@ -88,7 +89,7 @@ impl Connection {
             following: FuturesUnordered::new(),
             began: now,
             heard: now,
-            pinged: now,
+            quiet: now,
             gateway,
         }
     }
@@ -146,8 +147,8 @@ impl Connection {
                     if let Some(reason) = self.overdue() {
                         return Some(reason);
                     }
-                    if self.pinged.max(self.heard).elapsed() >= self.ping_after() {
-                        self.pinged = Instant::now();
+                    if self.ping_at() <= Instant::now() {
+                        self.quiet = Instant::now();
                         outbound.put(Frames::ping());
                     }
                     self.handle(Input::Tick);
@@ -163,7 +164,10 @@ impl Connection {
             Message::Text(text) if text.len() > self.gateway.config.limits.frame_bytes_max => {
                 self.outbound.close(CloseReason::TooLarge, None);
             }
-            Message::Text(text) => self.handle(Input::Frame(decode(&text))),
+            Message::Text(text) => {
+                self.quiet = self.heard;
+                self.handle(Input::Frame(decode(&text)));
+            }
             Message::Binary(_) => self.handle(Input::NotText),
             Message::Close(_) => return false,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
@@ -281,8 +285,8 @@ impl Connection {
         self.requests.push(arrive.boxed());
     }
 
-    fn ping_after(&self) -> Duration {
-        Duration::from_secs(self.gateway.config.limits.ping_seconds)
+    fn ping_at(&self) -> Instant {
+        on_beat(self.quiet + Duration::from_secs(self.gateway.config.limits.ping_seconds))
     }
 
     fn idle_after(&self) -> Duration {
@@ -299,9 +303,8 @@ impl Connection {
     }
 
     fn next_deadline(&self) -> Instant {
-        let ping = self.pinged.max(self.heard) + self.ping_after();
         let idle = self.heard + self.idle_after();
-        self.hello_by().into_iter().fold(ping.min(idle), Instant::min)
+        self.hello_by().into_iter().fold(self.ping_at().min(idle), Instant::min)
     }
 
     fn overdue(&self) -> Option<CloseReason> {
@@ -310,4 +313,13 @@ impl Connection {
         }
         (self.heard.elapsed() >= self.idle_after()).then_some(CloseReason::Idle)
     }
+}
+
+/// The next beat of the process. What many connections do now and then, those do together whose turn is near: waking up costs more than a
+/// ping.
+fn on_beat(at: Instant) -> Instant {
+    const BEAT_MS: u64 = 250;
+    static BEGAN: LazyLock<Instant> = LazyLock::new(Instant::now);
+    let since = u64::try_from(at.saturating_duration_since(*BEGAN).as_millis()).unwrap_or(u64::MAX);
+    *BEGAN + Duration::from_millis(since.saturating_add(1).next_multiple_of(BEAT_MS))
 }

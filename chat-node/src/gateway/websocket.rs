@@ -233,7 +233,10 @@ impl Write for Io<'_, '_> {
 
 impl Socket for TcpStream {
     fn try_write(&self, pieces: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.try_write_vectored(pieces)
+        match pieces {
+            [one] => self.try_write(one),
+            pieces => self.try_write_vectored(pieces),
+        }
     }
 
     fn writable(&self) -> BoxFuture<'_, io::Result<()>> {

@@ -4,8 +4,9 @@
 //! it. Bounded by frames and by bytes: a queue that a full socket lets grow beyond closes its connection, so that a slow client never
 //! delays another; it resumes where it was.
 
+mod waiting;
+
 use std::{
-    collections::VecDeque,
     io::{self, IoSlice},
     sync::Arc,
     time::Duration,
@@ -19,6 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
+use self::waiting::Waiting;
 use crate::{
     event::{Membership, Seat},
     protocol::{CloseReason, Frames},
@@ -84,7 +86,7 @@ struct Queue {
     /// `None` once the connection has ended or the peer is gone.
     socket: Option<Arc<dyn Socket>>,
     /// Whole frames; of the first, `written` bytes are gone already.
-    waiting: VecDeque<Frames>,
+    waiting: Waiting,
     written: usize,
     frames: usize,
     bytes: usize,
@@ -110,7 +112,7 @@ impl Outbound {
     pub fn new(socket: Arc<dyn Socket>, frames_max: usize, bytes_max: usize) -> Self {
         let queue = Queue {
             socket: Some(socket),
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             written: 0,
             frames: 0,
             bytes: 0,
@@ -293,7 +295,7 @@ impl Queue {
         if self.socket.is_some() {
             self.frames += frames.count();
             self.bytes += frames.bytes().len();
-            self.waiting.push_back(frames);
+            self.waiting.push(frames);
         }
     }
 
@@ -302,7 +304,7 @@ impl Queue {
             let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
             let mut skip = self.written;
             let mut used = 0;
-            for (piece, frames) in pieces.iter_mut().zip(&self.waiting) {
+            for (piece, frames) in pieces.iter_mut().zip(self.waiting.iter()) {
                 *piece = IoSlice::new(&frames.bytes()[skip..]);
                 skip = 0;
                 used += 1;
@@ -320,26 +322,24 @@ impl Queue {
                 Ok(0) | Err(_) => self.end(),
             }
         }
-        // Most connections have nothing to say most of the time.
-        self.waiting = VecDeque::new();
     }
 
     /// So many bytes are gone.
     fn advance(&mut self, written: usize) {
         self.bytes -= written;
         self.written += written;
-        while let Some(first) = self.waiting.front()
+        while let Some(first) = self.waiting.first()
             && first.bytes().len() <= self.written
         {
             self.written -= first.bytes().len();
             self.frames -= first.count();
-            self.waiting.pop_front();
+            self.waiting.drop_first();
         }
     }
 
     /// Drops all that waits and closes. Only what was begun is kept: a close frame cannot follow half a frame.
     fn give_up(&mut self) {
-        self.waiting.truncate(usize::from(self.written > 0));
+        self.waiting.keep_first(self.written > 0);
         self.frames = self.waiting.iter().map(Frames::count).sum();
         self.bytes = self.waiting.iter().map(|frames| frames.bytes().len()).sum::<usize>() - self.written;
         self.close = Some(CloseReason::SlowConsumer);
@@ -347,7 +347,7 @@ impl Queue {
 
     fn end(&mut self) {
         (self.socket, self.blocked) = (None, None);
-        (self.waiting, self.written, self.frames, self.bytes) = (VecDeque::new(), 0, 0, 0);
+        (self.waiting, self.written, self.frames, self.bytes) = (Waiting::default(), 0, 0, 0);
     }
 }
 
