@@ -15,7 +15,7 @@ use crds::node_status::{Dependency, NodeStatus};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 
-use crate::{drain::Drain, gateway::Gateway, health::Health, self_test::SelfTester};
+use crate::{drain::Drain, gateway::Gateway, health::Health, redis::Reach, self_test::SelfTester};
 
 /// What the admin port tells of.
 pub struct Admin {
@@ -25,6 +25,8 @@ pub struct Admin {
     pub drain: Arc<Drain>,
     /// State of the dependencies.
     pub health: Arc<Health>,
+    /// Whether the Redis that sessions live in can be reached, where there is one.
+    pub redis: Option<Reach>,
     /// Metrics.
     pub metrics: PrometheusHandle,
     /// The self-test.
@@ -70,6 +72,7 @@ fn status(admin: &Admin) -> NodeStatus {
         store_synchronous: admin.health.is_synchronous(),
         bus: Dependency { kind: gateway.bus.kind().into(), up: gateway.bus.is_up() },
         queue: gateway.intake.queue_is_up().map(|up| Dependency { kind: gateway.bus.kind().into(), up }),
+        redis: admin.redis.as_ref().map(|reach| Dependency { kind: "redis".into(), up: reach.is_up() }),
         sends: stats.sends.load(Relaxed),
         sends_committed: stats.committed.load(Relaxed),
         sends_accepted: stats.accepted.load(Relaxed),

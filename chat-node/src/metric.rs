@@ -180,7 +180,7 @@ impl Metric {
             Metric::RoomsResident => plain("chat_rooms_resident", Gauge, "Rooms that have a member here"),
             Metric::StoreUp => plain("chat_store_up", Gauge, "1 when the database answered, else 0"),
             Metric::BusUp => plain("chat_bus_up", Gauge, "1 when RabbitMQ can be reached, else 0"),
-            Metric::RedisUp => plain("chat_redis_up", Gauge, "1 when the Redis that sessions live in can be reached, else 0; 0 without one"),
+            Metric::RedisUp => plain("chat_redis_up", Gauge, "1 when the Redis that sessions live in can be reached, or there is none, else 0"),
             Metric::BusDropped => plain("chat_bus_dropped_total", Counter, "Batches that were not given to the bus, which was slow or away"),
             Metric::BusMissed => plain("chat_bus_missed_total", Counter, "Times that something from another node may have been missed"),
             Metric::GapReads => plain("chat_gap_reads_total", Counter, "Reads of the store because the bus left a gap"),

@@ -33,7 +33,7 @@ use crate::{
     intake::{self, First, Intake, IntakeLimits},
     logins::Logins,
     metric::Metric,
-    redis::RedisSessions,
+    redis::{Reach, RedisSessions},
     retention,
     self_test::SelfTester,
     signals::Signals,
@@ -100,7 +100,8 @@ impl Node {
     /// Names the key that is to blame.
     pub async fn start(config: NodeConfig, identity: Identity, metrics: PrometheusHandle) -> Result<Node, StartError> {
         let store = open_store(&config)?;
-        let (sessions, endings) = open_sessions(&config, &store)?;
+        let (sessions, redis) = open_sessions(&config, &store)?;
+        let (redis, endings) = redis.unzip();
         let tokens = Tokens::new(&signing_key(&config)?, &config.auth).map_err(|(key, why)| refuse(key, why))?;
         let traces = Traces::start(config.traces.as_ref(), &identity.node).map_err(|(key, why)| refuse(key, why))?;
         let (bus, queue, incoming) = open_bus(&config, &identity.node, &traces)?;
@@ -163,6 +164,7 @@ impl Node {
             drain: Arc::new(Drain::default()),
             self_tester: SelfTester::new(gateway.clone(), client_address),
             health: health.clone(),
+            redis,
             metrics,
             revision: identity.revision,
             started: Instant::now(),
@@ -265,16 +267,20 @@ fn open_store(config: &NodeConfig) -> Result<SharedStore, StartError> {
     })
 }
 
-/// Where sessions live: in the store, or in Redis, which tells what other nodes have ended.
-fn open_sessions(
-    config: &NodeConfig,
-    store: &SharedStore,
-) -> Result<(SharedSessions, Option<mpsc::Receiver<Hint>>), StartError> {
-    let Some(node_config::Redis { endpoint }) = &config.redis else { return Ok((store.clone(), None)) };
+/// Where sessions live: in the store, or in Redis, which tells whether it is there and what other nodes have ended.
+type Sessions = (SharedSessions, Option<(Reach, mpsc::Receiver<Hint>)>);
+
+fn open_sessions(config: &NodeConfig, store: &SharedStore) -> Result<Sessions, StartError> {
+    let Some(node_config::Redis { endpoint }) = &config.redis else {
+        // Nothing is missed that is not there.
+        Metric::RedisUp.set(1.0);
+        return Ok((store.clone(), None));
+    };
     let key = "redis.endpoint";
     let (url, ca) = connection(key, binding::Service::Redis, endpoint)?;
     let (sessions, endings) = RedisSessions::new(&url, ca, store.clone()).map_err(|why| refuse(key, why))?;
-    Ok((Arc::new(sessions), Some(endings)))
+    let reach = sessions.reach();
+    Ok((Arc::new(sessions), Some((reach, endings))))
 }
 
 /// How a node speaks with others: the bus, the durable queue, and what comes in.

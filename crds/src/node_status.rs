@@ -31,6 +31,9 @@ pub struct NodeStatus {
     /// State of the durable queue, where there is one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub queue: Option<Dependency>,
+    /// State of the Redis that sessions live in, where there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub redis: Option<Dependency>,
     /// Messages that clients asked to send.
     pub sends: u64,
     /// Sends that were acknowledged as committed.
@@ -63,7 +66,7 @@ pub struct NodeStatus {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Dependency {
-    /// `postgres`, `sqlite`, `rabbitmq` or `in-process`.
+    /// `postgres`, `sqlite`, `rabbitmq`, `in-process` or `redis`.
     pub kind: String,
     /// Whether the last exchange with it succeeded.
     pub up: bool,

@@ -53,10 +53,10 @@ summary() {
     printf '%s' "$stages"
 }
 
-# Whether PostgreSQL and RabbitMQ run already: what was started by somebody else is not ended here.
+# Whether PostgreSQL and RabbitMQ run already: what was started by somebody else is not ended here. Redis is started by those that need it.
 services_are_up() {
     # To the end: a reader that leaves early is an error to whoever writes.
-    ! tool services status | grep 'does not run' >/dev/null
+    ! tool services status | grep '^[PR][oa].* does not run' >/dev/null
 }
 
 # A tool of the workspace: tool NAME ARGUMENTS...

@@ -10,8 +10,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::ANSWER_SECONDS_MAX;
-use crate::{metric::Metric, store::Hint};
+use super::{ANSWER_SECONDS_MAX, Reach};
+use crate::store::Hint;
 
 /// Time between attempts to connect, and between proofs that what is connected still is.
 const RETRY: Duration = Duration::from_secs(1);
@@ -21,13 +21,13 @@ const PROVED_EVERY: Duration = Duration::from_secs(5);
 const HINTS_MAX: usize = 1_024;
 
 /// Listens until nobody wants to hear of it any more.
-pub(super) fn start(client: Client, channel: Arc<str>) -> mpsc::Receiver<Hint> {
+pub(super) fn start(client: Client, channel: Arc<str>, reach: Reach) -> mpsc::Receiver<Hint> {
     let (hints, receiver) = mpsc::channel(HINTS_MAX);
     tokio::spawn(async move {
         let mut is_away = false;
         while !hints.is_closed() {
-            let error = listen(&client, &channel, &hints, &mut is_away).await;
-            Metric::RedisUp.set(0.0);
+            let error = listen(&client, &channel, &hints, &reach, &mut is_away).await;
+            reach.see(false);
             // Once, not every second.
             if !std::mem::replace(&mut is_away, true) {
                 tracing::warn!(%error, "Redis is away: nobody new can sign in or connect");
@@ -39,7 +39,13 @@ pub(super) fn start(client: Client, channel: Arc<str>) -> mpsc::Receiver<Hint> {
 }
 
 /// Listens on one connection to its end, and tells why it ended.
-async fn listen(client: &Client, channel: &str, hints: &mpsc::Sender<Hint>, is_away: &mut bool) -> String {
+async fn listen(
+    client: &Client,
+    channel: &str,
+    hints: &mpsc::Sender<Hint>,
+    reach: &Reach,
+    is_away: &mut bool,
+) -> String {
     let connect = async {
         let (mut sink, stream) = client.get_async_pubsub().await?.split();
         sink.subscribe(channel).await?;
@@ -50,7 +56,7 @@ async fn listen(client: &Client, channel: &str, hints: &mpsc::Sender<Hint>, is_a
         Ok(Err(error)) => return error.to_string(),
         Err(_) => return "no answer in time".into(),
     };
-    Metric::RedisUp.set(1.0);
+    reach.see(true);
     if std::mem::take(is_away) {
         tracing::info!("Redis is there again");
     }

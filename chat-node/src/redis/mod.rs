@@ -12,8 +12,10 @@
 //! | `scripts` | every step that has to be whole, in Lua |
 //! | `sessions` | the traits of the store |
 //! | `endings` | hearing of sessions that were ended |
+//! | `reach` | whether it is there |
 
 mod endings;
+mod reach;
 mod scripts;
 mod sessions;
 
@@ -25,6 +27,7 @@ use redis::{
 };
 use tokio::sync::mpsc;
 
+pub use self::reach::Reach;
 use crate::store::{Hint, SharedStore, StoreError};
 
 /// How long Redis may take for an answer, and to be connected to.
@@ -40,6 +43,7 @@ pub struct RedisSessions {
     channel: Arc<str>,
     /// Keeps the tokens of bots.
     store: SharedStore,
+    reach: Reach,
 }
 
 impl RedisSessions {
@@ -68,8 +72,14 @@ impl RedisSessions {
         // Redis tells all databases what is told in one.
         let channel: Arc<str> =
             format!("chatcluster.ended.{}", client.get_connection_info().redis_settings().db()).into();
-        let endings = endings::start(client, channel.clone());
-        Ok((RedisSessions { connection, channel, store }, endings))
+        let reach = Reach::default();
+        let endings = endings::start(client, channel.clone(), reach.clone());
+        Ok((RedisSessions { connection, channel, store, reach }, endings))
+    }
+
+    /// Whether Redis can be reached, from now on.
+    pub fn reach(&self) -> Reach {
+        self.reach.clone()
     }
 }
 

@@ -70,6 +70,18 @@ impl Person {
     }
 }
 
+/// Waits until a node tells that its Redis is there, or is not.
+async fn tells(pair: &Pair, up: bool) {
+    let admin = Tcp::new(&[&*pair.nodes[0].admin], 0).unwrap();
+    let status = Call { path: "/status", ..Call::default() };
+    let told = async {
+        while rest::call(&admin, &status).await.unwrap().body["redis"] != json!({"kind": "redis", "up": up}) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, told).await.unwrap_or_else(|_| panic!("nothing tells that Redis is up: {up}"));
+}
+
 async fn stopped(client: &Client) {
     let end = timeout(ENDED_WITHIN, client.stopped()).await.expect("the connection was not closed in time");
     assert_eq!(end, Ok(End::Closed { code: 4401, reason: "signed_out".into(), after_ms: None }));
@@ -140,8 +152,10 @@ async fn with_redis_away_open_connections_go_on_and_nobody_new_gets_in() {
     let (phone, laptop) = (alice.sign_in(0).await, alice.sign_in(0).await);
     let on_phone = alice.connect(1, &phone).await;
     let room = on_phone.create_room("lobby").await.unwrap().id;
+    tells(&pair, true).await;
 
     apart.redis.kill().unwrap();
+    tells(&pair, false).await;
     for round in 0..5 {
         let sent = on_phone.send(room, format!("{round}")).await.unwrap();
         timeout(PATIENCE, sent.committed()).await.unwrap().expect("no message depends on Redis");
@@ -171,6 +185,7 @@ async fn with_redis_away_open_connections_go_on_and_nobody_new_gets_in() {
         }
     };
     let laptop = timeout(PATIENCE, back).await.expect("the session outlived Redis");
+    tells(&pair, true).await;
     on_phone.ping().await.expect("her other session too");
     // Ends are heard of again, on the other node too.
     let path = format!("/api/v1/sessions/{}", phone["session"].as_str().unwrap());

@@ -4,21 +4,23 @@
 //! All listen on every address, because pods come from a bridge that may appear later, and all ask for a password. They keep their
 //! durability: `fsync` stays on.
 
+mod authority;
 mod folders;
 mod postgres;
 mod rabbitmq;
 mod redis;
 
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     ops::Deref,
     path::{Path, PathBuf},
 };
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use uuid::Uuid;
 
-pub use self::{postgres::Postgres, rabbitmq::Rabbitmq, redis::Redis};
+pub use self::{authority::Authority, postgres::Postgres, rabbitmq::Rabbitmq, redis::Redis};
 
 /// The servers.
 pub struct Services {
@@ -99,6 +101,24 @@ impl Services {
         self.rabbitmq.empty()?;
         self.postgres.empty()
     }
+}
+
+/// The parts of a URL that one of the servers gave, as the keys of a Secret; `last` is the key of what stands behind the host.
+///
+/// # Errors
+/// When it is none of these.
+pub fn parts(url: &str, last: &str) -> Result<BTreeMap<String, String>> {
+    let part = |text: &str, sign| text.split_once(sign).map(|(left, right)| (left.to_owned(), right.to_owned()));
+    let cut = || {
+        let (_, rest) = part(url, "://")?;
+        let (who, place) = part(&rest, "@")?;
+        let (username, password) = part(&who, ":")?;
+        let (host, place) = part(&place, ":")?;
+        let (port, name) = part(&place, "/")?;
+        Some([("host", host), ("port", port), ("username", username), ("password", password), (last, name)])
+    };
+    let parts = cut().with_context(|| format!("{url:?} is no URL of a server"))?;
+    Ok(parts.into_iter().filter(|(_, part)| !part.is_empty()).map(|(key, part)| (key.to_owned(), part)).collect())
 }
 
 /// Servers for one test alone, which may kill them; gone with all data when dropped.

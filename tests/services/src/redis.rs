@@ -123,11 +123,28 @@ impl Redis {
     /// # Errors
     /// When it does not answer.
     pub fn fresh_database(&self) -> Result<String> {
+        self.fresh_database_at("127.0.0.1")
+    }
+
+    /// The same, as `host` reaches it.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn fresh_database_at(&self, host: &str) -> Result<String> {
         let given = self.ask(&[&["INCR", "given"]])?;
         let number = given.strip_prefix(':').and_then(|number| number.parse::<u32>().ok());
         let number = number.with_context(|| format!("Redis answered {given:?}"))? % (DATABASES - 1) + 1;
         self.ask(&[&["SELECT", &number.to_string()], &["FLUSHDB"]])?;
-        Ok(format!("redis://:{}@127.0.0.1:{}/{number}", password(&self.folder)?, self.port))
+        Ok(format!("redis://:{}@{host}:{}/{number}", password(&self.folder)?, self.port))
+    }
+
+    /// Whether the database of this URL has a key.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn has(&self, url: &str, key: &str) -> Result<bool> {
+        let number = url.rsplit('/').next().unwrap_or_default();
+        Ok(self.ask(&[&["SELECT", number], &["EXISTS", key]])? == ":1")
     }
 
     /// Removes what a stopped server has stored; its password stays.

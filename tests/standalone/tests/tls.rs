@@ -13,55 +13,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
-use services::{Apart, Services, Tls};
+use services::{Apart, Authority, Services, parts};
 use standalone::Node;
 use tempfile::TempDir;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A certificate authority.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    certificate: String,
-}
-
-impl Authority {
-    fn new(name: &str) -> Authority {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        // Of a name of its own, or another one's signature would be looked at.
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let certificate = params.self_signed(&key).unwrap().pem();
-        Authority { issuer: Issuer::new(params, key), certificate }
-    }
-
-    /// A server's certificate for one name.
-    fn signed(&self, name: &str) -> Tls {
-        let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new([name.to_owned()]).unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
-        Tls { certificate, key: key.serialize_pem() }
-    }
-}
-
-/// The parts of a URL, as the keys of a Secret.
-fn parts(url: &str, database: &str, host: &str) -> BTreeMap<String, String> {
-    let (_, rest) = url.split_once("://").unwrap();
-    let (who, rest) = rest.split_once('@').unwrap();
-    let (username, password) = who.split_once(':').unwrap();
-    let (_, rest) = rest.split_once(':').unwrap();
-    let (port, name) = rest.split_once('/').unwrap();
-    let parts = [("host", host), ("port", port), ("username", username), ("password", password), (database, name)];
-    parts
-        .into_iter()
-        .filter(|(_, part)| !part.is_empty())
-        .map(|(key, part)| (key.to_owned(), part.to_owned()))
-        .collect()
-}
 
 /// Mounts a Secret as the kubelet does: the files are links into a folder that another one can take the place of.
 fn mount(folder: &Path, entries: &BTreeMap<String, String>) {
@@ -83,14 +41,15 @@ struct Bindings {
 
 impl Bindings {
     fn of(services: &Services, host: &str, ca: &str) -> Bindings {
-        let with_ca = |mut parts: BTreeMap<String, String>| {
-            parts.insert("ca.crt".into(), ca.to_owned());
+        let with_ca = |url: String, last: &str| {
+            let mut parts = parts(&url, last).unwrap();
+            parts.extend([("host".into(), host.to_owned()), ("ca.crt".into(), ca.to_owned())]);
             parts
         };
         Bindings {
-            postgres: with_ca(parts(&services.postgres.fresh_database().unwrap(), "database", host)),
-            rabbitmq: with_ca(parts(&services.rabbitmq.fresh_vhost().unwrap(), "vhost", host)),
-            redis: with_ca(parts(&services.redis.fresh_database().unwrap(), "database", host)),
+            postgres: with_ca(services.postgres.fresh_database().unwrap(), "database"),
+            rabbitmq: with_ca(services.rabbitmq.fresh_vhost().unwrap(), "vhost"),
+            redis: with_ca(services.redis.fresh_database().unwrap(), "database"),
         }
     }
 
@@ -146,7 +105,7 @@ fn until(what: &str, node: &Node, mut is_so: impl FnMut() -> bool) {
 
 /// Servers of the test's own that speak TLS alone, with a certificate for `localhost`.
 fn under_tls(authority: &Authority) -> Apart {
-    let services = Apart::with_tls(&authority.signed("localhost")).unwrap();
+    let services = Apart::with_tls(&authority.sign("localhost").unwrap()).unwrap();
     services.up().unwrap();
     services.redis.start().unwrap();
     services
@@ -159,21 +118,22 @@ fn says(node: &Node, words: &[&str]) -> bool {
 
 #[test]
 fn a_node_speaks_with_all_three_under_tls_and_with_none_that_it_cannot_prove() {
-    let authority = Authority::new("ours");
+    let authority = Authority::new("ours").unwrap();
     let services = under_tls(&authority);
 
     let good = Bindings::of(&services, "localhost", &authority.certificate);
     let (node, _mounted) = good.node();
     until("it is ready", &node, || ask(node.admin(), "GET /readyz", &Value::Null).is_some_and(|(code, _)| code == 200));
     until("the bus is up", &node, || status(&node).is_some_and(|status| status["bus"]["up"] == true));
-    until("Redis is up", &node, || metric(&node, "chat_redis_up") == Some(1.0));
+    until("Redis is up", &node, || status(&node).is_some_and(|status| status["redis"]["up"] == true));
+    assert_eq!(metric(&node, "chat_redis_up"), Some(1.0));
     let account = json!({"username": "alice", "password": "correct horse"});
     assert_eq!(ask(node.address(), "POST /api/v1/accounts", &account).unwrap().0, 201);
     let (code, answer) = ask(node.address(), "POST /api/v1/login", &account).unwrap();
     assert_eq!(code, 200, "{answer}");
 
     // Each refuses for a reason of its own, and the log says which.
-    let wrong = Bindings::of(&services, "localhost", &Authority::new("another").certificate);
+    let wrong = Bindings::of(&services, "localhost", &Authority::new("another").unwrap().certificate);
     refused(&wrong, &["certificate", "UnknownIssuer"], &["certificate", "UnknownIssuer"]);
     let elsewhere = Bindings::of(&services, "127.0.0.1", &authority.certificate);
     refused(&elsewhere, &["certificate", "not valid for name"], &["certificate", "not valid for name"]);
@@ -184,7 +144,7 @@ fn what_is_to_be_under_tls_is_not_spoken_in_plain_text() {
     let services = Services::new().unwrap();
     services.up().unwrap();
     services.redis.start().unwrap();
-    let plain = Bindings::of(&services, "127.0.0.1", &Authority::new("another").certificate);
+    let plain = Bindings::of(&services, "127.0.0.1", &Authority::new("another").unwrap().certificate);
     // The bus and Redis take a greeting in plain text for a broken one.
     refused(&plain, &["TLS", "not support"], &[]);
 }
@@ -202,6 +162,7 @@ fn refused(bindings: &Bindings, of_postgres: &[&str], of_others: &[&str]) {
     let (code, _) = ask(node.admin(), "GET /readyz", &Value::Null).unwrap();
     let status = status(&node).unwrap();
     assert_eq!((code, &status["store"]["up"], &status["bus"]["up"]), (503, &json!(false), &json!(false)));
+    assert_eq!(status["redis"], json!({"kind": "redis", "up": false}));
     assert_eq!(metric(&node, "chat_redis_up"), Some(0.0));
     for secret in [&bindings.postgres, &bindings.rabbitmq, &bindings.redis] {
         assert!(!node.log().contains(&secret["password"]), "a log has a password");
