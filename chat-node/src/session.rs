@@ -276,16 +276,16 @@ impl Session {
                 vec![Effect::Reply(ServerFrame::Accepted { id, n }.encode()), Effect::Await { id, n, fate }]
             }
             Outcome::Entered { id, result } => {
-                here.entering -= 1;
                 let mut effects = match result {
                     Ok(changed) => here.entered(&changed, id, now),
                     Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
                 };
-                if here.entering == 0 {
-                    for notice in std::mem::take(&mut here.deferred) {
-                        effects.extend(here.notice(notice, now));
-                    }
-                }
+                effects.extend(here.go_on(now));
+                effects
+            }
+            Outcome::Explained { seats, endings } => {
+                let mut effects = here.listed(seats, &endings, now);
+                effects.extend(here.go_on(now));
                 effects
             }
             Outcome::Left { id, room, result } => match result {
@@ -319,8 +319,8 @@ impl Session {
 
     fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
         match &mut self.state {
-            State::Here(here) if here.entering == 0 => return here.notice(notice, now),
-            State::Here(Here { deferred, .. }) | State::Arriving { deferred, .. } => deferred.push(notice),
+            State::Here(here) => return here.notice(notice, now),
+            State::Arriving { deferred, .. } => deferred.push(notice),
             State::New { .. } | State::Verifying(_) | State::Closed => {}
         }
         Vec::new()

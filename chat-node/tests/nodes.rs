@@ -21,7 +21,7 @@ use chat_load::{
 };
 use chat_node::{
     event::{RoomKind, User},
-    protocol::RoomReference,
+    protocol::{Command, RoomReference},
     store::{Append, Content, PostgresStore, Store, StoreLimits},
 };
 use crds::node_config::{Bus, Endpoint, Store as StoreConfig};
@@ -155,6 +155,12 @@ async fn a_rooms_last_message_arrives_although_its_node_died_before_it_told() {
     dead.join(&User::from(alice.name.as_str()), &RoomReference::Id(other), 0).await.unwrap();
     let told = |record: &Record| record.rooms.iter().any(|room| room.id == other).then_some(());
     assert!(alice.recorder.until(TAIL, told).await.is_some());
+    // And for its end, with the cause.
+    let ghost = User::from("ghost");
+    let kick = Command::Kick { room: other, user: alice.name.clone() };
+    dead.carry_out(&ghost, &kick, 0).await.unwrap();
+    let removed = |record: &Record| record.removed.last().cloned();
+    assert_eq!(alice.recorder.until(TAIL, removed).await, Some((other, "kicked".to_owned())));
     pair.stop().await;
 }
 

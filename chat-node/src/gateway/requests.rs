@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{Gateway, now_ms};
 use crate::{
+    event::{Kind, Seq},
     hub::{ConnectionId, Outbound},
     intake::{Awaited, Taken},
     metric::Metric,
@@ -17,6 +18,9 @@ use crate::{
 
 /// How long the store may take for a request.
 const REQUEST_SECONDS_MAX: Duration = Duration::from_secs(10);
+
+/// How long it may take to tell how memberships ended. Meanwhile the rooms' events still come.
+const ENDINGS_SECONDS_MAX: Duration = Duration::from_secs(2);
 
 impl Gateway {
     /// Puts a send into the log, and brings back what became of it. It is in the queue, in the order of the calls, when this returns.
@@ -108,6 +112,9 @@ impl Gateway {
                 };
                 Outcome::Listed { id, room, result: result.map(page) }
             }
+            Request::Explain { user, seats, lost } => {
+                Outcome::Explained { seats, endings: self.endings(&user, lost).await }
+            }
             Request::Join { id, user, room } => {
                 Outcome::Entered { id, result: publish(within(store.join(&user, &room, now_ms())).await) }
             }
@@ -159,6 +166,22 @@ impl Gateway {
     ) -> Input {
         let result = within(self.signals.watch(room, connection, &outbound, id)).await.map_err(|error| code(&error));
         Input::Done(Outcome::Watched { id, room, result })
+    }
+
+    /// How a user's memberships of these rooms have ended after these positions, as far as it can be read.
+    async fn endings(&self, user: &str, lost: Vec<(Uuid, Seq)>) -> HashMap<Uuid, Kind> {
+        let mut endings = HashMap::new();
+        let read = async {
+            for (room, after) in lost {
+                match self.store.ending(user, room, after).await {
+                    Ok(kind) => endings.extend(kind.map(|kind| (room, kind))),
+                    Err(error) => return tracing::debug!(%error, "how a membership ended cannot be read"),
+                }
+            }
+        };
+        // Where a list says that they have ended, it is so all the same.
+        let _ = timeout(ENDINGS_SECONDS_MAX, read).await;
+        endings
     }
 
     /// How users are present, and when those who are not were last seen.

@@ -30,8 +30,8 @@ pub(super) struct Here {
     pub(super) rooms: HashMap<Uuid, Place>,
     /// Rooms whose members' presence is watched.
     pub(super) watched: HashSet<Uuid>,
-    /// Requests under way that may make the user a member. Until they are done, the hub's notices wait, so that the answer comes
-    /// before the room's events.
+    /// Requests under way that may make the user a member, or tell why it is one no more. Until they are done, the hub's notices wait,
+    /// so that the answer comes before the room's events.
     pub(super) entering: usize,
     pub(super) deferred: Vec<Notice>,
     /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
@@ -150,7 +150,21 @@ impl Here {
         vec![Effect::Ask(request)]
     }
 
+    /// A request that held notices back is done: these are looked at now, in order.
+    pub(super) fn go_on(&mut self, now: Now) -> Vec<Effect> {
+        self.entering -= 1;
+        if self.entering > 0 {
+            return Vec::new();
+        }
+        let deferred = std::mem::take(&mut self.deferred);
+        deferred.into_iter().flat_map(|notice| self.notice(notice, now)).collect()
+    }
+
     pub(super) fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
+        if self.entering > 0 {
+            self.deferred.push(notice);
+            return Vec::new();
+        }
         match notice {
             Notice::Changed(Membership { room, member: true, standing, .. }) => {
                 self.stand(&room, standing, room.head + 1, now)
@@ -161,24 +175,43 @@ impl Here {
             }
             Notice::All(seats) => {
                 self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
-                let listed: HashSet<Uuid> = seats.iter().map(|seat| seat.room.id).collect();
-                let unlisted = |room: &&Uuid| !listed.contains(*room) && !self.changed.contains_key(*room);
-                let lost: Vec<Uuid> = self.rooms.keys().filter(unlisted).copied().collect();
-                let is_known =
-                    |seat: &Seat| self.rooms.contains_key(&seat.room.id) || !self.changed.contains_key(&seat.room.id);
-                let found: Vec<Seat> = seats.into_iter().filter(is_known).collect();
-                let mut effects = Vec::new();
-                lost.into_iter().for_each(|room| effects.extend(self.lose(room, None, None, now)));
-                for Seat { room, standing, read, first } in found {
-                    let at = room.head;
-                    let is_new = !self.rooms.contains_key(&room.id);
-                    // A new member has read up to where the membership began: what was said since then is still to be told.
-                    let room = if is_new { Room { head: read.max(first - 1), ..room } } else { room };
-                    effects.extend(self.stand(&room, standing, at, now));
+                let lost: Vec<(Uuid, Seq)> = self.unlisted(&seats).map(|(room, place)| (*room, place.at)).collect();
+                if lost.is_empty() {
+                    return self.listed(seats, &HashMap::new(), now);
                 }
-                effects
+                // A list does not say why a room is not in it, or whether it was read before the room was gained; the room's log does.
+                self.enter(Request::Explain { user: self.user.clone(), seats, lost })
             }
         }
+    }
+
+    /// The rooms that a list of all does not have.
+    fn unlisted(&self, seats: &[Seat]) -> impl Iterator<Item = (&Uuid, &Place)> {
+        let listed: HashSet<Uuid> = seats.iter().map(|seat| seat.room.id).collect();
+        self.rooms.iter().filter(move |(room, _)| !listed.contains(*room))
+    }
+
+    /// These were all of the user's rooms, and this is how memberships of others have ended.
+    pub(super) fn listed(&mut self, seats: Vec<Seat>, endings: &HashMap<Uuid, Kind>, now: Now) -> Vec<Effect> {
+        // A room that was gained lately is lost only if its log says so: the list may have been read before.
+        let has_ended = |room: &&Uuid| endings.contains_key(*room) || !self.changed.contains_key(*room);
+        let lost: Vec<Uuid> = self.unlisted(&seats).map(|(room, _)| room).filter(has_ended).copied().collect();
+        let is_known =
+            |seat: &Seat| self.rooms.contains_key(&seat.room.id) || !self.changed.contains_key(&seat.room.id);
+        let found: Vec<Seat> = seats.into_iter().filter(is_known).collect();
+        let mut effects = Vec::new();
+        for room in lost {
+            let cause = endings.get(&room).copied().filter(|kind| *kind != Kind::Left);
+            effects.extend(self.lose(room, None, cause, now));
+        }
+        for Seat { room, standing, read, first } in found {
+            let at = room.head;
+            let is_new = !self.rooms.contains_key(&room.id);
+            // A new member has read up to where the membership began: what was said since then is still to be told.
+            let room = if is_new { Room { head: read.max(first - 1), ..room } } else { room };
+            effects.extend(self.stand(&room, standing, at, now));
+        }
+        effects
     }
 
     /// The hub tells that the user stands so in a room, as of a position in its log.

@@ -1,11 +1,13 @@
 //! What goes into a session and what comes out of it.
 
+use std::collections::HashMap;
+
 use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use crate::{
     auth::{Claims, TokenError},
-    event::{RoomKind, Seq, User},
+    event::{Kind, RoomKind, Seat, Seq, User},
     hub::Notice,
     intake::Awaited,
     protocol::{
@@ -61,6 +63,8 @@ pub enum Outcome {
     Counted { id: Option<u64>, result: Result<Vec<Unread>, Code> },
     /// `seen`.
     Seen { id: Option<u64>, result: Result<Vec<PresenceFrame>, Code> },
+    /// How memberships have ended, of those that have by their rooms' logs; `seats` is what was listed.
+    Explained { seats: Vec<Seat>, endings: HashMap<Uuid, Kind> },
     /// `leave`.
     Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `history`.
@@ -107,18 +111,68 @@ pub enum Effect {
 
 /// Something to ask the store.
 #[derive(Debug)]
-#[allow(missing_docs, reason = "the requests of docs/protocol.md §3")]
+#[allow(missing_docs, reason = "where nothing is said, the requests of docs/protocol.md §3")]
 pub enum Request {
-    CreateRoom { id: Option<u64>, user: User, name: String, kind: RoomKind },
-    Join { id: Option<u64>, user: User, room: RoomReference },
-    Leave { id: Option<u64>, user: User, room: Uuid },
-    Direct { id: Option<u64>, user: User, other: User },
-    History { id: Option<u64>, user: User, room: Uuid, range: HistoryRange, limit: usize },
-    Read { id: Option<u64>, user: User, room: Uuid, seq: Seq },
-    Unread { id: Option<u64>, user: User },
-    Seen { id: Option<u64>, users: Vec<String> },
-    CarryOut { id: Option<u64>, user: User, command: Command },
-    Members { id: Option<u64>, room: Uuid, after: String, limit: usize },
+    CreateRoom {
+        id: Option<u64>,
+        user: User,
+        name: String,
+        kind: RoomKind,
+    },
+    Join {
+        id: Option<u64>,
+        user: User,
+        room: RoomReference,
+    },
+    Leave {
+        id: Option<u64>,
+        user: User,
+        room: Uuid,
+    },
+    Direct {
+        id: Option<u64>,
+        user: User,
+        other: User,
+    },
+    History {
+        id: Option<u64>,
+        user: User,
+        room: Uuid,
+        range: HistoryRange,
+        limit: usize,
+    },
+    Read {
+        id: Option<u64>,
+        user: User,
+        room: Uuid,
+        seq: Seq,
+    },
+    Unread {
+        id: Option<u64>,
+        user: User,
+    },
+    Seen {
+        id: Option<u64>,
+        users: Vec<String>,
+    },
+    CarryOut {
+        id: Option<u64>,
+        user: User,
+        command: Command,
+    },
+    Members {
+        id: Option<u64>,
+        room: Uuid,
+        after: String,
+        limit: usize,
+    },
+    /// Whether and how the user's memberships of these rooms have ended after these positions: a list of all rooms, `seats`, does not
+    /// have them.
+    Explain {
+        user: User,
+        seats: Vec<Seat>,
+        lost: Vec<(Uuid, Seq)>,
+    },
 }
 
 /// A moment, as the gateway sees it.

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{Member, StoreError};
-use crate::event::Seat;
+use crate::event::{Kind, Seat, Seq};
 
 /// A public room, as whoever looks for one sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,6 +19,9 @@ pub struct Listed {
     /// How many members it has.
     pub members: i32,
 }
+
+/// Latest events of a room among which the one that ended a membership is looked for.
+pub(super) const ENDING_EVENTS_MAX: i64 = 10_000;
 
 /// Reads in pages. `limit` is at least 1.
 #[async_trait]
@@ -35,13 +38,18 @@ pub trait Directory {
     /// A room's members by their names, from behind `after` on.
     async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<Member>, StoreError>;
 
+    /// How the user's membership of a room ended, by the latest event after a position that tells of it: left, kicked or banned. `None`
+    /// when no such event is among the latest that are kept.
+    async fn ending(&self, user: &str, room: Uuid, after: Seq) -> Result<Option<Kind>, StoreError>;
+
     /// The public rooms whose names begin with `prefix`, by their names, from behind `after` on.
     async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError>;
 }
 
-/// Implements [`Directory`] for a store with a pool of sqlx's. `$has_prefix` is SQL: whether `name` begins with `$3`.
+/// Implements [`Directory`] for a store with a pool of sqlx's. `$has_prefix` is SQL: whether `name` begins with `$3`. `$whom` is SQL too: the
+/// user whom an event's `details` name.
 macro_rules! directory {
-    ($store:ty, $has_prefix:literal) => {
+    ($store:ty, $has_prefix:literal, $whom:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::directory::Directory for $store {
             async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), $crate::store::StoreError> {
@@ -94,6 +102,32 @@ macro_rules! directory {
                 let query = sqlx::query_as($crate::store::rows::MEMBERS).bind(room).bind(after).bind(limit as i64);
                 let found: Vec<$crate::store::rows::MemberRow> = query.fetch_all(self.gate.pool()?).await?;
                 Ok(found.into_iter().map($crate::store::rows::member).collect())
+            }
+
+            async fn ending(
+                &self,
+                user: &str,
+                room: uuid::Uuid,
+                after: $crate::event::Seq,
+            ) -> Result<Option<$crate::event::Kind>, $crate::store::StoreError> {
+                use $crate::event::Kind;
+                let kind: Option<i16> = sqlx::query_scalar(concat!(
+                    "SELECT kind FROM events WHERE room = $1 AND seq > $2
+                         AND seq > (SELECT head FROM rooms WHERE id = $1) - $4
+                         AND (kind = $5 AND sender = $3 OR kind IN ($6, $7) AND ",
+                    $whom,
+                    " = $3) ORDER BY seq DESC LIMIT 1"
+                ))
+                .bind(room)
+                .bind(after)
+                .bind(user)
+                .bind($crate::store::directory::ENDING_EVENTS_MAX)
+                .bind(Kind::Left as i16)
+                .bind(Kind::Kicked as i16)
+                .bind(Kind::Banned as i16)
+                .fetch_optional(self.gate.pool()?)
+                .await?;
+                Ok(kind.map(Kind::from_number))
             }
 
             async fn directory(

@@ -101,6 +101,34 @@ async fn a_ban_keeps_out_until_it_ends_or_is_lifted() {
 }
 
 #[tokio::test]
+async fn the_log_tells_how_a_membership_ended() {
+    on_both(|ground| async move {
+        let how = async |after| ground.store.ending("bob", ground.room, after).await.unwrap();
+        let kick = |user: &str| json!({"type": "kick", "user": user});
+        for name in ["bob", "carol"] {
+            ground.join(name).await.unwrap();
+        }
+        assert_eq!(how(0).await, None);
+        ground.ask("alice", kick("carol")).await.unwrap();
+        assert_eq!(how(0).await, None, "that was another one");
+        ground.ask("alice", kick("bob")).await.unwrap();
+        ground.say("alice", "bye").await;
+        assert_eq!(how(0).await, Some(Kind::Kicked));
+        ground.join("bob").await.unwrap();
+        let joined = ground.log().await.len() as i64;
+        assert_eq!(how(joined).await, None, "what was before that counts no more");
+        ground.ask("alice", json!({"type": "ban", "user": "bob"})).await.unwrap();
+        assert_eq!((how(joined).await, how(0).await), (Some(Kind::Banned), Some(Kind::Banned)));
+        ground.ask("alice", json!({"type": "unban", "user": "bob"})).await.unwrap();
+        ground.join("bob").await.unwrap();
+        ground.store.leave(&user("bob"), ground.room, NOW).await.unwrap();
+        assert_eq!(how(0).await, Some(Kind::Left), "the last time it was bob");
+        assert_eq!(ground.store.ending("bob", uuid::Uuid::nil(), 0).await.unwrap(), None);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_mute_survives_leaving_and_coming_back() {
     on_both(|ground| async move {
         ground.join("bob").await.unwrap();

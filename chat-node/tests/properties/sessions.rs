@@ -120,6 +120,10 @@ impl Waiting {
             Waiting::Asked(Request::Seen { id, .. }) => {
                 Input::Done(Outcome::Seen { id, result: if well { Ok(Vec::new()) } else { Err(Code::Unavailable) } })
             }
+            Waiting::Asked(Request::Explain { seats, lost, .. }) => {
+                let endings = lost.into_iter().filter(|_| well).map(|(room, _)| (room, Kind::Kicked)).collect();
+                Input::Done(Outcome::Explained { seats, endings })
+            }
             Waiting::Asked(Request::Members { id, room, .. }) => {
                 let result = if well { Ok((Vec::new(), false)) } else { Err(Code::Unavailable) };
                 Input::Done(Outcome::Listed { id, room, result })

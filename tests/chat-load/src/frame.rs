@@ -163,6 +163,8 @@ pub enum Frame {
         id: Option<u64>,
         /// Which room.
         room: Uuid,
+        /// `kicked` or `banned`, when it was somebody else's doing.
+        cause: Option<String>,
     },
     /// A page of a room's log.
     History {

@@ -30,6 +30,8 @@ pub struct Record {
     pub rooms: Vec<Room>,
     /// The rooms that it left.
     pub left: Vec<Uuid>,
+    /// Those that it was removed from, and how.
+    pub removed: Vec<(Uuid, String)>,
     /// What was announced to everybody on the present connection and has not been ended, as it came.
     pub announced: Vec<Announcement>,
     /// Attempts to connect that failed before a welcome, with the reason.
@@ -173,7 +175,10 @@ impl Record {
                 self.room(room);
                 self.connections.last_mut().into_iter().for_each(|open| open.joined.push(room.clone()));
             }
-            Observation::Left(room) => self.left.push(*room),
+            Observation::Left(room, cause) => {
+                self.left.push(*room);
+                self.removed.extend(cause.as_ref().map(|cause| (*room, cause.clone())));
+            }
             Observation::Announced(announcement) => self.announced.push(announcement.clone()),
             Observation::AnnouncementEnded(id) => self.announced.retain(|announced| announced.id != *id),
             Observation::Event(event) => self.events.push(Seen { connection, at_ms, event: event.clone() }),

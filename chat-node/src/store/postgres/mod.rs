@@ -88,7 +88,7 @@ impl PostgresStore {
     }
 }
 
-directory!(PostgresStore, "starts_with(name, $3)");
+directory!(PostgresStore, "starts_with(name, $3)", "CAST(details AS json) ->> 'user'");
 
 #[async_trait]
 impl Store for PostgresStore {

@@ -75,7 +75,7 @@ impl SqliteStore {
     }
 }
 
-directory!(SqliteStore, "substr(name, 1, length($3)) = $3");
+directory!(SqliteStore, "substr(name, 1, length($3)) = $3", "details ->> 'user'");
 
 #[async_trait]
 impl Store for SqliteStore {

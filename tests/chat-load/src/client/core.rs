@@ -189,9 +189,9 @@ impl<T> Core<T> {
                 let told = Effect::Tell(Observation::Joined(room.clone()));
                 [told].into_iter().chain(self.answer(id, Answer::Room(room))).collect()
             }
-            Frame::Left { id, room } => {
+            Frame::Left { id, room, cause } => {
                 self.rooms.left(room);
-                let told = Effect::Tell(Observation::Left(room));
+                let told = Effect::Tell(Observation::Left(room, cause));
                 [told].into_iter().chain(self.answer(id, Answer::Left)).collect()
             }
             Frame::History { id, history } => self.answer(id, Answer::History(history)).into_iter().collect(),

@@ -50,8 +50,8 @@ pub enum Observation {
     Deferred(Refusal),
     /// The user is in this room.
     Joined(Room),
-    /// The user is not in this room any more.
-    Left(Uuid),
+    /// The user is not in this room any more, and this is the cause, when it was somebody else's doing.
+    Left(Uuid, Option<String>),
     /// An event of a room came.
     Event(Event),
     /// Something is announced to everybody; with each connection again, while it is in force.

@@ -1,0 +1,76 @@
+//! Claims about lists of all rooms, which come whenever something may have been missed.
+
+use super::*;
+
+#[test]
+fn an_old_list_of_rooms_undoes_no_newer_change() {
+    let (mut session, _) = here(HELLO);
+    let other = Room { id: Uuid::from_u128(8), ..room(3) };
+    let gained = Notice::Changed(membership(&other, true));
+    assert_eq!(step(&mut session, Input::Notice(gained), NOW), ["room", "follow [3]"]);
+    let mut list = |ending: Option<Kind>, now| {
+        assert_eq!(
+            step(&mut session, Input::Notice(Notice::All(vec![seat(room(9), Standing::default())])), now),
+            ["ask"]
+        );
+        let seats = vec![seat(room(9), Standing::default())];
+        let endings = ending.map(|kind| (other.id, kind)).into_iter().collect();
+        step(&mut session, Input::Done(Outcome::Explained { seats, endings }), now)
+    };
+    assert_eq!(list(None, NOW), [""; 0], "it may have been read before");
+    let later = Now { ms: NOW.ms + LIST_AGE_MS_MAX };
+    assert_eq!(list(None, later), ["unfollow", "left"]);
+}
+
+#[test]
+fn a_room_that_was_gained_and_lost_within_a_moment_is_lost_by_its_log() {
+    for (kind, told) in [(Kind::Left, "left"), (Kind::Banned, "left banned")] {
+        let (mut session, _) = here(HELLO);
+        let other = Room { id: Uuid::from_u128(8), ..room(3) };
+        step(&mut session, Input::Notice(Notice::Changed(membership(&other, true))), NOW);
+        let list = || vec![seat(room(9), Standing::default())];
+        let effects = session.handle(Input::Notice(Notice::All(list())), NOW);
+        let [Effect::Ask(Request::Explain { lost, .. })] = effects.as_slice() else { panic!("{effects:?}") };
+        assert_eq!(lost, &[(other.id, 4)], "what comes after the joining");
+        let explained = Outcome::Explained { seats: list(), endings: HashMap::from([(other.id, kind)]) };
+        assert_eq!(step(&mut session, Input::Done(explained), NOW), ["unfollow", told]);
+    }
+}
+
+#[test]
+fn a_room_that_a_list_does_not_have_is_left_for_the_reason_that_the_log_has() {
+    let (mut session, _) = here(HELLO);
+    let effects = session.handle(Input::Notice(Notice::All(Vec::new())), NOW);
+    let [Effect::Ask(Request::Explain { user, seats, lost })] = effects.as_slice() else { panic!("{effects:?}") };
+    assert_eq!(
+        (&**user, seats.len(), &**lost),
+        ("alice", 0, &[(ROOM, 9)][..]),
+        "what ended it comes after what is known"
+    );
+    // Whatever comes meanwhile waits: the publication, and that somebody has invited the user again.
+    let kicked = Notice::Changed(Membership { cause: Some(Kind::Kicked), ..membership(&room(9), false) });
+    let back = Notice::Changed(membership(&room(12), true));
+    let again = Notice::All(Vec::new());
+    for notice in [kicked, back, again] {
+        assert_eq!(step(&mut session, Input::Notice(notice), NOW), [""; 0]);
+    }
+    let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
+    let explained = |endings| Input::Done(Outcome::Explained { seats: Vec::new(), endings });
+    let kicked = HashMap::from([(ROOM, Kind::Kicked)]);
+    assert_eq!(step(&mut session, explained(kicked), NOW), ["unfollow", "left kicked", "room", "follow [12]", "ask"]);
+    assert_eq!(step(&mut session, explained(HashMap::new()), NOW), [""; 0]);
+    assert_eq!(step(&mut session, send(1), NOW), ["append 1"], "the second list was read before that");
+}
+
+#[test]
+fn a_room_that_a_list_brings_is_followed_from_where_the_membership_began() {
+    let (mut session, _) = here(HELLO);
+    let other = Seat { read: 3, ..seat(Room { id: Uuid::from_u128(8), ..room(5) }, Standing::default()) };
+    let list = |other| Input::Notice(Notice::All(vec![seat(room(9), Standing::default()), other]));
+    assert_eq!(step(&mut session, list(other.clone()), NOW), ["room", "follow [3]"]);
+    assert_eq!(step(&mut session, list(other), NOW), [""; 0], "a list that says the same");
+    let late = Notice::Changed(membership(&Room { id: Uuid::from_u128(8), ..room(3) }, true));
+    assert_eq!(step(&mut session, Input::Notice(late), NOW), [""; 0], "the change itself, when it comes late");
+    let dropped = Seat { read: 3, first: 5, ..seat(Room { id: Uuid::from_u128(6), ..room(9) }, Standing::default()) };
+    assert_eq!(step(&mut here(HELLO).0, list(dropped), NOW), ["room", "follow [4]"], "what is not kept is not told");
+}
