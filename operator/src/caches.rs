@@ -60,7 +60,8 @@ struct Written<K> {
 
 impl<K: Resource> Written<K> {
     fn supersedes(&self, told: &K) -> bool {
-        told.meta().resource_version.as_ref().is_some_and(|version| self.superseded.contains(version))
+        let told = told.meta().resource_version.as_ref();
+        told.is_some_and(|version| self.superseded.contains(version))
     }
 }
 

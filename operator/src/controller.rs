@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fmt::Display,
     hash::{DefaultHasher, Hash, Hasher},
     sync::Arc,
     time::{Duration, Instant},
@@ -24,6 +25,7 @@ use parking_lot::Mutex;
 use tokio::{
     sync::{OnceCell, mpsc},
     task::JoinSet,
+    time::timeout,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -50,6 +52,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(60);
 /// Bounds of the wait after a conflict: as long as a watch needs to bring the newer state, and more where it is late.
 const CONFLICT_MIN: Duration = Duration::from_millis(200);
 const CONFLICT_MAX: Duration = Duration::from_secs(5);
+
+/// Time that a reconcile may take: a self-test and some calls. An answer that never comes must not be waited for until the process ends, as
+/// Kubernetes' clients wait for an answer for as long as the connection seems to live.
+const RECONCILE_MAX: Duration = Duration::from_secs(90);
 
 /// HTTP status of a write upon a state that is no more.
 const CONFLICT: u16 = 409;
@@ -152,29 +158,29 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
     }
     let began = Instant::now();
     metrics::in_flight(1.0);
-    let result = Box::pin(reconcile::reconcile(&cluster, &shared.context)).await;
+    let result = timeout(RECONCILE_MAX, Box::pin(reconcile::reconcile(&cluster, &shared.context))).await;
     metrics::in_flight(-1.0);
+    let wait = |min, max| {
+        let mut failures = shared.failures.lock();
+        let count = failures.entry(reference.clone()).or_insert(0);
+        *count += 1;
+        Action::requeue(backoff(&reference, *count, min, max))
+    };
+    let failed = |error: &dyn Display| {
+        tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
+        (Outcome::Failed, wait(BACKOFF_MIN, BACKOFF_MAX))
+    };
     let (outcome, action) = match result {
-        Ok(Verdict::Done(next)) => {
+        Ok(Ok(Verdict::Done(next))) => {
             shared.failures.lock().remove(&reference);
             (Outcome::Done, next.map_or_else(Action::await_change, Action::requeue))
         }
-        Ok(Verdict::Invalid) => (Outcome::Invalid, Action::await_change()),
-        Err(error) => {
-            let count = {
-                let mut failures = shared.failures.lock();
-                let count = failures.entry(reference.clone()).or_insert(0);
-                *count += 1;
-                *count
-            };
-            if matches!(&error, kube::Error::Api(status) if status.code == CONFLICT) {
-                let wait = backoff(&reference, count, CONFLICT_MIN, CONFLICT_MAX);
-                (Outcome::Conflict, Action::requeue(wait))
-            } else {
-                tracing::warn!(cluster = %cluster.name_any(), namespace = ?cluster.namespace(), %error, "a reconcile failed");
-                (Outcome::Failed, Action::requeue(backoff(&reference, count, BACKOFF_MIN, BACKOFF_MAX)))
-            }
+        Ok(Ok(Verdict::Invalid)) => (Outcome::Invalid, Action::await_change()),
+        Ok(Err(kube::Error::Api(status))) if status.code == CONFLICT => {
+            (Outcome::Conflict, wait(CONFLICT_MIN, CONFLICT_MAX))
         }
+        Ok(Err(error)) => failed(&error),
+        Err(_) => failed(&format_args!("there was no answer within {} s", RECONCILE_MAX.as_secs())),
     };
     metrics::reconciled(outcome, began.elapsed());
     Ok(action)

@@ -27,6 +27,10 @@ use crate::{
 /// How long reconciles that are under way may take to finish.
 const STOP_SECONDS_MAX: Duration = Duration::from_secs(10);
 
+/// How long the API server may be silent on a connection that waits for it: longer than a watch without a change, which it ends after 290 s.
+/// A connection that is dead without a word would otherwise be waited on for ever.
+const SILENCE_MAX: Duration = Duration::from_secs(300);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -36,7 +40,9 @@ pub async fn run(settings: Settings) -> Result<(), String> {
     let shutdown = on_signal().map_err(|error| format!("cannot listen for signals: {error}"))?;
     let health = Arc::new(Health::default());
     serve(&settings, health.clone()).await?;
-    let config = Config::infer().await.map_err(|error| format!("no cluster to talk to: {error}"))?;
+    let mut config = Config::infer().await.map_err(|error| format!("no cluster to talk to: {error}"))?;
+    config.read_timeout = Some(SILENCE_MAX);
+    config.reset_reader_on_write = true;
     let lease_namespace = settings.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| error.to_string())?;
     let identity = settings.identity.clone().unwrap_or_else(|| format!("operator-{:08x}", rand::rng().random::<u32>()));

@@ -85,6 +85,10 @@ pub fn single_faults(reference: &Outcome) -> Vec<Fault> {
         for mishap in [Mishap::TooMany, Mishap::ServerError, Mishap::TimedOut] {
             add(mishap);
         }
+        if !matches!(made.verb, Verb::List | Verb::Watch) {
+            // Watches have a limit of their own, which is the client's.
+            add(Mishap::Silent);
+        }
         if made.verb.writes() {
             for mishap in [Mishap::Conflict, Mishap::AnswerLost, Mishap::CrashBefore, Mishap::CrashAfter] {
                 add(mishap);

@@ -21,7 +21,7 @@ const fn mutant(name: &'static str, file: &'static str, edits: &'static [(&'stat
 }
 
 /// Every mistake.
-pub const MUTANTS: [Mutant; 20] = [
+pub const MUTANTS: [Mutant; 22] = [
     mutant(
         "an object is written without the version that was observed (rule 2)",
         "apply.rs",
@@ -34,10 +34,10 @@ pub const MUTANTS: [Mutant; 20] = [
         "the StatefulSet is written before what its pods refer to",
         "apply.rs",
         &[
-            ("        self.ensure(config_map, &observed.config_maps).await?;\n", ""),
+            ("        self.ensure(config_map, &observed.config_maps, &caches.config_maps).await?;\n", ""),
             (
-                "        self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;\n",
-                "        self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;\n        self.ensure(config_map, &observed.config_maps).await?;\n",
+                "        self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;\n",
+                "        self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;\n        self.ensure(config_map, &observed.config_maps, &caches.config_maps).await?;\n",
             ),
         ],
     ),
@@ -45,10 +45,10 @@ pub const MUTANTS: [Mutant; 20] = [
         "the client Service is written after the StatefulSet",
         "apply.rs",
         &[
-            ("        self.ensure(client_service, &observed.services).await?;\n", ""),
+            ("        self.ensure(client_service, &observed.services, &caches.services).await?;\n", ""),
             (
-                "        self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;\n",
-                "        self.ensure(stateful_set, observed.stateful_set.as_slice()).await?;\n        self.ensure(client_service, &observed.services).await?;\n",
+                "        self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;\n",
+                "        self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;\n        self.ensure(client_service, &observed.services, &caches.services).await?;\n",
             ),
         ],
     ),
@@ -141,9 +141,22 @@ pub const MUTANTS: [Mutant; 20] = [
         "a failed reconcile waits for a change",
         "controller.rs",
         &[(
-            "Action::requeue(backoff(&reference, count, BACKOFF_MIN, BACKOFF_MAX))",
-            "{ let _ = (BACKOFF_MIN, BACKOFF_MAX); Action::await_change() }",
+            "(Outcome::Failed, wait(BACKOFF_MIN, BACKOFF_MAX))",
+            "(Outcome::Failed, { let _ = (BACKOFF_MIN, BACKOFF_MAX); Action::await_change() })",
         )],
+    ),
+    mutant(
+        "an answer is waited for without end",
+        "controller.rs",
+        &[(
+            "const RECONCILE_MAX: Duration = Duration::from_secs(90)",
+            "const RECONCILE_MAX: Duration = Duration::from_secs(9_000)",
+        )],
+    ),
+    mutant(
+        "what was written is not read back",
+        "caches.rs",
+        &[("told.is_some_and(|version| self.superseded.contains(version))", "told.is_some_and(|_| false)")],
     ),
     mutant(
         "nobody looks again when a settle time is over",

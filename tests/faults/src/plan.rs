@@ -32,6 +32,8 @@ pub enum Mishap {
     TimedOut,
     /// It is done, and the answer is lost.
     AnswerLost,
+    /// It is done, and no answer ever comes, not even that it failed.
+    Silent,
     /// The caller gives it up, and it arrives after so many seconds.
     Delayed(u16),
     /// The process ends before the call arrives.
@@ -61,6 +63,7 @@ pub(crate) enum Fate {
     Refused(Refusal),
     TimedOut,
     AnswerLost,
+    Silent,
     Arrives { after: Duration },
     CrashBefore,
     CrashAfter,
@@ -139,6 +142,7 @@ impl Plan {
             Mishap::TooMany => refused(429, "TooManyRequests"),
             Mishap::ServerError => refused(500, "InternalError"),
             Mishap::TimedOut => Fate::TimedOut,
+            Mishap::Silent => Fate::Silent,
             Mishap::AnswerLost => Fate::AnswerLost,
             Mishap::Delayed(after) => Fate::Arrives { after: seconds(after) },
             Mishap::CrashBefore => Fate::CrashBefore,
@@ -177,6 +181,7 @@ impl Display for Mishap {
             Mishap::TooMany => write!(f, "429"),
             Mishap::ServerError => write!(f, "500"),
             Mishap::TimedOut => write!(f, "timeout"),
+            Mishap::Silent => write!(f, "silent"),
             Mishap::AnswerLost => write!(f, "answer-lost"),
             Mishap::Delayed(seconds) => write!(f, "delayed-{seconds}"),
             Mishap::CrashBefore => write!(f, "crash-before"),
@@ -207,6 +212,7 @@ impl FromStr for Mishap {
             "429" => Mishap::TooMany,
             "500" => Mishap::ServerError,
             "timeout" => Mishap::TimedOut,
+            "silent" => Mishap::Silent,
             "answer-lost" => Mishap::AnswerLost,
             "crash-before" => Mishap::CrashBefore,
             "crash-after" => Mishap::CrashAfter,

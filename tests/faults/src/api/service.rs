@@ -1,7 +1,7 @@
 //! The server as a service that a client stands on: requests in, answers out, with the faults of a plan between them.
 
 use std::{
-    future::Future,
+    future::{Future, pending},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -73,6 +73,10 @@ impl Calls {
                 drop(self.serve(call));
                 sleep(TIMEOUT).await;
                 Err("the request timed out".into())
+            }
+            Fate::Silent => {
+                drop(self.serve(call));
+                pending().await
             }
             Fate::Arrives { after } => {
                 self.arrive_later(call, after);
