@@ -147,7 +147,7 @@ mod tests {
     use super::*;
     use crate::{
         hub,
-        store::{SqliteStore, StoreLimits},
+        store::{Announced, SqliteStore, StoreLimits},
     };
 
     const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 1, members_per_room_max: 1, outbox_results_kept: 1 };
@@ -201,7 +201,7 @@ mod tests {
         announcements.enter(ConnectionId(1), &slow, 0);
         announcements.enter(ConnectionId(2), &quick, 0);
         for (id, text) in [(1, "a"), (2, "b"), (3, "c")] {
-            assert!(store.announce(&announcement(id, text, None)).await.unwrap());
+            assert_eq!(store.announce(&announcement(id, text, None), None).await.unwrap(), Announced::Now);
             announcements.recheck().await.unwrap();
         }
         assert_eq!(words(socket.take_texts()), ["a", "b", "c"]);

@@ -13,7 +13,9 @@ use chat_load::{
     record::Recorder,
     rest::{self, Answer, Call},
 };
-use chat_node::store::{ANNOUNCEMENTS_MAX, Announcement, StoreLimits};
+use chat_node::store::{
+    ANNOUNCEMENT_KEYS_MAX, ANNOUNCEMENTS_MAX, Announced, Announcement, AnnouncementKey, SharedStore, StoreLimits,
+};
 use futures::future::join_all;
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -35,18 +37,27 @@ fn announcement(number: u128, time_ms: i64, until_ms: Option<i64>) -> Announceme
     Announcement { id: Uuid::from_u128(number), sender: "root".into(), text, time_ms, until_ms }
 }
 
+/// Whether there was room for it.
+async fn is_told(store: &SharedStore, announcement: &Announcement) -> bool {
+    match store.announce(announcement, None).await.unwrap() {
+        Announced::Now => true,
+        Announced::TooMany => false,
+        before => panic!("without a key: {before:?}"),
+    }
+}
+
 #[tokio::test]
 async fn what_is_in_force_is_read_in_pages_and_what_is_over_makes_room() {
     on_both(LIMITS, |store| async move {
         let most = ANNOUNCEMENTS_MAX as u128;
         let short = announcement(1, NOW, Some(NOW + 10));
-        assert!(store.announce(&short).await.unwrap());
+        assert!(is_told(&store, &short).await);
         for number in 2..=most {
-            assert!(store.announce(&announcement(number, NOW, None)).await.unwrap());
+            assert!(is_told(&store, &announcement(number, NOW, None)).await);
         }
-        assert!(!store.announce(&announcement(most + 1, NOW + 9, None)).await.unwrap(), "there are as many as may be");
-        assert!(store.announce(&announcement(most + 1, NOW + 10, None)).await.unwrap(), "the first is over");
-        assert!(!store.announce(&announcement(most + 2, NOW + 10, None)).await.unwrap());
+        assert!(!is_told(&store, &announcement(most + 1, NOW + 9, None)).await, "there are as many as may be");
+        assert!(is_told(&store, &announcement(most + 1, NOW + 10, None)).await, "the first is over");
+        assert!(!is_told(&store, &announcement(most + 2, NOW + 10, None)).await);
 
         let page = store.announcements(None, 3, NOW).await.unwrap();
         assert_eq!(page, (2..=4).map(|number| announcement(number, NOW, None)).collect::<Vec<_>>());
@@ -55,7 +66,7 @@ async fn what_is_in_force_is_read_in_pages_and_what_is_over_makes_room() {
 
         assert!(store.end_announcement(Uuid::from_u128(5), NOW).await.unwrap());
         assert!(!store.end_announcement(Uuid::from_u128(5), NOW).await.unwrap(), "it is over");
-        assert!(store.announce(&announcement(most + 2, NOW, Some(NOW + 20))).await.unwrap());
+        assert!(is_told(&store, &announcement(most + 2, NOW, Some(NOW + 20))).await);
         let latest = Uuid::from_u128(most + 1);
         assert_eq!(store.announcements(Some(latest), 9, NOW + 19).await.unwrap().len(), 1);
         assert_eq!(store.announcements(Some(latest), 9, NOW + 20).await.unwrap(), []);
@@ -69,9 +80,52 @@ async fn administrators_at_the_same_time_make_no_more_than_may_be() {
     on_both(LIMITS, |store| async move {
         let made = join_all((1..=30).map(|number| {
             let store = store.clone();
-            async move { store.announce(&announcement(number, NOW, None)).await.unwrap() }
+            async move { is_told(&store, &announcement(number, NOW, None)).await }
         }));
         assert_eq!(made.await.into_iter().filter(|made| *made).count(), ANNOUNCEMENTS_MAX);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_same_key_announces_once_for_as_long_as_it_is_known() {
+    on_both(LIMITS, |store| async move {
+        let key = |number: u128, known_since_ms| Some(AnnouncementKey { key: Uuid::from_u128(number), known_since_ms });
+        let (first, other) = (announcement(1, NOW, Some(NOW + 60_000)), announcement(2, NOW + 5, None));
+        let made = join_all((0..8).map(|_| store.announce(&first, key(1, 0)))).await;
+        let made: Vec<Announced> = made.into_iter().map(Result::unwrap).collect();
+        assert_eq!(made.iter().filter(|made| **made == Announced::Now).count(), 1);
+        assert_eq!(made.iter().filter(|made| **made == Announced::Before(first.clone())).count(), 7);
+        // Another text, and after the first was ended: it is not said anew.
+        store.end_announcement(first.id, NOW).await.unwrap();
+        assert_eq!(store.announce(&other, key(1, NOW)).await.unwrap(), Announced::Before(first.clone()));
+        assert_eq!(store.announcements(None, 9, NOW).await.unwrap(), []);
+        let of_alice = Announcement { sender: "alice".into(), ..announcement(3, NOW, None) };
+        assert_eq!(store.announce(&of_alice, key(1, 0)).await.unwrap(), Announced::Now, "a key is its sender's");
+        assert_eq!(store.announce(&other, key(1, NOW + 1)).await.unwrap(), Announced::Now, "it is not known any more");
+
+        // What there was no room for can be announced under the same key later.
+        for number in 3..=ANNOUNCEMENTS_MAX as u128 {
+            assert!(is_told(&store, &announcement(100 + number, NOW, None)).await);
+        }
+        let late = announcement(200, NOW, None);
+        assert_eq!(store.announce(&late, key(2, 0)).await.unwrap(), Announced::TooMany);
+        store.end_announcement(other.id, NOW).await.unwrap();
+        assert_eq!(store.announce(&late, key(2, 0)).await.unwrap(), Announced::Now);
+        store.end_announcement(late.id, NOW).await.unwrap();
+
+        // So many later keys, and it is forgotten.
+        let last = ANNOUNCEMENT_KEYS_MAX as u128;
+        for number in 1..=last {
+            if number == last / 2 {
+                assert_eq!(store.announce(&late, key(2, 0)).await.unwrap(), Announced::Before(late.clone()));
+            }
+            let at = NOW + 10 + number as i64;
+            let next = announcement(1_000 + number, at, Some(at + 1));
+            assert_eq!(store.announce(&next, key(1_000 + number, 0)).await.unwrap(), Announced::Now);
+        }
+        let again = Announcement { time_ms: NOW + 100_000, ..late };
+        assert_eq!(store.announce(&again, key(2, 0)).await.unwrap(), Announced::Now);
     })
     .await;
 }

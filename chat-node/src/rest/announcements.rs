@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
-use axum::{Json, extract::State, http::StatusCode};
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, StatusCode},
+};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{
     Rest,
     caller::{Caller, admin},
+    idempotency::key,
     input::{At, Body, Parameters, maybe_whole},
     page::{self, Limit},
     problem::{Problem, Reason},
@@ -16,8 +21,10 @@ use super::{
 use crate::{
     gateway::{Gateway, now_ms},
     protocol::{AnnouncementFrame, Code, check_announcement},
-    store::Announcement,
+    store::{Announced, Announcement, AnnouncementKey},
 };
+
+const DAY_MS: i64 = 24 * 60 * 60 * 1000;
 
 /// Something to be announced.
 #[derive(Deserialize)]
@@ -59,8 +66,10 @@ pub(super) struct Announcements {
 pub(super) async fn announce(
     State(rest): State<Arc<Rest>>,
     Caller(claims): Caller,
+    headers: HeaderMap,
     Body(NewAnnouncement { text, seconds }): Body<NewAnnouncement>,
 ) -> Result<(StatusCode, Json<AnnouncementFrame>), Problem> {
+    let key = key(&headers)?;
     admin(&claims)?;
     check_announcement(&text, seconds).map_err(|code| match code {
         Code::TextTooLong => Problem::from(code).because("an announcement has at most 2048 bytes: write less"),
@@ -69,9 +78,13 @@ pub(super) async fn announce(
     let time_ms = now_ms();
     let until_ms = seconds.map(|seconds| time_ms.saturating_add_unsigned(seconds.saturating_mul(1_000)));
     let announcement = Announcement { id: Uuid::now_v7(), sender: claims.user, text, time_ms, until_ms };
-    if !rest.gateway.store.announce(&announcement).await? {
-        return Err(Reason::TooManyAnnouncements.into());
-    }
+    let known_since_ms = time_ms - i64::from(rest.gateway.config.retention.outbox_days) * DAY_MS;
+    let key = key.map(|key| AnnouncementKey { key, known_since_ms });
+    let announcement = match rest.gateway.store.announce(&announcement, key).await? {
+        Announced::Now => announcement,
+        Announced::Before(first) => first,
+        Announced::TooMany => return Err(Reason::TooManyAnnouncements.into()),
+    };
     tell(&rest.gateway);
     Ok((StatusCode::CREATED, Json(AnnouncementFrame::new(&announcement))))
 }

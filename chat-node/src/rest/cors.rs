@@ -7,7 +7,7 @@ use axum::http::{HeaderName, Method, header};
 use crds::node_config::Origin;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use super::messages::IDEMPOTENCY_KEY;
+use super::idempotency::IDEMPOTENCY_KEY;
 
 /// How long a browser may remember what is allowed.
 const REMEMBERED: Duration = Duration::from_secs(60 * 60);

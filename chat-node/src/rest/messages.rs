@@ -15,9 +15,10 @@ use super::{
     Rest,
     ask::{ask, ask_in},
     caller::Caller,
+    idempotency::key,
     input::{At, Body, Parameters},
     page::Limit,
-    problem::{Problem, Reason},
+    problem::Problem,
 };
 use crate::{
     auth::Scope,
@@ -25,13 +26,6 @@ use crate::{
     gateway::now_ms,
     protocol::{ClientFrame, Code, HistoryRange},
 };
-
-/// The header that names a send (draft-ietf-httpapi-idempotency-key-header).
-pub(super) const IDEMPOTENCY_KEY: &str = "idempotency-key";
-const KEY_BYTES_MAX: usize = 128;
-
-/// The space of names in which a key becomes the id of an outbox with one send.
-const KEYS: Uuid = Uuid::from_u128(0x5d0c_3a0e_41f2_4f5b_9c80_2f4d_8a0b_61c7);
 
 /// Which page of the history.
 #[derive(Deserialize)]
@@ -136,7 +130,9 @@ pub(super) async fn send(
     headers: HeaderMap,
     Body(NewMessage { text, reply, mentions }): Body<NewMessage>,
 ) -> Result<(StatusCode, Json<Sent>), Problem> {
-    let outbox = outbox(&headers)?;
+    // Each key has an outbox of its own, whose only send is number 1. So a repetition finds what the first did, on any node and for as
+    // long as results are kept.
+    let outbox = key(&headers)?.unwrap_or_else(Uuid::new_v4);
     if !claims.rights.allows(Scope::Send) {
         return Err(Code::Forbidden.into());
     }
@@ -149,36 +145,4 @@ pub(super) async fn send(
     let frame = ClientFrame::Send { id: None, n: 1, room, text, reply, mentions };
     let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;
     Ok((if sent.seq.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(sent)))
-}
-
-/// The outbox of a request: each key has one of its own, whose only send is number 1. So a repetition finds what the first did, on
-/// any node and for as long as results are kept.
-fn outbox(headers: &HeaderMap) -> Result<Uuid, Problem> {
-    let Some(key) = headers.get(IDEMPOTENCY_KEY) else { return Ok(Uuid::new_v4()) };
-    let good =
-        (1..=KEY_BYTES_MAX).contains(&key.len()) && key.as_bytes().iter().all(|byte| (0x20..0x7f).contains(byte));
-    if !good {
-        return Err(
-            Problem::from(Reason::BadRequest).because("idempotency-key has 1 to 128 printable ASCII characters")
-        );
-    }
-    Ok(Uuid::new_v5(&KEYS, key.as_bytes()))
-}
-
-#[cfg(test)]
-mod tests {
-    use axum::http::HeaderValue;
-
-    use super::*;
-
-    #[test]
-    fn a_key_names_one_outbox_and_none_names_a_new_one() {
-        let of = |key: &'static str| {
-            outbox(&HeaderMap::from_iter([(IDEMPOTENCY_KEY.parse().unwrap(), HeaderValue::from_static(key))]))
-        };
-        assert_eq!(of("a").unwrap(), of("a").unwrap());
-        assert_ne!(of("a").unwrap(), of("b").unwrap());
-        assert!(of("").is_err() && of("tab\there").is_err());
-        assert_ne!(outbox(&HeaderMap::new()).unwrap(), outbox(&HeaderMap::new()).unwrap());
-    }
 }

@@ -14,6 +14,7 @@ mod cors;
 mod cursors;
 #[cfg(test)]
 mod document;
+mod idempotency;
 mod input;
 mod me;
 mod messages;

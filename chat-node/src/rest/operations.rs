@@ -296,7 +296,7 @@ pub(super) const OPERATIONS: [Operation; 41] = [
         id: "announce",
         method: Method::POST,
         path: "/announcements",
-        summary: "Tell something to everybody who is online. For administrators.",
+        summary: "Tell something to everybody who is online; once, however often the same idempotency-key comes. For administrators.",
         route: || post(announcements::announce),
     },
     Operation {

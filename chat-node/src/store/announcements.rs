@@ -11,6 +11,9 @@ use crate::event::User;
 /// Announcements that are in force at once: whoever connects is told of each.
 pub const ANNOUNCEMENTS_MAX: usize = 20;
 
+/// Latest keys of announcements that are known: each announcement may be ended at once, and leaves its key.
+pub const ANNOUNCEMENT_KEYS_MAX: i64 = 1_000;
+
 /// Something that is told to everybody who is online.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Announcement {
@@ -26,11 +29,35 @@ pub struct Announcement {
     pub until_ms: Option<i64>,
 }
 
+/// The name of a request to announce, by which a repetition is known.
+#[derive(Clone, Copy, Debug)]
+pub struct AnnouncementKey {
+    /// The key, among those of the sender.
+    pub key: Uuid,
+    /// Keys that were used before this are not known any more, in milliseconds since 1970 UTC.
+    pub known_since_ms: i64,
+}
+
+/// What became of a request to announce.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Announced {
+    /// It is kept, and all nodes are told.
+    Now,
+    /// This was announced under its key before, and may be over by now.
+    Before(Announcement),
+    /// As many as may be are in force.
+    TooMany,
+}
+
 /// Keeps announcements.
 #[async_trait]
 pub trait Announcements {
-    /// Keeps an announcement, and tells all nodes. `false` when as many as may be are in force.
-    async fn announce(&self, announcement: &Announcement) -> Result<bool, StoreError>;
+    /// Keeps an announcement, and tells all nodes; once, however often the same key comes from the same sender.
+    async fn announce(
+        &self,
+        announcement: &Announcement,
+        key: Option<AnnouncementKey>,
+    ) -> Result<Announced, StoreError>;
 
     /// The announcements that are in force at this time, by their ids, from behind `after` on.
     async fn announcements(
@@ -61,20 +88,36 @@ macro_rules! announcements {
             async fn announce(
                 &self,
                 announcement: &$crate::store::announcements::Announcement,
-            ) -> Result<bool, $crate::store::StoreError> {
-                let $crate::store::announcements::Announcement { id, sender, text, time_ms, until_ms } = announcement;
+                key: Option<$crate::store::announcements::AnnouncementKey>,
+            ) -> Result<$crate::store::announcements::Announced, $crate::store::StoreError> {
+                use $crate::store::announcements::{
+                    ANNOUNCEMENT_KEYS_MAX, ANNOUNCEMENTS_MAX, Announced, Announcement, AnnouncementKey, AnnouncementRow,
+                };
+                let Announcement { id, sender, text, time_ms, until_ms } = announcement;
                 let mut tx = self.begin().await?;
                 // Two that count at the same time would both find room.
                 sqlx::query($lock).execute(&mut *tx.0).await?;
+                if let Some(AnnouncementKey { key, known_since_ms }) = key {
+                    let forget = "DELETE FROM announcement_keys WHERE time_ms < $1";
+                    sqlx::query(forget).bind(known_since_ms).execute(&mut *tx.0).await?;
+                    let before: Option<AnnouncementRow> = sqlx::query_as(
+                        "SELECT id, sender, body, time_ms, until_ms FROM announcement_keys WHERE key = $1",
+                    )
+                    .bind($crate::store::outbox_key(sender, key))
+                    .fetch_optional(&mut *tx.0)
+                    .await?;
+                    if let Some(before) = before {
+                        tx.commit().await?;
+                        return Ok(Announced::Before($crate::store::announcements::announcement(before)));
+                    }
+                }
                 sqlx::query("DELETE FROM announcements WHERE until_ms <= $1").bind(time_ms).execute(&mut *tx.0).await?;
                 let in_force: i64 =
                     sqlx::query_scalar("SELECT count(*) FROM announcements").fetch_one(&mut *tx.0).await?;
-                if usize::try_from(in_force).is_ok_and(|number| number >= $crate::store::ANNOUNCEMENTS_MAX) {
-                    return Ok(false);
+                if usize::try_from(in_force).is_ok_and(|number| number >= ANNOUNCEMENTS_MAX) {
+                    return Ok(Announced::TooMany);
                 }
-                let insert =
-                    "INSERT INTO announcements (id, sender, body, time_ms, until_ms) VALUES ($1, $2, $3, $4, $5)";
-                sqlx::query(insert)
+                sqlx::query("INSERT INTO announcements (id, sender, body, time_ms, until_ms) VALUES ($1, $2, $3, $4, $5)")
                     .bind(id)
                     .bind(&**sender)
                     .bind(text)
@@ -82,9 +125,31 @@ macro_rules! announcements {
                     .bind(until_ms)
                     .execute(&mut *tx.0)
                     .await?;
+                if let Some(AnnouncementKey { key, .. }) = key {
+                    sqlx::query(
+                        "INSERT INTO announcement_keys (key, id, sender, body, time_ms, until_ms)
+                         VALUES ($1, $2, $3, $4, $5, $6)",
+                    )
+                    .bind($crate::store::outbox_key(sender, key))
+                    .bind(id)
+                    .bind(&**sender)
+                    .bind(text)
+                    .bind(time_ms)
+                    .bind(until_ms)
+                    .execute(&mut *tx.0)
+                    .await?;
+                    sqlx::query(
+                        "DELETE FROM announcement_keys WHERE key IN (
+                             SELECT key FROM announcement_keys ORDER BY time_ms DESC, id DESC LIMIT 1000 OFFSET $1
+                         )",
+                    )
+                    .bind(ANNOUNCEMENT_KEYS_MAX)
+                    .execute(&mut *tx.0)
+                    .await?;
+                }
                 tx.tell_announced().await?;
                 tx.commit().await?;
-                Ok(true)
+                Ok(Announced::Now)
             }
 
             async fn announcements(

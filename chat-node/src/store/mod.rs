@@ -30,7 +30,9 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::{
-    announcements::{ANNOUNCEMENTS_MAX, Announcement, Announcements},
+    announcements::{
+        ANNOUNCEMENT_KEYS_MAX, ANNOUNCEMENTS_MAX, Announced, Announcement, AnnouncementKey, Announcements,
+    },
     attempts::Attempts,
     bots::{BotToken, Bots, Given, NewBotToken, TOKENS_PER_BOT_MAX},
     commit::commit,

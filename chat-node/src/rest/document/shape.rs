@@ -4,7 +4,10 @@ use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde_json::{Value, json};
 
 use super::{
-    super::{accounts, announcements, bots, changes, cursors, me, messages, problem::Reason, rooms, sessions},
+    super::{
+        accounts, announcements, bots, changes, cursors, idempotency::IDEMPOTENCY_KEY, me, messages, problem::Reason,
+        rooms, sessions,
+    },
     NO_CONTROL,
 };
 use crate::protocol::{AnnouncementFrame, Code, RoomFrame};
@@ -105,8 +108,12 @@ impl Shape {
         self
     }
 
-    fn header(mut self, name: &str, description: &str, schema: Value) -> Self {
-        self.parameters.push(json!({"name": name, "in": "header", "description": description, "schema": schema}));
+    /// Can be repeated under a key.
+    fn keyed(mut self, what: &str) -> Self {
+        self.parameters.push(json!({
+            "name": IDEMPOTENCY_KEY, "in": "header", "description": format!("Names the {what}, so that it can be repeated. Best a UUID."),
+            "schema": {"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"},
+        }));
         self
     }
 
@@ -196,11 +203,7 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .fails(&[Code::NotAMember]),
         "send" => shape
             .at_room()
-            .header(
-                messages::IDEMPOTENCY_KEY,
-                "Names the send, so that it can be repeated. Best a UUID.",
-                json!({"type": "string", "minLength": 1, "maxLength": 128, "pattern": "^[ -~]+$"}),
-            )
+            .keyed("send")
             .body::<messages::NewMessage>(g)
             .gives::<messages::Sent>(201, "The message has its place in the room.", g)
             .gives::<messages::Sent>(202, "The message is durable; its place comes later.", g)
@@ -294,6 +297,7 @@ pub(super) fn shape(id: &str, g: &mut SchemaGenerator) -> Shape {
             .gives_nothing(204, "The token opens nothing any more.")
             .fails_for(&[Reason::UnknownToken]),
         "announce" => shape
+            .keyed("announcement")
             .body::<announcements::NewAnnouncement>(g)
             .gives::<AnnouncementFrame>(201, "It is told.", g)
             .fails(&[Code::EmptyText, Code::TextTooLong, Code::BadText, Code::BadDuration])

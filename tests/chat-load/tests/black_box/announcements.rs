@@ -1,5 +1,6 @@
 //! What everybody who is online is told, as `docs/protocol.md` §3.3 and `docs/rest.md` promise it.
 
+use chat_load::rest::{Call, call};
 use http::Method;
 use serde_json::{Value, json};
 use standalone::{Node, token, token_with};
@@ -63,6 +64,40 @@ async fn an_announcement_is_told_at_once_and_right_after_each_welcome_until_it_i
         // Nothing was said of the end.
         alice.say(json!({"type": "ping", "id": 1})).await;
         assert_eq!(alice.hear().await["type"], "pong");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn an_announcement_with_a_key_is_made_once_however_often_it_is_asked_for() {
+    on_both(admins(), async |mut node| {
+        let ask = async |node: &Node, user: &str, text: &str, key: &str| {
+            let caller = Caller::new(node, user);
+            let (token, body) = (Some(caller.token.as_str()), Some(&json!({"text": text})));
+            let path = "/api/v1/announcements";
+            let asked = Call { method: Method::POST, path, token, idempotency_key: Some(key), body };
+            call(&caller.dial, &asked).await.unwrap()
+        };
+        let mut alice = online(&node, "alice").await;
+        let first = ask(&node, "root", "tea at four", "a key").await;
+        assert_eq!(first.status, 201, "{}", first.body);
+        assert_eq!(alice.hear().await["id"], first.body["id"]);
+        for text in ["tea at four", "cake"] {
+            let again = ask(&node, "root", text, "a key").await;
+            assert_eq!((again.status, &again.body), (first.status, &first.body));
+        }
+        let id = first.body["id"].as_str().unwrap();
+        assert_eq!(Caller::new(&node, "root").get("/announcements").await["announcements"], json!([first.body]));
+        // Nothing else was told, and nothing is once it is over.
+        let over = Caller::new(&node, "root").call(Method::DELETE, &format!("/announcements/{id}"), None).await;
+        assert_eq!(over.status, 204);
+        assert_eq!(alice.hear().await, json!({"type": "announcement_ended", "id": id}));
+        node.kill_and_start_again();
+        assert_eq!(ask(&node, "root", "tea at four", "a key").await.body, first.body, "on a node that has just begun");
+        assert_eq!(Caller::new(&node, "root").get("/announcements").await["announcements"], json!([]));
+        assert_ne!(ask(&node, "root", "tea at four", "another").await.body["id"], first.body["id"]);
+        is_problem(&ask(&node, "root", "x", "tab\there").await, 400, "bad_request");
+        is_problem(&ask(&node, "alice", "x", "a key").await, 403, "forbidden");
     })
     .await;
 }
