@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 const PEM: &str = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
 
 /// Waits until a condition has a reason, and words in its message.
-async fn told(stage: &Stage, cluster: &str, type_: &str, reason: &str, words: &str) -> Result<()> {
+pub(crate) async fn told(stage: &Stage, cluster: &str, type_: &str, reason: &str, words: &str) -> Result<()> {
     stage
         .until(&format!("{cluster}: {type_} {reason} {words:?}"), || async {
             let told = stage.condition(cluster, type_).await?;

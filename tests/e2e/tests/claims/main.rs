@@ -8,9 +8,11 @@ mod judged;
 mod life;
 mod lifecycle;
 mod reach;
+mod redis;
 mod rights;
 mod rollout;
 mod steady;
+mod tls;
 
 use std::{
     collections::BTreeSet,
@@ -50,7 +52,7 @@ impl Lane {
 }
 
 /// Each lane in this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(Lane, &str, Claim); 25] = [
+const CLAIMS: [(Lane, &str, Claim); 27] = [
     (Small, "a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     (Small, "a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     (Small, "a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
@@ -62,6 +64,8 @@ const CLAIMS: [(Lane, &str, Claim); 25] = [
     (Small, "a_provisioned_service_of_any_kind_gives_its_secret", |stage| {
         Box::pin(bindings::provisioned_service(stage))
     }),
+    (Small, "sessions_are_in_the_redis_that_is_bound_and_nowhere_else", |stage| Box::pin(redis::sessions(stage))),
+    (Small, "bindings_under_tls_are_verified_from_a_pod", |stage| Box::pin(tls::bindings(stage))),
     (Small, "a_paused_cluster_is_left_alone_and_a_sleeping_one_keeps_its_history", |stage| {
         Box::pin(lifecycle::paused_and_asleep(stage))
     }),
