@@ -11,9 +11,13 @@ use std::{
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use crds::ChatCluster;
 use k8s_openapi::{
     NamespaceResourceScope,
-    api::core::v1::{ConfigMap, Pod, Secret},
+    api::{
+        apps::v1::StatefulSet,
+        core::v1::{ConfigMap, Pod, Secret},
+    },
     apimachinery::pkg::apis::meta::v1::OwnerReference,
 };
 use kube::{
@@ -29,6 +33,7 @@ use crate::{
     bindings::{Foreign, Found},
     caches::{self, Cache, Caches},
     desired::{self, Children},
+    ending::{self, Left},
     metrics, names,
     observe::Observed,
     same::same,
@@ -38,6 +43,9 @@ use crate::{
 
 /// HTTP status of a write upon a state that is no more.
 const CONFLICT: u16 = 409;
+
+/// HTTP status of a write to what is gone.
+const NOT_FOUND: u16 = 404;
 
 /// The version that an apply carries when the object is to be made: no object has it (etcd's first write is a later one), so an apply over
 /// an object that is there is a conflict, and one where there is none makes it.
@@ -144,9 +152,9 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// The API server's.
-    pub async fn delete_lost(&self, lost: &[String], observed: &Observed) -> kube::Result<()> {
+    pub async fn delete_lost(&self, lost: &[String], pods: &[Arc<Pod>]) -> kube::Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
-        for pod in observed.pods.iter().filter(|pod| lost.contains(&pod.name_any())) {
+        for pod in pods.iter().filter(|pod| lost.contains(&pod.name_any())) {
             let same_object = Preconditions { uid: pod.uid(), resource_version: None };
             let params = DeleteParams {
                 grace_period_seconds: Some(0),
@@ -156,11 +164,56 @@ impl Applier<'_> {
             tracing::warn!(pod = %pod.name_any(), "its machine is dead: deleting it by force");
             metrics::write("pods", "delete");
             match api.delete(&pod.name_any(), &params).await {
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
+                Err(kube::Error::Api(status)) if status.code == NOT_FOUND || status.code == CONFLICT => {}
                 other => drop(other?),
             }
         }
         Ok(())
+    }
+
+    /// Lets a cluster that is being deleted go without waiting any longer for what it owns. That goes on ending by itself.
+    ///
+    /// # Errors
+    /// The API server's.
+    pub async fn let_go(&self, owner: &ChatCluster, left: &Left) -> kube::Result<()> {
+        if let Some(set) = &left.stateful_set {
+            let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), self.namespace);
+            self.let_one_go(&api, &ApiResource::erase::<StatefulSet>(&()), &**set, owner).await?;
+        }
+        for (reference, object) in &left.managed {
+            let resource = reference.resource();
+            let api: Api<DynamicObject> = Api::namespaced_with(self.client.clone(), self.namespace, &resource);
+            self.let_one_go(&api, &resource, &**object, owner).await?;
+        }
+        Ok(())
+    }
+
+    async fn let_one_go<K>(
+        &self,
+        api: &Api<K>,
+        resource: &ApiResource,
+        object: &K,
+        owner: &ChatCluster,
+    ) -> kube::Result<()>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        if !ending::holds(object, owner) {
+            return Ok(());
+        }
+        let mut references = object.owner_references().to_vec();
+        for reference in references.iter_mut().filter(|reference| ending::is_to(owner, reference)) {
+            reference.block_owner_deletion = Some(false);
+        }
+        let version = object.resource_version();
+        let patch = serde_json::json!({"metadata": {"resourceVersion": version, "ownerReferences": references}});
+        tracing::warn!(kind = %resource.kind, name = %object.name_any(), "it does not go: its ChatCluster waits for it no longer");
+        metrics::write(&resource.plural, "patch");
+        let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
+        match api.patch(&object.name_any(), &params, &Patch::Merge(&patch)).await {
+            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
+            other => other.map(drop),
+        }
     }
 
     /// Applies an object unless it is so already.
@@ -239,7 +292,7 @@ impl Applier<'_> {
             tracing::info!(kind = %K::kind(&()), name = %object.name_any(), "deleting");
             metrics::write(&K::plural(&()), "delete");
             match api.delete(&object.name_any(), &params).await {
-                Err(kube::Error::Api(status)) if status.code == 404 || status.code == CONFLICT => {}
+                Err(kube::Error::Api(status)) if status.code == NOT_FOUND || status.code == CONFLICT => {}
                 other => drop(other?),
             }
         }

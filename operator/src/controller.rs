@@ -9,7 +9,7 @@ use std::{
 };
 
 use crds::ChatCluster;
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::{
     Client, ResourceExt,
@@ -17,13 +17,13 @@ use kube::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
         events::{Recorder, Reporter},
-        reflector::{self, ObjectRef},
-        watcher,
+        reflector::{self, ObjectRef, Store},
+        watcher::{self, Event, watcher},
     },
 };
 use parking_lot::Mutex;
 use tokio::{
-    sync::{OnceCell, mpsc},
+    sync::{Notify, OnceCell, mpsc},
     task::JoinSet,
     time::timeout,
 };
@@ -80,7 +80,19 @@ pub struct Options {
 
 struct Shared {
     context: Context,
+    clusters: Store<ChatCluster>,
+    /// Failures in a row of each cluster that something is remembered of.
     failures: Mutex<HashMap<ObjectRef<ChatCluster>, u32>>,
+}
+
+impl Shared {
+    /// Forgets what is remembered of a cluster that is gone, also the contents of its Secrets.
+    async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
+        self.failures.lock().remove(cluster);
+        self.context.observer.forget(cluster).await;
+        self.context.pace.forget(cluster);
+        metrics::rollout_failed(&cluster.to_string(), false);
+    }
 }
 
 /// Runs a controller until `shutdown`; reconciles that are under way are finished.
@@ -97,9 +109,19 @@ pub async fn run(
     let namespace = options.namespace.as_deref();
     let (clusters, writer) = reflector::store();
     let stream = watcher(api::<ChatCluster>(&client, namespace), watcher::Config::default()).modify(slim_cluster);
-    let controller = Controller::for_stream(stream.reflect(writer).applied_objects(), clusters.clone());
+    let gone = Arc::new(Notify::new());
+    let stream = stream.reflect(writer).inspect_ok({
+        let gone = gone.clone();
+        move |event| {
+            // Of what has gone while the watch was away, a new list is all that tells.
+            if matches!(event, Event::Delete(_) | Event::InitDone) {
+                gone.notify_one();
+            }
+        }
+    });
+    let controller = Controller::for_stream(stream.applied_objects(), clusters.clone());
     let mut tasks = JoinSet::new();
-    let caches = Caches::start(&client, namespace, clusters, &wake, &mut tasks);
+    let caches = Caches::start(&client, namespace, clusters.clone(), &wake, &mut tasks);
     let reporter = Reporter { controller: "chatcluster-operator".into(), instance: Some(options.instance) };
     let shared = Arc::new(Shared {
         context: Context {
@@ -111,8 +133,10 @@ pub async fn run(
             pace: Pace::default(),
             clock: options.clock,
         },
+        clusters,
         failures: Mutex::default(),
     });
+    tasks.spawn(forget_gone(shared.clone(), gone));
     let wakes = futures::stream::unfold(wakes, |mut wakes| async move { Some((wakes.recv().await?, wakes)) });
     let config = Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
     let filled = Arc::new(OnceCell::new());
@@ -148,17 +172,17 @@ pub async fn run(
 /// One reconcile, measured, and when the next one is due. It never fails: a failure is counted and tried again.
 async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, std::convert::Infallible> {
     let reference = ObjectRef::from_obj(&*cluster);
-    if cluster.metadata.deletion_timestamp.is_some() {
-        // Kubernetes deletes the children, by their owner references.
-        shared.failures.lock().remove(&reference);
-        shared.context.observer.forget(&reference).await;
-        shared.context.pace.forget(&reference);
-        metrics::rollout_failed(&reference.to_string(), false);
-        return Ok(Action::await_change());
-    }
+    shared.failures.lock().entry(reference.clone()).or_insert(0);
     let began = Instant::now();
     metrics::in_flight(1.0);
-    let result = timeout(RECONCILE_MAX, Box::pin(reconcile::reconcile(&cluster, &shared.context))).await;
+    let result = timeout(RECONCILE_MAX, async {
+        match cluster.metadata.deletion_timestamp {
+            None => Box::pin(reconcile::reconcile(&cluster, &shared.context)).await,
+            // Kubernetes deletes the children, by their owner references.
+            Some(_) => Box::pin(reconcile::end(&cluster, &shared.context)).await,
+        }
+    })
+    .await;
     metrics::in_flight(-1.0);
     let wait = |min, max| {
         let mut failures = shared.failures.lock();
@@ -172,7 +196,7 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
     };
     let (outcome, action) = match result {
         Ok(Ok(Verdict::Done(next))) => {
-            shared.failures.lock().remove(&reference);
+            shared.failures.lock().insert(reference.clone(), 0);
             (Outcome::Done, next.map_or_else(Action::await_change, Action::requeue))
         }
         Ok(Ok(Verdict::Invalid)) => (Outcome::Invalid, Action::await_change()),
@@ -183,7 +207,22 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
         Err(_) => failed(&format_args!("there was no answer within {} s", RECONCILE_MAX.as_secs())),
     };
     metrics::reconciled(outcome, began.elapsed());
+    // It may have gone meanwhile, and was forgotten before this was learnt.
+    if shared.clusters.get(&reference).is_none() {
+        shared.forget(&reference).await;
+    }
     Ok(action)
+}
+
+/// Forgets clusters that are gone, whenever some may be.
+async fn forget_gone(shared: Arc<Shared>, gone: Arc<Notify>) -> &'static str {
+    loop {
+        gone.notified().await;
+        let known: Vec<_> = shared.failures.lock().keys().cloned().collect();
+        for reference in known.iter().filter(|reference| shared.clusters.get(reference).is_none()) {
+            shared.forget(reference).await;
+        }
+    }
 }
 
 /// Doubles with each failure. Its jitter is a hash and not chance, so that clusters spread and a run can be repeated.

@@ -45,7 +45,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
                 now.status == "False" && !status::is_by_choice(&now.reason)
             }
             ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
-            ConditionType::Progressing => now.reason == DEADLINE_EXCEEDED,
+            ConditionType::Progressing => [DEADLINE_EXCEEDED, status::DELETION_HELD_UP].contains(&now.reason.as_str()),
             ConditionType::Ready => now.reason == "Invalid",
             ConditionType::DurabilityReduced => false,
         };

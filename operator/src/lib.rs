@@ -11,6 +11,7 @@
 //! | [`bindings`] | which Secrets are read, whether they are complete, what pods mount of them | pure |
 //! | [`desired`] | every child, one file each | pure |
 //! | [`rollout`] | which ordinals, which selector, given what was observed and the time | pure |
+//! | [`ending`] | how long a cluster that is deleted is held up, and by whom | pure |
 //! | [`apply`] | the only writes of children; [`same`] tells what need not be written | client |
 //! | [`status`] | what is reported, one file per condition | pure |
 //! | [`pace`] | when it is written: at once, or together with what follows | clock |
@@ -24,6 +25,7 @@ pub mod caches;
 pub mod contents;
 pub mod controller;
 pub mod desired;
+pub mod ending;
 pub mod events;
 pub mod health;
 pub mod interest;

@@ -26,7 +26,9 @@ use crate::{
     bindings::{self, SecretData},
     caches::{self, Caches},
     contents::Contents,
-    desired, names,
+    desired,
+    ending::{self, Left},
+    names,
     nodes::Nodes,
     rollout::{PodView, Policy, Scene, SetView},
     template,
@@ -120,6 +122,31 @@ impl Observer {
     /// What is read from, which learns of what is written.
     pub fn caches(&self) -> &Caches {
         &self.caches
+    }
+
+    /// Looks what is left of a cluster that is being deleted.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked whether a machine is dead.
+    pub async fn left(&self, cluster: &ChatCluster, now: Timestamp) -> kube::Result<Left> {
+        let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
+        let sets = self.caches.stateful_sets.of(&namespace, &name);
+        let pods = self.caches.pods.of(&namespace, &name);
+        let mut managed = Vec::new();
+        for reference in bindings::foreign(cluster) {
+            if let bindings::Found::Present(object) = self.caches.kinds.find(&reference, &namespace).await
+                && object.owner_references().iter().any(|owner| ending::is_to(cluster, owner))
+            {
+                managed.push((reference, object));
+            }
+        }
+        let lost = self.lost(&pods, now).await?;
+        Ok(Left { stateful_set: sets.into_iter().find(|set| set.name_any() == name), pods, managed, lost })
+    }
+
+    /// The pods of a cluster that is being deleted, as far as the status depends on them.
+    pub fn pods_left(left: &Left, cluster: &str) -> Vec<PodView> {
+        left.pods.iter().filter_map(|pod| pod_view(pod, cluster, &left.lost)).collect()
     }
 
     /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.

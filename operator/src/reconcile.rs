@@ -14,7 +14,7 @@ use kube::{
 use crate::{
     apply::{Applier, ApplyError},
     bindings::Bindings,
-    desired, events, metrics, names,
+    desired, ending, events, metrics, names,
     observe::{Observed, Observer, STATUS_AGE_MAX},
     pace::{Pace, Turn},
     rollout::{self, Decision, PodView},
@@ -31,6 +31,9 @@ const PROVEN: Duration = Duration::from_millis(50);
 
 /// HTTP status of an object that breaks a rule of its kind.
 const UNPROCESSABLE: u16 = 422;
+
+/// HTTP status of a write to what is gone.
+const NOT_FOUND: u16 = 404;
 
 /// What reconciles share.
 pub struct Context {
@@ -108,11 +111,42 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     if let Some(verdict) = told.refused(&cluster, applied).await? {
         return Ok(verdict);
     }
-    applier.delete_lost(&decision.lost, &observed).await?;
+    applier.delete_lost(&decision.lost, &observed.pods).await?;
     let template = Template { shape: choice.shape, update: choice.update };
     let untold = told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
     Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision, untold) })))
+}
+
+/// Watches over the end of a cluster that is deleted and still there.
+///
+/// # Errors
+/// The API server's.
+pub async fn end(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
+    if ending::leaves_all_behind(resource) {
+        return Ok(Verdict::Done(None));
+    }
+    let now = (context.clock)();
+    let left = context.observer.left(resource, now).await?;
+    let ending = ending::decide(resource, &left, now);
+    let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
+    let caches = context.observer.caches();
+    let applier = Applier { client: &context.client, namespace: &namespace, cluster: &name, caches };
+    let status = status::of_end(resource, &ending, &Observer::pods_left(&left, &name), now);
+    let before = resource.status.clone().unwrap_or_default();
+    if status != before {
+        // It may have gone meanwhile.
+        match write_status(context, resource, &status).await {
+            Err(kube::Error::Api(refusal)) if refusal.code == NOT_FOUND => return Ok(Verdict::Done(None)),
+            other => other?,
+        }
+        events::publish(&context.recorder, resource, events::between(&before, &status)).await;
+    }
+    applier.delete_lost(&ending.lost, &left.pods).await?;
+    if ending.lets_go {
+        applier.let_go(resource, &left).await?;
+    }
+    Ok(Verdict::Done(Some(ending.again)))
 }
 
 fn applier<'a>(context: &'a Context, cluster: &'a Cluster) -> Applier<'a> {

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DynamicObject, TypeMeta};
 use serde_json::{Value, json};
 
-use super::metadata;
+use super::awaited;
 use crate::{bindings::Foreign, names, validate::Cluster};
 
 /// Connections that Postgres takes, unless the user says otherwise: those of 40 nodes, and some for people.
@@ -37,7 +37,7 @@ fn object(
     on_delete: OnDelete,
     spec: Value,
 ) -> (Foreign, DynamicObject) {
-    let mut metadata = metadata(cluster, owner, reference.name.clone());
+    let mut metadata = awaited(cluster, owner, reference.name.clone());
     if let Some(labels) = &mut metadata.labels {
         // It is no chat node, and nothing that selects chat nodes may ever find what is made of it.
         labels.remove(names::NAME);

@@ -76,6 +76,7 @@ pub fn owner(cluster: &ChatCluster) -> OwnerReference {
     cluster.controller_owner_ref(&()).unwrap_or_default()
 }
 
+/// Of a child that nobody waits for when its cluster is deleted, however the deletion was asked for.
 fn metadata(cluster: &Cluster, owner: &OwnerReference, name: String) -> ObjectMeta {
     ObjectMeta {
         name: Some(name),
@@ -84,4 +85,9 @@ fn metadata(cluster: &Cluster, owner: &OwnerReference, name: String) -> ObjectMe
         owner_references: Some(vec![owner.clone()]),
         ..ObjectMeta::default()
     }
+}
+
+/// Of a child that a deletion in the foreground waits for, as long as it may ([`crate::ending`]).
+fn awaited(cluster: &Cluster, owner: &OwnerReference, name: String) -> ObjectMeta {
+    metadata(cluster, &OwnerReference { block_owner_deletion: Some(true), ..owner.clone() }, name)
 }

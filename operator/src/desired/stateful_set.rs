@@ -21,8 +21,8 @@ use k8s_openapi::{
 };
 
 use super::{
+    awaited,
     config_map::{ADMIN_PORT, CLIENT_PORT, config},
-    metadata,
     volumes::{CONFIG_FOLDER, claim, volumes},
 };
 use crate::{
@@ -49,7 +49,7 @@ pub(super) fn build(
     let goes_too = cluster.spec.storage.as_ref().is_some_and(|storage| storage.on_delete == OnDelete::Delete);
     let in_place = cluster.backing == Backing::Embedded;
     let set = StatefulSet {
-        metadata: metadata(cluster, owner, cluster.name.clone()),
+        metadata: awaited(cluster, owner, cluster.name.clone()),
         spec: Some(StatefulSetSpec {
             service_name: Some(names::headless(&cluster.name)),
             pod_management_policy: Some("Parallel".into()),

@@ -17,6 +17,7 @@ use kube::ResourceExt;
 
 use crate::{
     bindings::{BindingState, Bindings, Resolved},
+    ending::Ending,
     names,
     rollout::{Decision, PodView},
     validate::{Cluster, Invalid},
@@ -25,6 +26,9 @@ use crate::{
 /// Reasons of a binding that nobody asks for: there is one node, or the database serves as well.
 const SELF_CONTAINED: &str = "SelfContained";
 const NOT_CONFIGURED: &str = "NotConfigured";
+
+/// Reason of a deletion that takes longer than it may.
+pub(crate) const DELETION_HELD_UP: &str = "DeletionHeldUp";
 
 /// Whether a binding is absent by choice, which is no trouble.
 pub(crate) fn is_by_choice(reason: &str) -> bool {
@@ -132,6 +136,36 @@ pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
     }
 }
 
+/// The status of a cluster that is deleted and still there: what was told stays, but for what the end changes.
+pub fn of_end(resource: &ChatCluster, ending: &Ending, pods: &[PodView], now: Timestamp) -> ChatClusterStatus {
+    let mut status = resource.status.clone().unwrap_or_default();
+    let there = pods.iter().filter(|pod| !pod.terminating);
+    let wanted = resource.spec.replicas;
+    status.observed_generation = resource.metadata.generation;
+    status.replicas = count(there.clone()).min(wanted);
+    status.ready_replicas = count(there.filter(|pod| pod.ready)).min(wanted);
+    let message = format!("it is being deleted, and waits for {}", ending.waits_for);
+    let mut verdicts = vec![(
+        ConditionType::Progressing,
+        match ending.overdue {
+            false => Verdict::new(true, "Deleting", message.clone()),
+            true => Verdict::new(false, DELETION_HELD_UP, message.clone()),
+        },
+    )];
+    // Until somebody's finalizer is gone, the nodes serve as ever.
+    if status.ready_replicas < wanted {
+        verdicts.push((ConditionType::Ready, Verdict::new(false, "Deleting", message)));
+    }
+    for (type_, verdict) in verdicts {
+        let told = condition(resource, type_, verdict, &status.conditions, now);
+        match status.conditions.iter_mut().find(|condition| condition.type_ == told.type_) {
+            Some(condition) => *condition = told,
+            None => status.conditions.push(told),
+        }
+    }
+    status
+}
+
 fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp) -> Vec<Condition> {
     let of = |type_| match type_ {
         ConditionType::Ready => ready::verdict(inputs),
@@ -142,20 +176,28 @@ fn conditions(inputs: &Inputs<'_>, previous: &ChatClusterStatus, now: Timestamp)
         ConditionType::AuthConfigured => auth_configured::verdict(inputs),
         ConditionType::DurabilityReduced => durability_reduced::verdict(inputs),
     };
-    let condition = |type_: ConditionType| {
-        let Verdict { status, reason, message } = of(type_);
-        let before = previous.conditions.iter().find(|condition| condition.type_ == type_.as_str());
-        let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
-        Condition {
-            type_: type_.as_str().into(),
-            status: status.into(),
-            reason: reason.into(),
-            message,
-            observed_generation: inputs.resource.metadata.generation,
-            last_transition_time: since.unwrap_or(Time(whole_seconds(now))),
-        }
-    };
-    ConditionType::ALL.map(condition).into()
+    ConditionType::ALL.map(|type_| condition(inputs.resource, type_, of(type_), &previous.conditions, now)).into()
+}
+
+/// A verdict with its time, which is that of the last change of its status.
+fn condition(
+    resource: &ChatCluster,
+    type_: ConditionType,
+    verdict: Verdict,
+    previous: &[Condition],
+    now: Timestamp,
+) -> Condition {
+    let Verdict { status, reason, message } = verdict;
+    let before = previous.iter().find(|condition| condition.type_ == type_.as_str());
+    let since = before.filter(|before| before.status == status).map(|before| before.last_transition_time.clone());
+    Condition {
+        type_: type_.as_str().into(),
+        status: status.into(),
+        reason: reason.into(),
+        message,
+        observed_generation: resource.metadata.generation,
+        last_transition_time: since.unwrap_or(Time(whole_seconds(now))),
+    }
 }
 
 /// The API server keeps whole seconds; more would differ from what is read back.

@@ -122,9 +122,10 @@ impl Judge {
             }
             let config = config_name(pod);
             let there = objects.contains_key(&("configmaps", namespace.clone(), config.to_owned()));
-            // Without its owner a pod is about to go itself.
+            // Without its owner, or with one that goes, a pod is about to go itself.
             let cluster = pod["metadata"]["labels"][INSTANCE].as_str().unwrap_or_default().to_owned();
-            let owned = objects.contains_key(&("chatclusters", namespace.clone(), cluster));
+            let owner = objects.get(&("chatclusters", namespace.clone(), cluster));
+            let owned = owner.is_some_and(|owner| owner["metadata"]["deletionTimestamp"].is_null());
             let is_born = change.before.is_none() && change.key.0 == "pods" && change.key.2 == *name;
             if !there && owned && (serves(pod) || is_born) {
                 self.breach("config", change, format!("pod {name} has lost its ConfigMap {config}"));

@@ -159,14 +159,25 @@ impl Schedule {
                 self.disturb();
                 put(plural, name, body.clone()).map(drop)
             }
-            Step::Delete(plural, name) | Step::Orphan(plural, name) => {
+            Step::Delete(plural, name) | Step::Orphan(plural, name) | Step::Foreground(plural, name) => {
                 self.disturb();
                 self.wanted.retain(|cluster, _| *plural != "chatclusters" || cluster != name);
-                let policy = if matches!(step, Step::Orphan(..)) { "Orphan" } else { "Background" };
+                let policy = match step {
+                    Step::Orphan(..) => "Orphan",
+                    Step::Foreground(..) => "Foreground",
+                    _ => "Background",
+                };
                 let options = json!({"propagationPolicy": policy});
                 // Deleting what is not there is no mistake of the scenario.
                 drop(self.server.write(Verb::Delete, Who::User, plural, NAMESPACE, name, options));
                 Ok(())
+            }
+            Step::Gone(plural, name, seconds) => {
+                let is_gone = || match self.server.get(plural, NAMESPACE, name) {
+                    None => Ok(()),
+                    Some(left) => Err(format!("gone: {plural} {name} is still there: {}", left["metadata"])),
+                };
+                within(*seconds, is_gone).await
             }
             Step::LosePod(name) => {
                 self.disturb();
@@ -338,8 +349,12 @@ fn bounds(before: &Value, after: &Value) -> (i64, i64) {
 
 /// Waits, second by second, until a check holds.
 async fn until(check: impl Fn() -> Result<(), String>) -> Result<(), String> {
+    within(REST_SECONDS_MAX, check).await
+}
+
+async fn within(seconds: u64, check: impl Fn() -> Result<(), String>) -> Result<(), String> {
     let mut last = Ok(());
-    for _ in 0..REST_SECONDS_MAX {
+    for _ in 0..seconds {
         last = check();
         if last.is_ok() {
             break;

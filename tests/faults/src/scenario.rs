@@ -8,6 +8,9 @@ pub const NAMESPACE: &str = "chat";
 /// The cluster that most scenarios are about.
 pub const DEMO: &str = "demo";
 
+/// How long a deletion that is held up may take, whatever befalls the operator.
+const FAULTS_SECONDS: u64 = 600;
+
 /// One thing that happens.
 #[derive(Clone, Debug)]
 pub enum Step {
@@ -19,6 +22,10 @@ pub enum Step {
     Delete(&'static str, &'static str),
     /// Somebody deletes an object and leaves behind what it owns.
     Orphan(&'static str, &'static str),
+    /// Somebody deletes an object, and waits for what it owns.
+    Foreground(&'static str, &'static str),
+    /// An object goes within so many seconds.
+    Gone(&'static str, &'static str, u64),
     /// The newest pod of a cluster is lost with its machine.
     LosePod(&'static str),
     /// Seconds go by.
@@ -174,6 +181,19 @@ pub fn all() -> Vec<Scenario> {
                 Step::Settle,
                 Step::Delete("chatclusters", "demo-2"),
                 want(bound(2, two)),
+            ],
+        ),
+        scenario(
+            "held-up",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                Step::Put("statefulsets", DEMO, json!({"metadata": {"finalizers": ["example.org/hold"]}})),
+                Step::Foreground("chatclusters", DEMO),
+                Step::Gone("chatclusters", DEMO, FAULTS_SECONDS),
+                Step::Put("statefulsets", DEMO, json!({"metadata": {"finalizers": null}})),
+                Step::Gone("statefulsets", DEMO, FAULTS_SECONDS),
+                want(bound(1, two)),
             ],
         ),
         scenario(

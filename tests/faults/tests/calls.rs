@@ -43,6 +43,16 @@ fn a_creation_is_a_dozen_calls_and_nothing_is_read_that_a_watch_tells() {
 }
 
 #[test]
+fn what_is_remembered_of_a_cluster_goes_with_it() {
+    let spec = || Step::Want(DEMO, bound(1, "chat-node:1"));
+    let between = vec![Step::Delete("chatclusters", DEMO), Step::Pass(5)];
+    let steps = [vec![spec(), Step::Settle], between, vec![spec(), Step::Settle]].concat();
+    let (_, outcome) = calls(&Scenario { name: "forgotten".into(), steps }, &[]);
+    let read = outcome.made.iter().filter(|made| (made.verb, &*made.name) == (Verb::Get, "pg")).count();
+    assert_eq!(read, 2, "the contents of a Secret that nobody referred to were kept: {:#?}", outcome.made);
+}
+
+#[test]
 fn a_cache_that_is_late_is_waited_for_less_and_less_often() {
     let rollout = scenario::all().into_iter().find(|scenario| scenario.name == "rollout").unwrap();
     let (in_time, _) = calls(&rollout, &[]);

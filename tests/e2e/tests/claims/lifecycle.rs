@@ -1,6 +1,9 @@
 //! What becomes of a cluster that is paused, put to sleep, orphaned, or looked after by an operator of another age.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result, ensure};
+use crds::ChatCluster;
 use e2e::{
     people::Party,
     stage::{BOUND, NAMESPACE, OTHER_NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
@@ -108,6 +111,46 @@ pub(crate) async fn paused_and_asleep(stage: &Stage) -> Result<String> {
     let gone = || async { Ok(claims.get_opt("data-sleeper-0").await?.is_none().then_some(())) };
     stage.until("the volume to go with its cluster", gone).await?;
     Ok(format!("nothing was written while it was paused; after its sleep: {report}"))
+}
+
+/// A deletion that waits for what the cluster owns says for whom, and ends in time though one of these does not.
+pub(crate) async fn held_up(stage: &Stage) -> Result<String> {
+    const HOLD: &str = "e2e.chatcluster.dev/hold";
+    apply(&chat_cluster("held", json!({"updateStrategy": {"drainSeconds": 0}})))?;
+    stage.at_rest("held", 1).await?;
+    let hold = |by: Value| {
+        let patch = json!({"metadata": {"finalizers": by}}).to_string();
+        kubectl(&["-n", NAMESPACE, "patch", "statefulset", "held", "--type=merge", "-p", &patch])
+    };
+    hold(json!([HOLD]))?;
+    let began = Instant::now();
+    kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "held", "--cascade=foreground", "--wait=false"])?;
+    let told = |reason: &'static str| {
+        stage.until(reason, move || async move {
+            let told = stage.condition("held", "Progressing").await?;
+            let is_so = |(_, now, message): &(String, String, String)| {
+                now == reason && message.contains("StatefulSet \"held\"") && message.contains(HOLD)
+            };
+            Ok(told.filter(is_so).map(drop))
+        })
+    };
+    told("Deleting").await?;
+    stage.until("the pod to go", || async { Ok(stage.pods("held").await?.is_empty().then_some(())) }).await?;
+    let clusters: Api<ChatCluster> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    stage.until("the cluster to go", || async { Ok(clusters.get_opt("held").await?.is_none().then_some(())) }).await?;
+    let took = began.elapsed();
+    // The drain and the margins of the pods, a minute, and what a busy machine adds.
+    ensure!(took > Duration::from_secs(60), "it was not waited for: {took:?}");
+    ensure!(took < Duration::from_secs(75 + 30), "it took {took:?}");
+    let selector = "--field-selector=reason=DeletionHeldUp,involvedObject.name=held";
+    let event = kubectl(&["-n", NAMESPACE, "get", "events", selector, "-o=jsonpath={.items[*].message}"])?;
+    ensure!(event.contains(HOLD), "no Event tells who holds it up: {event:?}");
+    let left = stateful_set(stage, NAMESPACE, "held").await?;
+    ensure!(left.metadata.deletion_timestamp.is_some(), "the StatefulSet does not go");
+    hold(Value::Null)?;
+    let sets: Api<StatefulSet> = Api::namespaced(stage.client.clone(), NAMESPACE);
+    stage.until("the rest to go", || async { Ok(sets.get_opt("held").await?.is_none().then_some(())) }).await?;
+    Ok(format!("it was told who holds it up, and gone after {} s", took.as_secs()))
 }
 
 /// Orphans are taken up again, and their pods go on.

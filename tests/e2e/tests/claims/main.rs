@@ -52,7 +52,7 @@ impl Lane {
 }
 
 /// Each lane in this order: later claims find what earlier ones left, and the last one cleans up.
-const CLAIMS: [(Lane, &str, Claim); 27] = [
+const CLAIMS: [(Lane, &str, Claim); 28] = [
     (Small, "a_bad_spec_is_refused_with_a_sentence", |stage| Box::pin(admission::bad_specs(stage))),
     (Small, "a_self_contained_cluster_serves_a_conversation", |stage| Box::pin(life::self_contained(stage))),
     (Small, "a_self_contained_cluster_keeps_its_history_on_its_volume", |stage| Box::pin(life::keeps_history(stage))),
@@ -69,6 +69,7 @@ const CLAIMS: [(Lane, &str, Claim); 27] = [
     (Small, "a_paused_cluster_is_left_alone_and_a_sleeping_one_keeps_its_history", |stage| {
         Box::pin(lifecycle::paused_and_asleep(stage))
     }),
+    (Small, "a_deletion_that_is_held_up_says_by_whom_and_ends_in_time", |stage| Box::pin(lifecycle::held_up(stage))),
     (Small, "orphans_are_taken_up_again", |stage| Box::pin(lifecycle::orphans(stage))),
     (Small, "a_taken_name_is_left_alone_and_twins_live_apart", |stage| Box::pin(lifecycle::names(stage))),
     (Bound, "three_bound_nodes_talk_across_pods_and_the_rows_are_in_postgres", |stage| {

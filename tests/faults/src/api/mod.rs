@@ -34,6 +34,7 @@ use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::watch as bell;
 
+pub(crate) use self::verbs::FOREGROUND;
 use self::{
     call::{Call, Verb},
     refusal::Refusal,

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::clock;
 
+/// The finalizer of an object that waits for those that block its deletion.
+pub(crate) const FOREGROUND: &str = "foregroundDeletion";
+
 /// Name of a manager that gave none.
 const UNNAMED: &str = "unknown";
 
@@ -283,12 +286,18 @@ fn delete(store: &mut Store, call: &Call, who: Who) -> Answer {
         orphan(store, &uid);
     }
     let graceful = call.kind.plural == "pods" && call.body["gracePeriodSeconds"] != 0;
-    let finalizers = stored.value["metadata"]["finalizers"].as_array().is_some_and(|list| !list.is_empty());
-    if !graceful && !finalizers {
+    let mut finalizers = stored.value["metadata"]["finalizers"].as_array().cloned().unwrap_or_default();
+    if policy == Some("Foreground") && !finalizers.contains(&json!(FOREGROUND)) {
+        finalizers.push(json!(FOREGROUND));
+    }
+    if !graceful && finalizers.is_empty() {
         store.remove(&key, who);
         return Ok((200, json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})));
     }
     let mut object = (*stored.value).clone();
+    if !finalizers.is_empty() {
+        object["metadata"]["finalizers"] = json!(finalizers);
+    }
     if object["metadata"]["deletionTimestamp"].is_null() {
         let grace = call.body["gracePeriodSeconds"].as_i64();
         let grace = grace.or(object["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(0);

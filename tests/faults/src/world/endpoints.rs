@@ -7,7 +7,8 @@ use crate::api::{Server, store::Who};
 /// Makes the slice of every Service be as its pods are.
 pub(super) fn sync(server: &Server) {
     let services: Vec<_> = server.store().list("services", None).cloned().collect();
-    for service in services {
+    // For a Service that is deleted nothing is made, or it would be a race with the garbage collector.
+    for service in services.iter().filter(|service| service["metadata"]["deletionTimestamp"].is_null()) {
         let text = |field: &str| service["metadata"][field].as_str().unwrap_or_default().to_owned();
         let (namespace, name) = (text("namespace"), text("name"));
         let slice = format!("{name}-slice");
@@ -19,7 +20,7 @@ pub(super) fn sync(server: &Server) {
         labels["endpointslice.kubernetes.io/managed-by"] = json!("endpointslice-controller.k8s.io");
         let pods: Vec<_> = server.store().list("pods", Some(&namespace)).cloned().collect();
         let endpoints: Vec<Value> =
-            pods.iter().filter(|pod| selects(&service, pod)).filter_map(|pod| endpoint(&service, pod)).collect();
+            pods.iter().filter(|pod| selects(service, pod)).filter_map(|pod| endpoint(service, pod)).collect();
         let owner = json!({
             "apiVersion": "v1", "kind": "Service", "name": name, "uid": text("uid"), "controller": true, "blockOwnerDeletion": true,
         });
