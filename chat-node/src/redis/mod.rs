@@ -11,10 +11,12 @@
 //! |---|---|
 //! | `scripts` | every step that has to be whole, in Lua |
 //! | `sessions` | the traits of the store |
+//! | `passwords` | which sessions are older than a password that was changed |
 //! | `endings` | hearing of sessions that were ended |
 //! | `reach` | whether it is there |
 
 mod endings;
+mod passwords;
 mod reach;
 mod scripts;
 mod sessions;

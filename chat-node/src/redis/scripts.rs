@@ -5,6 +5,7 @@
 //! | `chatcluster:login:ID` | a session's fields; gone with the session |
 //! | `chatcluster:refresh:SELECTOR` | the id of the session that a refresh token belongs to |
 //! | `chatcluster:user:NAME` | the ids of a user's sessions, by when they were last seen |
+//! | `chatcluster:changing:NAME` | a change of the user's password that is under way, or of which nobody knows whether it happened; and the session that it keeps |
 //! | `chatcluster:seen` | when users were last seen |
 //!
 //! A script makes keys of what it finds, so all of them have to be on one server: Redis Cluster is not for this.
@@ -17,6 +18,7 @@ use redis::Script;
 const COMMON: &str = r"
 local function login_key(id) return 'chatcluster:login:' .. id end
 local function user_key(user) return 'chatcluster:user:' .. user end
+local function changing_key(user) return 'chatcluster:changing:' .. user end
 
 -- Lets a key live so long at least, in milliseconds.
 local function keep(key, ms)
@@ -45,19 +47,39 @@ end
 local function tell(ended)
     if #ended > 0 then redis.call('PUBLISH', ARGV[1], table.concat(ended, ' ')) end
 end
+
+-- Ends one of a user's sessions, or all when `which` is empty, but for one that is spared.
+local function end_sessions(user, which, spared)
+    local ended = {}
+    for _, id in ipairs(logins(user)) do
+        if (which == '' or which == id) and spared ~= id then
+            forget(user, id)
+            ended[#ended + 1] = id
+        end
+    end
+    tell(ended)
+    return ended
+end
+
+-- What is known of a session's password: the mark of the one that was shown for it, and the change that is under way, or nothing.
+local function password_of(id)
+    local user, shown = unpack(redis.call('HMGET', login_key(id), 'user', 'shown'))
+    return user or '', shown or '', redis.call('GET', changing_key(user or '')) or ''
+end
 ";
 
 fn script(text: &str) -> Script {
     Script::new(&format!("{COMMON}{text}"))
 }
 
-/// Arguments: id, user, now, when it expires, how long it lives, address, selector, hash, how many a user may have.
+/// Arguments: id, user, now, when it expires, how long it lives, address, selector, hash, the mark of the password that was shown, how
+/// many a user may have.
 pub(super) static BEGIN: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-local _, id, user, now, expires, life, address, selector, hash, most = unpack(ARGV)
+local _, id, user, now, expires, life, address, selector, hash, shown, most = unpack(ARGV)
 redis.call('HSET', login_key(id), 'user', user, 'created', now, 'seen', now, 'expires', expires, 'address', address,
-    'client', '', 'selector', selector, 'hash', hash, 'former', '', 'salt', '', 'rotated', 0)
+    'client', '', 'shown', shown, 'selector', selector, 'hash', hash, 'former', '', 'salt', '', 'rotated', 0)
 redis.call('PEXPIRE', login_key(id), life)
 redis.call('SET', 'chatcluster:refresh:' .. selector, id, 'PX', life)
 redis.call('ZADD', user_key(user), now, id)
@@ -95,15 +117,40 @@ return listed
 pub(super) static END: LazyLock<Script> = LazyLock::new(|| {
     script(
         r"
-local ended = {}
-for _, id in ipairs(logins(ARGV[2])) do
-    if (ARGV[3] == '' or ARGV[3] == id) and ARGV[4] ~= id then
-        forget(ARGV[2], id)
-        ended[#ended + 1] = id
-    end
+return end_sessions(ARGV[2], ARGV[3], ARGV[4])
+",
+    )
+});
+
+/// Arguments: user, an id that is spared, and the change that begins. Ends all others, and has those that begin from now on looked at.
+pub(super) static CHANGING: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+redis.call('SET', changing_key(ARGV[2]), ARGV[4])
+return end_sessions(ARGV[2], '', ARGV[3])
+",
+    )
+});
+
+/// Arguments: likewise, of a change that has happened. Ends all others that have begun meanwhile; with them gone nothing is to be looked at.
+pub(super) static CHANGED: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+if redis.call('GET', changing_key(ARGV[2])) == ARGV[4] then redis.call('DEL', changing_key(ARGV[2])) end
+return end_sessions(ARGV[2], '', ARGV[3])
+",
+    )
+});
+
+/// Arguments: ids. Gives for each when it expires, or nothing, and what is known of its password.
+pub(super) static GOOD: LazyLock<Script> = LazyLock::new(|| {
+    script(
+        r"
+local found = {}
+for at = 2, #ARGV do
+    found[#found + 1] = { redis.call('HGET', login_key(ARGV[at]), 'expires'), password_of(ARGV[at]) }
 end
-tell(ended)
-return ended
+return found
 ",
     )
 });
@@ -127,7 +174,9 @@ pub(super) static LOOK: LazyLock<Script> = LazyLock::new(|| {
         r"
 local id = redis.call('GET', 'chatcluster:refresh:' .. ARGV[2])
 if not id or redis.call('EXISTS', login_key(id)) == 0 then return {} end
-return { id, unpack(redis.call('HMGET', login_key(id), 'user', 'hash', 'former', 'salt', 'rotated', 'expires')) }
+local kept = redis.call('HMGET', login_key(id), 'user', 'hash', 'former', 'salt', 'rotated', 'expires')
+local _, shown, changing = password_of(id)
+return { id, kept[1], kept[2], kept[3], kept[4], kept[5], kept[6], shown, changing }
 ",
     )
 });

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::{
     RedisSessions,
-    scripts::{BEGIN, END, KNOWS, LIST, LOOK, NOTE, NOTE_SEEN, REUSED, ROTATE},
+    passwords::{self, Change, Shown},
+    scripts::{BEGIN, CHANGED, CHANGING, END, GOOD, KNOWS, LIST, LOOK, NOTE, NOTE_SEEN, REUSED, ROTATE},
 };
 use crate::{
     auth::{Bits, Kept, RefreshRules, RefreshToken, Verdict, judge},
@@ -20,8 +21,8 @@ use crate::{
 /// is then one that was followed, so the second look is the last but for signs of something odd.
 const JUDGED_MAX: usize = 8;
 
-/// Names that are asked for at once.
-const NAMES_AT_ONCE: usize = 1_000;
+/// Names or sessions that are asked for at once.
+const AT_ONCE: usize = 1_000;
 
 impl RedisSessions {
     /// Begins a call of a script; its first argument is where ends are told.
@@ -39,16 +40,32 @@ impl RedisSessions {
         self.ids(self.call(&END).arg(user).arg(name(which)).arg(name(spared))).await
     }
 
+    /// Carries out one end of a change of a password. Gives the sessions that it has ended.
+    async fn change(&self, script: &Script, user: &str, change: &Change) -> Result<Vec<Uuid>, StoreError> {
+        let spared = change.keep.map(|login| login.to_string()).unwrap_or_default();
+        self.ids(self.call(script).arg(user).arg(spared).arg(change.to_string())).await
+    }
+
+    /// Whether a session was begun with the password that the account has, or goes on for having changed it. Ends one that was not. The
+    /// store is asked only while a change is under way, or when nobody knows whether it happened.
+    async fn is_of_present_password(&self, login: Uuid, user: &str, shown: &Shown) -> Result<bool, StoreError> {
+        if !shown.is_in_doubt(login) || shown.is_of(self.store.password_hash(user).await?.as_deref()) {
+            return Ok(true);
+        }
+        self.end(user, Some(login), None).await?;
+        Ok(false)
+    }
+
     async fn ids(&self, call: &mut ScriptInvocation<'_>) -> Result<Vec<Uuid>, StoreError> {
         let ids: Vec<String> = self.run(call).await?;
         Ok(ids.iter().filter_map(|id| Uuid::parse_str(id).ok()).collect())
     }
 }
 
-/// What is kept of a refresh token's session: id, user, hash, former hash, salt, and times. Nothing for none.
+/// What is kept of a refresh token's session: id, user, hash, former hash, salt, times, and what is known of its password. Nothing for none.
 type Found = Vec<Vec<u8>>;
 
-fn read(found: &Found) -> Option<(Uuid, &str, Kept)> {
+fn read(found: &Found) -> Option<(Uuid, &str, Kept, Shown)> {
     let text = |at: usize| std::str::from_utf8(found.get(at)?).ok();
     let bits = |at: usize| Bits::try_from(found.get(at)?.as_slice()).ok();
     let kept = Kept {
@@ -57,7 +74,8 @@ fn read(found: &Found) -> Option<(Uuid, &str, Kept)> {
         rotated_ms: text(5)?.parse().ok()?,
         expires_ms: text(6)?.parse().ok()?,
     };
-    Some((Uuid::parse_str(text(0)?).ok()?, text(1)?, kept))
+    let shown = Shown { mark: text(7)?.to_owned(), changing: text(8)?.to_owned() };
+    Some((Uuid::parse_str(text(0)?).ok()?, text(1)?, kept, shown))
 }
 
 /// How long Redis keeps what expires then. Relative, so that a clock that differs from the nodes' changes nothing.
@@ -80,7 +98,8 @@ impl Logins for RedisSessions {
         let mut call = self.call(&BEGIN);
         call.arg(id.to_string()).arg(user).arg(now_ms).arg(expires_ms).arg(life(*expires_ms, now_ms));
         call.arg(address.as_deref().unwrap_or_default()).arg(token.selector().to_string());
-        call.arg(bytes(&token.hash())).arg(LOGINS_PER_USER_MAX);
+        let shown = password_hash.as_deref().map(passwords::mark).unwrap_or_default();
+        call.arg(bytes(&token.hash())).arg(shown).arg(LOGINS_PER_USER_MAX);
         let displaced = self.ids(&mut call).await?;
         // Only now, so that a change of the password ends this login, or is seen here.
         if password_hash.is_some() && self.store.password_hash(user).await? != *password_hash {
@@ -101,11 +120,15 @@ impl Logins for RedisSessions {
             return Ok(None);
         }
         // Before, so that nothing is changed while Redis is away, and none of these outlives the old password; and once more after, for
-        // those that were begun with it meanwhile.
-        let mut ended = self.end(user, None, keep).await?;
+        // those that were begun with it meanwhile. Should Redis be away by then, they are found out one by one.
+        let change = Change::new(keep);
+        let mut ended = self.change(&CHANGING, user, &change).await?;
         let Some(of_store) = self.store.change_password(user, old, new, keep).await? else { return Ok(None) };
-        ended.extend(self.end(user, None, keep).await?);
         ended.extend(of_store);
+        match self.change(&CHANGED, user, &change).await {
+            Ok(begun) => ended.extend(begun),
+            Err(error) => tracing::warn!(%error, "sessions that were begun meanwhile end when they are used"),
+        }
         Ok(Some(ended))
     }
 
@@ -113,15 +136,21 @@ impl Logins for RedisSessions {
         if logins.is_empty() {
             return Ok(Vec::new());
         }
-        let mut looks = redis::pipe();
-        for login in logins {
-            looks.cmd("HGET").arg(format!("chatcluster:login:{login}")).arg("expires");
+        let mut found: Vec<(Option<i64>, String, String, String)> = Vec::with_capacity(logins.len());
+        for logins in logins.chunks(AT_ONCE) {
+            let mut call = self.call(&GOOD);
+            for login in logins {
+                call.arg(login.to_string());
+            }
+            found.extend(self.run::<Vec<_>>(&mut call).await?);
         }
-        let expire: Vec<Option<i64>> = looks.query_async(&mut self.connection.clone()).await?;
-        let is_good = |expires: &Option<i64>| expires.is_some_and(|expires| expires > now_ms);
         let (mut good, mut others) = (Vec::new(), Vec::new());
-        for (login, expires) in logins.iter().zip(&expire) {
-            if is_good(expires) { good.push(*login) } else { others.push(*login) }
+        for (login, (expires, user, mark, changing)) in logins.iter().zip(found) {
+            if expires.is_none_or(|expires| expires <= now_ms) {
+                others.push(*login);
+            } else if self.is_of_present_password(*login, &user, &Shown { mark, changing }).await? {
+                good.push(*login);
+            }
         }
         if !others.is_empty() {
             good.extend(self.store.good_bot_tokens(&others, now_ms).await?);
@@ -156,7 +185,10 @@ impl Logins for RedisSessions {
     ) -> Result<Refreshed, StoreError> {
         for _ in 0..JUDGED_MAX {
             let found: Found = self.run(self.call(&LOOK).arg(token.selector().to_string())).await?;
-            let Some((login, user, kept)) = read(&found) else { return Ok(Refreshed::Unknown) };
+            let Some((login, user, kept, shown)) = read(&found) else { return Ok(Refreshed::Unknown) };
+            if !self.is_of_present_password(login, user, &shown).await? {
+                return Ok(Refreshed::Unknown);
+            }
             let (written, refreshed): (bool, _) = match judge(&kept, token, salt, now_ms, rules) {
                 Verdict::Expired => return Ok(Refreshed::Unknown),
                 Verdict::Repeat(token) => {
@@ -204,7 +236,7 @@ impl Logins for RedisSessions {
 #[async_trait]
 impl Sightings for RedisSessions {
     async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
-        for users in users.chunks(NAMES_AT_ONCE) {
+        for users in users.chunks(AT_ONCE) {
             let mut call = self.call(&NOTE_SEEN);
             for (user, ms) in users {
                 call.arg(&**user).arg(ms);
@@ -216,7 +248,7 @@ impl Sightings for RedisSessions {
 
     async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
         let mut last = Vec::new();
-        for users in users.chunks(NAMES_AT_ONCE) {
+        for users in users.chunks(AT_ONCE) {
             let mut call = redis::cmd("HMGET");
             call.arg("chatcluster:seen").arg(users);
             let found: Vec<Option<i64>> = call.query_async(&mut self.connection.clone()).await?;

@@ -8,7 +8,8 @@ use chat_node::{
 };
 use services::Services;
 
-const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
+pub(crate) const LIMITS: StoreLimits =
+    StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
 
 /// An empty store, and where its sessions live.
 #[derive(Clone)]
