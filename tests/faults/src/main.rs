@@ -15,7 +15,7 @@ use faults::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED]]] | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
+const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields]]]] | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -57,7 +57,12 @@ fn explored(bounds: &[&str]) -> Result<(), String> {
     };
     let several = usize::try_from(number(1, 0)?).unwrap_or(usize::MAX);
     let changed = changes::twins().into_iter().map(|(_, changed)| changed);
-    let all: Vec<_> = scenario::all().into_iter().chain(changed).collect();
+    let all: Vec<_> = match bounds.get(3) {
+        None => scenario::all().into_iter().chain(changed).collect(),
+        Some(&"scenarios") => scenario::all(),
+        Some(&"fields") => changed.collect(),
+        Some(other) => return Err(format!("{other:?} is neither \"scenarios\" nor \"fields\": {USAGE}")),
+    };
     let report = explore(&all, Bounds { single, several, seed: number(2, 1)?, stop_at_first: false, is_told: true });
     println!("{report}");
     if report.failures.is_empty() { Ok(()) } else { Err("some schedules failed".into()) }
