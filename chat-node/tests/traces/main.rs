@@ -17,8 +17,9 @@ use crds::{
     node_config::{Bus, Endpoint, Store, Traces},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use running::{PATIENCE, Person, Running, loopback};
-use services::Services;
+use services::{Apart, Services};
 use tokio::{net::TcpListener, time::timeout};
 use uuid::Uuid;
 
@@ -43,15 +44,14 @@ fn config(folder: &Path, collector: &str, sample_ratio: f64) -> NodeConfig {
     config
 }
 
-/// Two nodes on an empty database and an empty virtual host.
-async fn pair(folder: &Path, collector: &str, sample_ratio: f64) -> [Running; 2] {
+/// Two nodes on this database, which is empty, and an empty virtual host. All is followed.
+async fn pair(folder: &Path, collector: &str, postgres: String) -> [Running; 2] {
     let services = Services::new().unwrap();
-    services.up().unwrap();
+    services.rabbitmq.start().unwrap();
     let key = folder.join("key");
     std::fs::write(&key, "a secret for two nodes of one test").unwrap();
-    let mut config = config(folder, collector, sample_ratio);
-    let postgres = Endpoint::Url(services.postgres.fresh_database().unwrap());
-    config.store = Store::Postgres { endpoint: postgres, pool_connections_max: 5 };
+    let mut config = config(folder, collector, 1.0);
+    config.store = Store::Postgres { endpoint: Endpoint::Url(postgres), pool_connections_max: 5 };
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(services.rabbitmq.fresh_vhost().unwrap()) };
     config.auth.key_file = Some(key);
     [Running::start(0, config.clone(), metrics()).await, Running::start(1, config, metrics()).await]
@@ -66,6 +66,40 @@ impl Person {
         };
         self.recorder.until(PATIENCE, heard).await.expect("the message did not arrive")
     }
+}
+
+/// Alice on one node, bob on the other, and the room that both are in.
+async fn two_in_a_room(nodes: &[Running; 2]) -> (Person, Person, Uuid) {
+    let (alice, bob) = (Person::at(&[&nodes[0].url]).await, Person::at(&[&nodes[1].url]).await);
+    let room = alice.client.create_room("lobby").await.unwrap().id;
+    bob.client.join(RoomRef::Room(room)).await.unwrap();
+    // Until then what is said may reach bob by his catching up, which nobody follows.
+    alice.say(room, "are you there?").await;
+    bob.hears("are you there?").await;
+    (alice, bob, room)
+}
+
+/// Messages of which one is followed to its end: on a busy machine a connection may catch up with one before its node delivers it, and
+/// nobody follows that.
+const SEVERAL: [usize; 5] = [1, 2, 3, 4, 5];
+
+/// The events that brought these texts to both.
+async fn heard_by_both(alice: &Person, bob: &Person, texts: &[String]) -> Vec<Uuid> {
+    let mut events = Vec::new();
+    for text in texts {
+        let event = bob.hears(text).await;
+        assert_eq!(alice.hears(text).await, event);
+        events.push(event);
+    }
+    events
+}
+
+/// One of these events whose trace has so many spans, and what was heard by then.
+async fn whole(collector: &Collector, events: &[Uuid], spans: usize) -> (Heard, Uuid) {
+    let is_whole = |heard: &Heard, event: Uuid| heard.spans.iter().filter(|told| told.is_of(event)).count() >= spans;
+    let heard = collector.until(PATIENCE, |heard| events.iter().any(|event| is_whole(heard, *event))).await;
+    let event = events.iter().copied().find(|event| is_whole(&heard, *event)).unwrap();
+    (heard, event)
 }
 
 /// The one span of a trace that has this name and is of this node.
@@ -88,19 +122,15 @@ fn is_child(child: &Told, parent: &Told) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_message_is_followed_from_its_frame_to_its_delivery_on_another_node() {
     let (folder, collector) = (tempfile::tempdir().unwrap(), Collector::start().await);
-    let nodes = pair(folder.path(), &collector.url, 1.0).await;
-    let (alice, bob) = (Person::at(&[&nodes[0].url]).await, Person::at(&[&nodes[1].url]).await);
-    let room = alice.client.create_room("lobby").await.unwrap().id;
-    bob.client.join(RoomRef::Room(room)).await.unwrap();
-    // Until then what is said may reach bob by his catching up, which nobody follows.
-    alice.say(room, "are you there?").await;
-    bob.hears("are you there?").await;
-    alice.say(room, "nobody else is to know").await;
-    let event = bob.hears("nobody else is to know").await;
-    assert_eq!(alice.hears("nobody else is to know").await, event);
-
-    let is_whole = |heard: &Heard| heard.spans.iter().filter(|told| told.is_of(event)).count() >= 6;
-    let heard = collector.until(PATIENCE, is_whole).await;
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    let nodes = pair(folder.path(), &collector.url, services.postgres.fresh_database().unwrap()).await;
+    let (alice, bob, room) = two_in_a_room(&nodes).await;
+    let texts = SEVERAL.map(|number| format!("nobody else is to know {number}"));
+    for text in &texts {
+        alice.say(room, text).await;
+    }
+    let (heard, event) = whole(&collector, &heard_by_both(&alice, &bob, &texts).await, 6).await;
     let send = the(&heard, event, "send", "node-0");
     assert!(send.span.parent_span_id.is_empty());
     assert_eq!(text(&send.span.attributes, "chat.outcome"), Some("committed"));
@@ -124,6 +154,48 @@ async fn a_message_is_followed_from_its_frame_to_its_delivery_on_another_node() 
     for secret in ["nobody else is to know", "correct horse", "lobby", &alice.name, &bob.name] {
         let has = |body: &bytes::Bytes| body.windows(secret.len()).any(|part| part == secret.as_bytes());
         assert!(!collector.heard().bodies.iter().any(has), "a span has {secret:?} in it");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_message_is_followed_through_the_queue_while_postgres_is_away() {
+    let (folder, collector, apart) = (tempfile::tempdir().unwrap(), Collector::start().await, Apart::new().unwrap());
+    apart.postgres.start().unwrap();
+    let nodes = pair(folder.path(), &collector.url, apart.postgres.fresh_database().unwrap()).await;
+    let (alice, bob, room) = two_in_a_room(&nodes).await;
+    apart.postgres.kill().unwrap();
+    let texts = SEVERAL.map(|number| format!("is it dark? {number}"));
+    let mut pending = Vec::new();
+    for text in &texts {
+        pending.push(alice.client.send(room, text).await.unwrap());
+    }
+    let accepted = |record: &Record| record.sends.last().is_some_and(|send| send.accepted).then_some(());
+    assert!(alice.recorder.until(PATIENCE, accepted).await.is_some(), "the queue did not take them");
+    apart.postgres.start().unwrap();
+    for sent in pending {
+        timeout(PATIENCE, sent.committed()).await.unwrap().unwrap();
+    }
+    let (heard, event) = whole(&collector, &heard_by_both(&alice, &bob, &texts).await, 7).await;
+    let send = the(&heard, event, "send", "node-0");
+    assert_eq!(text(&send.span.attributes, "chat.outcome"), Some("accepted"));
+    let queue = the(&heard, event, "queue", "node-0");
+    is_child(queue, send);
+    assert_eq!(queue.span.kind(), SpanKind::Producer);
+    // Either node takes from the queue.
+    let commits = heard.spans.iter().filter(|told| told.is_of(event) && told.span.name == "commit");
+    let [commit] = &commits.collect::<Vec<_>>()[..] else { panic!("it is committed once") };
+    is_child(commit, send);
+    // It may wait for Postgres from the moment on that it is in the queue.
+    assert!(commit.span.end_time_unix_nano >= queue.span.end_time_unix_nano, "it was durable before it had a place");
+    let (ingesting, other) = (&*commit.node, if commit.node == "node-0" { "node-1" } else { "node-0" });
+    let publish = the(&heard, event, "publish", ingesting);
+    is_child(publish, send);
+    is_child(the(&heard, event, "deliver", ingesting), send);
+    let receive = the(&heard, event, "receive", other);
+    is_child(receive, publish);
+    is_child(the(&heard, event, "deliver", other), receive);
+    for node in nodes {
+        node.stop().await;
     }
 }
 
