@@ -238,6 +238,8 @@ pub struct Limits {
     pub outstanding: usize,
     /// Events in one page of history.
     pub history_events: u32,
+    /// Days that an outbox is kept after it was last used.
+    pub outbox_days: u32,
 }
 
 /// A room, as its member sees it.

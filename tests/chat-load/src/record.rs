@@ -79,6 +79,8 @@ pub struct Send {
     pub accepted: bool,
     /// The code, when it was refused for good.
     pub refused: Option<String>,
+    /// Whether it was too old to be repeated, so that its fate stays unknown.
+    pub expired: bool,
 }
 
 /// A refusal of a send that may succeed later.
@@ -134,7 +136,8 @@ impl Record {
     /// Messages whose fate the client does not know.
     pub fn undecided(&self) -> usize {
         let committed: BTreeSet<u64> = self.acks.iter().map(|ack| ack.committed.n).collect();
-        self.sends.iter().filter(|send| send.refused.is_none() && !committed.contains(&send.n)).count()
+        let has_no_fate = |send: &&Send| send.refused.is_none() && !send.expired && !committed.contains(&send.n);
+        self.sends.iter().filter(has_no_fate).count()
     }
 
     /// Writes down what happened.
@@ -163,10 +166,11 @@ impl Record {
             Observation::Stopped => self.stopped = true,
             Observation::Queued { n, room, text } => {
                 let (n, room, text) = (*n, *room, text.clone());
-                self.sends.push(Send { n, room, text, at_ms, accepted: false, refused: None });
+                self.sends.push(Send { n, room, text, at_ms, accepted: false, refused: None, expired: false });
             }
             Observation::Accepted { n } => self.send(*n, |send| send.accepted = true),
             Observation::Committed(committed) => self.acks.push(Ack { connection, at_ms, committed: *committed }),
+            Observation::Expired { n } => self.send(*n, |send| send.expired = true),
             Observation::Refused { n, refusal } => self.send(*n, |send| send.refused = Some(refusal.code.clone())),
             Observation::Deferred(Refusal { n, code, .. }) => {
                 self.deferred.push(Deferral { connection, n: *n, code: code.clone() });

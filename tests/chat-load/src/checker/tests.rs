@@ -42,7 +42,7 @@ fn room(head: u64, resume: Option<Resume>) -> Room {
 }
 
 fn connected(user: &str, rooms: Vec<Room>, seq: Option<u64>) -> Observation {
-    let limits = Limits { text_bytes: 100, outstanding: 8, history_events: 100 };
+    let limits = Limits { text_bytes: 100, outstanding: 8, history_events: 100, outbox_days: 90 };
     let welcome = Welcome { user: user.into(), node: "demo-0".into(), outbox_last: Some(0), limits, rooms };
     let resumed = seq.map(|seq| Position { room: LOBBY, epoch: 1, seq, event: None }).into_iter().collect();
     Observation::Connected { welcome, resumed }

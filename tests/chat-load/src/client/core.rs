@@ -13,6 +13,8 @@ use super::{
 };
 use crate::frame::{ClientType, Committed, Frame, Hello, Page, Position, Refusal, Request, RoomRef, Welcome};
 
+const DAY_MS: u64 = 24 * 60 * 60 * 1000;
+
 /// A request other than a send. It has no number that outlives a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Ask {
@@ -74,6 +76,8 @@ pub(super) struct Core<T> {
     asked: BTreeMap<u64, (Ask, T)>,
     /// Requests that have yet to go out.
     to_ask: VecDeque<(Ask, T)>,
+    /// How long the server keeps an outbox, in milliseconds; unknown before the first welcome.
+    outbox_age_ms: Option<u64>,
     /// Another token, which has yet to go out.
     to_renew: Option<String>,
     /// Requests that may be on their way at once; 0 while there is no connection.
@@ -91,6 +95,7 @@ impl<T> Core<T> {
             next_request: 1,
             asked: BTreeMap::new(),
             to_ask: VecDeque::new(),
+            outbox_age_ms: None,
             to_renew: None,
             outstanding_max: 0,
             paused: false,
@@ -118,6 +123,16 @@ impl<T> Core<T> {
         self.to_renew = Some(token);
     }
 
+    /// To be called before each connection: what is too old to be repeated has expired.
+    pub(super) fn expire(&mut self, now_ms: u64) -> Vec<Effect<T>> {
+        let Some(age_ms) = self.outbox_age_ms else { return Vec::new() };
+        let expired = self.outbox.expire(age_ms, now_ms).into_iter();
+        let told = |Entry { n, ticket, .. }| {
+            [Effect::Tell(Observation::Expired { n }), Effect::Done(ticket, Err(Failure::Expired))]
+        };
+        expired.flat_map(told).collect()
+    }
+
     /// The first frame of a new connection.
     pub(super) fn hello(&mut self, token: String, client: ClientType) -> Request {
         self.to_renew = None;
@@ -127,7 +142,10 @@ impl<T> Core<T> {
     }
 
     /// The connection ended: what was on its way has to go out again, or has an unknown outcome.
-    pub(super) fn disconnected(&mut self) -> Vec<Effect<T>> {
+    pub(super) fn disconnected(&mut self, now_ms: u64) -> Vec<Effect<T>> {
+        if self.outstanding_max > 0 {
+            self.outbox.used(now_ms);
+        }
         self.outstanding_max = 0;
         self.paused = false;
         self.outbox.take_back(0);
@@ -157,7 +175,7 @@ impl<T> Core<T> {
     }
 
     /// The next frame that may go out now.
-    pub(super) fn next(&mut self) -> Option<Request> {
+    pub(super) fn next(&mut self, now_ms: u64) -> Option<Request> {
         if self.asked.len() + self.outbox.on_their_way() >= self.outstanding_max {
             return None;
         }
@@ -175,9 +193,10 @@ impl<T> Core<T> {
         if self.paused {
             return None;
         }
-        let Entry { n, room, text, .. } = self.outbox.send_next(id)?;
+        let Entry { n, room, text, .. } = self.outbox.send_next(id, now_ms)?;
+        let (n, room, text) = (*n, *room, text.clone());
         self.next_request += 1;
-        Some(Request::Send { id, n: *n, room: *room, text: text.clone() })
+        Some(Request::Send { id, n: self.outbox.told(n), room, text })
     }
 
     /// What an incoming frame means.
@@ -197,8 +216,8 @@ impl<T> Core<T> {
             Frame::History { id, history } => self.answer(id, Answer::History(history)).into_iter().collect(),
             Frame::Pong { id } => self.answer(id, Answer::Pong).into_iter().collect(),
             Frame::Token { .. } => vec![Effect::Tell(Observation::Renewed)],
-            Frame::Accepted { n } => vec![Effect::Tell(Observation::Accepted { n })],
-            Frame::Committed(committed) => self.committed(committed),
+            Frame::Accepted { n } => vec![Effect::Tell(Observation::Accepted { n: self.outbox.own(n) })],
+            Frame::Committed(committed) => self.committed(Committed { n: self.outbox.own(committed.n), ..committed }),
             Frame::Event(event) => {
                 self.rooms.take(&event);
                 vec![Effect::Tell(Observation::Event(event))]
@@ -206,13 +225,17 @@ impl<T> Core<T> {
             Frame::Announcement(announcement) => vec![Effect::Tell(Observation::Announced(announcement))],
             Frame::AnnouncementEnded { id } => vec![Effect::Tell(Observation::AnnouncementEnded(id))],
             Frame::Reconnect { after_ms } => vec![Effect::ComeBack { after_ms }],
-            Frame::Error(refusal) => self.refused(refusal),
+            Frame::Error(refusal) => {
+                let own = |n: Option<u64>| n.map(|n| self.outbox.own(n));
+                let (n, expected) = (own(refusal.n), own(refusal.expected));
+                self.refused(Refusal { n, expected, ..refusal })
+            }
             Frame::Unknown => Vec::new(),
         }
     }
 
     fn welcome(&mut self, welcome: Welcome) -> Vec<Effect<T>> {
-        let taken = welcome.outbox_last.unwrap_or(0);
+        let taken = self.outbox.own(welcome.outbox_last.unwrap_or(0));
         if taken > self.outbox.last() || taken + 1 < self.outbox.first_waiting() {
             let known = (self.outbox.first_waiting() - 1, self.outbox.last());
             let message = format!("outbox_last is {taken}, but {} were settled and {} sent", known.0, known.1);
@@ -220,6 +243,7 @@ impl<T> Core<T> {
         }
         self.rooms.welcome(&welcome.rooms);
         self.outstanding_max = welcome.limits.outstanding.max(1);
+        self.outbox_age_ms = Some(u64::from(welcome.limits.outbox_days).saturating_mul(DAY_MS));
         let resumed = std::mem::take(&mut self.resumed);
         vec![Effect::Tell(Observation::Connected { welcome, resumed })]
     }

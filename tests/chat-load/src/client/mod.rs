@@ -84,6 +84,9 @@ pub enum Failure {
     /// The connection ended before the answer, and asking again could do it twice.
     #[error("the connection ended before the answer: look whether it was done")]
     Interrupted,
+    /// The message was first tried so long ago that repeating it could say it twice.
+    #[error("it was first tried too long ago to be repeated: look in the room's history whether it was taken")]
+    Expired,
     /// The client has ended.
     #[error("the client has ended")]
     Stopped,

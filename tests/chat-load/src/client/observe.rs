@@ -46,6 +46,11 @@ pub enum Observation {
         /// Why.
         refusal: Refusal,
     },
+    /// A message was first tried too long ago to be repeated; whether it was taken is not known.
+    Expired {
+        /// Its number in the outbox.
+        n: u64,
+    },
     /// A message or a request was refused for now.
     Deferred(Refusal),
     /// The user is in this room.

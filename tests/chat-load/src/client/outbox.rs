@@ -2,6 +2,9 @@
 //!
 //! Numbers run from 1 without gaps. The first `sent` entries are on their way over the present connection; whatever makes
 //! that untrue (a lost connection, a retryable error) takes them back, and they go out again with the same number and text.
+//!
+//! The server keeps an outbox for some days. What was first tried so long ago is not repeated, because nobody could tell whether it was
+//! taken: the outbox begins anew under another id, and counts from 1 again for the server. For its owner the numbers go on.
 
 use std::collections::VecDeque;
 
@@ -11,6 +14,10 @@ use uuid::Uuid;
 #[derive(Debug)]
 pub(super) struct Outbox<T> {
     id: Uuid,
+    /// The last number of the outboxes before.
+    before: u64,
+    /// When the server last knew of it, in milliseconds since 1970 UTC.
+    used_ms: Option<u64>,
     next: u64,
     waiting: VecDeque<Entry<T>>,
     sent: usize,
@@ -23,13 +30,15 @@ pub(super) struct Entry<T> {
     pub(super) room: Uuid,
     pub(super) text: String,
     pub(super) ticket: T,
+    /// When it first went out, in milliseconds since 1970 UTC.
+    tried_ms: Option<u64>,
     /// The request that carries it now. Answers to an earlier request for it are out of date.
     pub(super) request: Option<u64>,
 }
 
 impl<T> Outbox<T> {
     pub(super) fn new(id: Uuid) -> Self {
-        Outbox { id, next: 1, waiting: VecDeque::new(), sent: 0 }
+        Outbox { id, before: 0, used_ms: None, next: 1, waiting: VecDeque::new(), sent: 0 }
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -40,14 +49,45 @@ impl<T> Outbox<T> {
     pub(super) fn push(&mut self, room: Uuid, text: String, ticket: T) -> u64 {
         let n = self.next;
         self.next += 1;
-        self.waiting.push_back(Entry { n, room, text, ticket, request: None });
+        self.waiting.push_back(Entry { n, room, text, ticket, tried_ms: None, request: None });
         n
     }
 
+    /// The number that the server knows an entry by.
+    pub(super) fn told(&self, n: u64) -> u64 {
+        n.saturating_sub(self.before)
+    }
+
+    /// The number of what the server tells of.
+    pub(super) fn own(&self, told: u64) -> u64 {
+        told.saturating_add(self.before)
+    }
+
+    /// The server knows of the outbox now.
+    pub(super) fn used(&mut self, now_ms: u64) {
+        self.used_ms = Some(now_ms);
+    }
+
+    /// Begins anew if something was first tried, or the outbox last used, so long ago. Hands out all that was tried, which is not
+    /// repeated; what never was goes into the new outbox.
+    pub(super) fn expire(&mut self, age_ms: u64, now_ms: u64) -> Vec<Entry<T>> {
+        let is_old = |at_ms: Option<u64>| at_ms.is_some_and(|at_ms| now_ms.saturating_sub(at_ms) >= age_ms);
+        if !is_old(self.used_ms) && !self.waiting.iter().any(|entry| is_old(entry.tried_ms)) {
+            return Vec::new();
+        }
+        let tried = self.waiting.iter().take_while(|entry| entry.tried_ms.is_some()).count();
+        let expired = self.waiting.drain(..tried).collect();
+        // The same for the same, and nobody else's: an id that was random made it.
+        self.id = Uuid::new_v5(&self.id, b"next");
+        (self.before, self.used_ms, self.sent) = (self.first_waiting() - 1, None, 0);
+        expired
+    }
+
     /// The next entry that has to go out; it then counts as on its way in `request`.
-    pub(super) fn send_next(&mut self, request: u64) -> Option<&Entry<T>> {
+    pub(super) fn send_next(&mut self, request: u64, now_ms: u64) -> Option<&Entry<T>> {
         let entry = self.waiting.get_mut(self.sent)?;
         self.sent += 1;
+        entry.tried_ms.get_or_insert(now_ms);
         entry.request = Some(request);
         Some(entry)
     }
@@ -113,7 +153,8 @@ mod tests {
 
     fn sent(outbox: &mut Outbox<()>, first_request: u64) -> Vec<(u64, String)> {
         let mut requests = first_request..;
-        std::iter::from_fn(|| outbox.send_next(requests.next()?).map(|entry| (entry.n, entry.text.clone()))).collect()
+        std::iter::from_fn(|| outbox.send_next(requests.next()?, 0).map(|entry| (entry.n, entry.text.clone())))
+            .collect()
     }
 
     #[test]
@@ -125,6 +166,39 @@ mod tests {
         outbox.take_back(0);
         assert_eq!(outbox.on_their_way(), 0);
         assert_eq!(sent(&mut outbox, 11), [(2, "b".to_owned()), (4, "d".to_owned())]);
+    }
+
+    #[test]
+    fn what_was_first_tried_too_long_ago_is_handed_out_and_the_rest_begins_anew() {
+        let mut outbox = outbox(&["a", "b", "c"]);
+        outbox.used(0);
+        outbox.send_next(1, 10);
+        outbox.send_next(2, 20);
+        outbox.take_back(0);
+        outbox.send_next(3, 50);
+        outbox.take_back(0);
+        outbox.used(50);
+        let id = outbox.id();
+        assert!(outbox.expire(100, 109).is_empty(), "the first try counts, and that is not so long ago");
+        assert_eq!((outbox.id(), outbox.told(3)), (id, 3));
+        let expired: Vec<u64> = outbox.expire(100, 110).iter().map(|entry| entry.n).collect();
+        assert_eq!(expired, [1, 2], "b was tried later, but the outbox cannot go on without a");
+        assert_ne!(outbox.id(), id);
+        assert_eq!((outbox.told(3), outbox.own(1), outbox.first_waiting(), outbox.last()), (1, 3, 3, 3));
+        assert_eq!(outbox.send_next(4, 110).map(|entry| entry.n), Some(3));
+        assert!(outbox.expire(100, 209).is_empty() && outbox.expire(100, 210).len() == 1);
+    }
+
+    #[test]
+    fn an_outbox_that_was_not_used_for_long_begins_anew_with_nothing_lost() {
+        let mut outbox = outbox(&["a"]);
+        assert!(outbox.expire(100, 1_000).is_empty() && outbox.id() == Uuid::nil(), "it was never used");
+        outbox.used(1_000);
+        sent(&mut outbox, 1);
+        outbox.settle(1);
+        outbox.push(Uuid::nil(), "b".into(), ());
+        assert!(outbox.expire(100, 1_100).is_empty() && outbox.id() != Uuid::nil());
+        assert_eq!((outbox.len(), outbox.told(2)), (1, 1));
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl<O: Observer> Task<O> {
             let next = backoff.after(&end, lasted, rand::random());
             self.tell(&Observation::Ended(end.clone()));
             self.standing.send_replace(Standing::Away);
-            for effect in self.core.disconnected() {
+            for effect in self.core.disconnected(now_ms()) {
                 self.carry_out(effect);
             }
             match next {
@@ -147,6 +147,9 @@ impl<O: Observer> Task<O> {
             Ok(opened) => opened,
             Err(end) => return end,
         };
+        for effect in self.core.expire(now_ms()) {
+            self.carry_out(effect);
+        }
         let hello = self.core.hello(token, self.options.client_type);
         if let Err(end) = link.write([hello].into_iter()).await {
             return end;
@@ -171,7 +174,7 @@ impl<O: Observer> Task<O> {
                 return End::Lost(format!("the server broke the protocol: {what}"));
             }
             let core = &mut self.core;
-            if let Err(end) = link.write(std::iter::from_fn(|| core.next())).await {
+            if let Err(end) = link.write(std::iter::from_fn(|| core.next(now_ms()))).await {
                 return self.last_words(link, end).await;
             }
             tokio::select! {
@@ -264,9 +267,14 @@ impl<O: Observer> Task<O> {
     }
 
     fn tell(&mut self, what: &Observation) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
-        self.observer.observe(u64::try_from(at).unwrap_or(u64::MAX), self.connection, what);
+        self.observer.observe(now_ms(), self.connection, what);
     }
+}
+
+/// Milliseconds since 1970 UTC.
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_millis());
+    u64::try_from(now).unwrap_or(u64::MAX)
 }
 
 async fn ended<T>(future: &mut Option<BoxFuture<'static, T>>) -> T {
