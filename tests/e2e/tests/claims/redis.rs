@@ -33,7 +33,8 @@ pub(crate) async fn sessions(stage: &Stage) -> Result<String> {
         "updateStrategy": {"drainSeconds": 1}});
     apply(&chat_cluster(NAME, spec))?;
     told(stage, NAME, "RedisBound", "SecretNotFound", "\"seated-rd\"").await?;
-    ensure!(stage.pods(NAME).await?.is_empty(), "pods were made that cannot start");
+    let made = stage.pods(NAME).await?.into_iter().filter(|pod| pod.metadata.deletion_timestamp.is_none()).count();
+    ensure!(made == 0, "pods were made that cannot start");
     apply(&secret("seated-rd", &[("note", "nothing")]))?;
     told(stage, NAME, "RedisBound", "KeyMissing", "\"host\"").await?;
     let redis = apart.redis.fresh_database_at(stage.host())?;
@@ -44,8 +45,10 @@ pub(crate) async fn sessions(stage: &Stage) -> Result<String> {
 
     let dials = stage.each_pod(NAME).await?;
     let [first, second] = &dials[..] else { anyhow::bail!("two pods") };
-    rest::register(&**first, "alice", PASSWORD).await?;
-    let signed_in = rest::sign_in(&**first, "alice", PASSWORD).await?;
+    // The database may be that of a run before.
+    let alice = format!("a{}", Uuid::new_v4().simple());
+    rest::register(&**first, &alice, PASSWORD).await?;
+    let signed_in = rest::sign_in(&**first, &alice, PASSWORD).await?;
     let has = |session: Uuid| apart.redis.has(&redis, &format!("chatcluster:login:{session}"));
     ensure!(has(signed_in.session)?, "the session is not in Redis");
     let refreshed = rest::refresh(&**second, &signed_in.refresh_token).await.context("on the other node")?;
@@ -57,12 +60,12 @@ pub(crate) async fn sessions(stage: &Stage) -> Result<String> {
     party.converse().await?;
     apart.redis.kill()?;
     let refused = |error: &RestError| matches!(error, RestError::Refused { code, .. } if code == "unavailable");
-    let without = rest::sign_in(&**second, "alice", PASSWORD).await;
+    let without = rest::sign_in(&**second, &alice, PASSWORD).await;
     ensure!(without.as_ref().is_err_and(refused), "signing in without Redis gave {without:?}");
     party.converse().await.context("with Redis away")?;
     ensure!(stage.pods(NAME).await?.len() == 2, "a pod went with Redis");
     apart.redis.start()?;
-    let back = || async { Ok(rest::sign_in(&**first, "alice", PASSWORD).await.ok()) };
+    let back = || async { Ok(rest::sign_in(&**first, &alice, PASSWORD).await.ok()) };
     stage.until("somebody to get in with Redis back", back).await?;
     ensure!(has(refreshed.session)?, "Redis came back without the session");
 
