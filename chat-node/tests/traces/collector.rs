@@ -54,15 +54,18 @@ impl Collector {
 
     /// Waits until what was heard is as it should be.
     pub(crate) async fn until(&self, within: Duration, is_so: impl Fn(&Heard) -> bool) -> Heard {
+        self.wait(within, is_so).await.unwrap_or_else(|| {
+            let heard = self.heard();
+            let told: Vec<_> = heard.spans.iter().map(|told| (&told.node, &told.span.name)).collect();
+            panic!("it was told only {told:?}")
+        })
+    }
+
+    /// The same; `None` when that takes longer.
+    pub(crate) async fn wait(&self, within: Duration, is_so: impl Fn(&Heard) -> bool) -> Option<Heard> {
         let mut heard = self.heard.subscribe();
-        match timeout(within, heard.wait_for(is_so)).await {
-            Ok(heard) => heard.unwrap().clone(),
-            Err(_) => {
-                let heard = self.heard();
-                let told: Vec<_> = heard.spans.iter().map(|told| (&told.node, &told.span.name)).collect();
-                panic!("it was told only {told:?}")
-            }
-        }
+        let heard = timeout(within, heard.wait_for(is_so)).await.ok()?;
+        Some(heard.unwrap().clone())
     }
 }
 
