@@ -9,6 +9,7 @@ mod folders;
 mod postgres;
 mod rabbitmq;
 mod redis;
+mod server;
 
 use std::{
     collections::BTreeMap,
@@ -20,7 +21,7 @@ use std::{
 use anyhow::{Context, Result};
 use uuid::Uuid;
 
-pub use self::{authority::Authority, postgres::Postgres, rabbitmq::Rabbitmq, redis::Redis};
+pub use self::{authority::Authority, postgres::Postgres, rabbitmq::Rabbitmq, redis::Redis, server::Server};
 
 /// The servers.
 pub struct Services {

@@ -2,17 +2,18 @@
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Context, Result};
-use daemon::{Roster, Signal};
+use daemon::Signal;
 use uuid::Uuid;
 
 use crate::{
-    Ports, Tls,
+    Ports, Server, Tls,
     folders::{PASSWORD_FILE, certify, check_name, command_as, give, owned, password, remove, run},
 };
 
@@ -28,15 +29,22 @@ const OF_TESTS: &str = "test_";
 /// The database server.
 pub struct Postgres {
     folder: PathBuf,
-    roster: Roster,
+    server: Server,
     port: u16,
     tls: Option<Tls>,
 }
 
+impl Deref for Postgres {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 impl Postgres {
     pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Postgres {
-        let roster = Roster::new(root.join("run"), root.join("log"));
-        Postgres { folder: root.join(NAME), roster, port: ports.postgres, tls: tls.cloned() }
+        Postgres { folder: root.join(NAME), server: Server::new(root, NAME), port: ports.postgres, tls: tls.cloned() }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -74,8 +82,8 @@ impl Postgres {
             server.args(["-c", "ssl=on", "-c", &format!("ssl_cert_file={certificate}")]);
             server.args(["-c", &format!("ssl_key_file={key}")]);
         }
-        self.roster.start(NAME, &mut server)?;
-        self.roster.wait_ready(NAME, PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
+        self.begin(&mut server)?;
+        self.wait_ready(PATIENCE, || self.sql("postgres", "SELECT 1").ok().map(drop))
     }
 
     /// Ends it in order.
@@ -84,31 +92,7 @@ impl Postgres {
     /// When it cannot be ended.
     pub fn stop(&self) -> Result<()> {
         // SIGINT is its fast shutdown: open connections are closed, nothing is lost.
-        self.roster.stop(NAME, Signal::INT, Duration::from_secs(10))
-    }
-
-    /// Kills it with all its processes, as a power cut would.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn kill(&self) -> Result<()> {
-        self.roster.kill(NAME)
-    }
-
-    /// Freezes it with all its processes: connections stay open, and nothing answers.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn freeze(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::STOP)
-    }
-
-    /// Ends the freeze.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn thaw(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::CONT)
+        self.end(Signal::INT, Duration::from_secs(10))
     }
 
     /// Keeps a copy of the data as it is now. The server is away meanwhile.
@@ -147,11 +131,6 @@ impl Postgres {
     /// Where it listens on loopback.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// Whether it runs.
-    pub fn is_running(&self) -> bool {
-        self.roster.find(NAME).is_some()
     }
 
     /// Makes a database unless it is there; tells the URL at which `host` reaches it.

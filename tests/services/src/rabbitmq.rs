@@ -2,17 +2,18 @@
 
 use std::{
     fs,
+    ops::Deref,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
-use daemon::{Roster, Signal};
+use daemon::Signal;
 use uuid::Uuid;
 
 use crate::{
-    Ports, Tls,
+    Ports, Server, Tls,
     folders::{certify, check_name, command_as, give, owned, password, remove, run_with_input},
 };
 
@@ -26,15 +27,22 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// The server.
 pub struct Rabbitmq {
     folder: PathBuf,
-    roster: Roster,
+    server: Server,
     ports: Ports,
     tls: Option<Tls>,
 }
 
+impl Deref for Rabbitmq {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 impl Rabbitmq {
     pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Rabbitmq {
-        let roster = Roster::new(root.join("run"), root.join("log"));
-        Rabbitmq { folder: root.join(NAME), roster, ports, tls: tls.cloned() }
+        Rabbitmq { folder: root.join(NAME), server: Server::new(root, NAME), ports, tls: tls.cloned() }
     }
 
     /// Begins to start it, without waiting.
@@ -52,7 +60,7 @@ impl Rabbitmq {
         let file = self.folder.join("config.conf");
         fs::write(&file, config)?;
         give(&file, USER)?;
-        self.roster.start(NAME, &mut self.command("rabbitmq-server")).map(drop)
+        self.server.begin(&mut self.command("rabbitmq-server"))
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -62,7 +70,7 @@ impl Rabbitmq {
     pub fn start(&self) -> Result<()> {
         self.begin()?;
         let connect = || std::net::TcpStream::connect(("127.0.0.1", self.ports.rabbitmq)).ok().map(drop);
-        self.roster.wait_ready(NAME, PATIENCE, connect)
+        self.wait_ready(PATIENCE, connect)
     }
 
     /// Ends it in order.
@@ -70,45 +78,16 @@ impl Rabbitmq {
     /// # Errors
     /// When it cannot be ended.
     pub fn stop(&self) -> Result<()> {
-        self.roster.stop(NAME, Signal::TERM, Duration::from_secs(20))?;
+        self.end(Signal::TERM, Duration::from_secs(20))?;
         // The port mapper was started by it and outlives it.
         let mut mapper = self.command("epmd");
         let _ = mapper.args(["-port", &self.ports.mapper.to_string(), "-kill"]).output();
         Ok(())
     }
 
-    /// Kills it with all its processes, as a power cut would.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn kill(&self) -> Result<()> {
-        self.roster.kill(NAME)
-    }
-
-    /// Freezes it with all its processes: connections stay open, and nothing answers.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn freeze(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::STOP)
-    }
-
-    /// Ends the freeze.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn thaw(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::CONT)
-    }
-
     /// Where it listens on loopback.
     pub fn port(&self) -> u16 {
         self.ports.rabbitmq
-    }
-
-    /// Whether it runs.
-    pub fn is_running(&self) -> bool {
-        self.roster.find(NAME).is_some()
     }
 
     /// Makes a virtual host unless it is there; tells the URL at which `host` reaches it.

@@ -4,16 +4,17 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    ops::Deref,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::{Context, Result, ensure};
-use daemon::{Roster, Signal};
+use daemon::Signal;
 
 use crate::{
-    Ports, Tls,
+    Ports, Server, Tls,
     folders::{certify, command_as, give, lock, owned, password, remove},
 };
 
@@ -29,15 +30,28 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub struct Redis {
     root: PathBuf,
     folder: PathBuf,
-    roster: Roster,
+    server: Server,
     port: u16,
     tls: Option<Tls>,
 }
 
+impl Deref for Redis {
+    type Target = Server;
+
+    fn deref(&self) -> &Server {
+        &self.server
+    }
+}
+
 impl Redis {
     pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Redis {
-        let roster = Roster::new(root.join("run"), root.join("log"));
-        Redis { root: root.to_owned(), folder: root.join(NAME), roster, port: ports.redis, tls: tls.cloned() }
+        Redis {
+            root: root.to_owned(),
+            folder: root.join(NAME),
+            server: Server::new(root, NAME),
+            port: ports.redis,
+            tls: tls.cloned(),
+        }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -67,8 +81,8 @@ impl Redis {
         let file = self.folder.join("redis.conf");
         fs::write(&file, config)?;
         give(&file, USER)?;
-        self.roster.start(NAME, command_as(USER, "redis-server").arg(&file))?;
-        self.roster.wait_ready(NAME, PATIENCE, || self.ask(&[&["PING"]]).ok().map(drop))
+        self.begin(command_as(USER, "redis-server").arg(&file))?;
+        self.wait_ready(PATIENCE, || self.ask(&[&["PING"]]).ok().map(drop))
     }
 
     /// Ends it in order.
@@ -76,31 +90,7 @@ impl Redis {
     /// # Errors
     /// When it cannot be ended.
     pub fn stop(&self) -> Result<()> {
-        self.roster.stop(NAME, Signal::TERM, Duration::from_secs(10))
-    }
-
-    /// Kills it, as a power cut would.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn kill(&self) -> Result<()> {
-        self.roster.kill(NAME)
-    }
-
-    /// Freezes it: connections stay open, and nothing answers.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn freeze(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::STOP)
-    }
-
-    /// Ends the freeze.
-    ///
-    /// # Errors
-    /// When it cannot be signalled.
-    pub fn thaw(&self) -> Result<()> {
-        self.roster.signal(NAME, Signal::CONT)
+        self.end(Signal::TERM, Duration::from_secs(10))
     }
 
     /// Where it is asked without TLS.
@@ -111,11 +101,6 @@ impl Redis {
     /// Where it listens on loopback.
     pub fn port(&self) -> u16 {
         self.port
-    }
-
-    /// Whether it runs.
-    pub fn is_running(&self) -> bool {
-        self.roster.find(NAME).is_some()
     }
 
     /// The URL of an empty database for one test.
