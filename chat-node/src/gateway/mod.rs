@@ -15,6 +15,7 @@ use std::{
     collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
+    ops::Deref,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -64,8 +65,21 @@ use crate::{
 /// bytes resets it, and the client would not hear why.
 const FRAME_SIZES_READ: usize = 4;
 
-/// What all connections of a node share.
+/// What all connections of a node share: the parts that it is made of, and its own state.
 pub struct Gateway {
+    parts: Parts,
+    /// Passwords.
+    pub passwords: Passwords,
+    /// How fast each user sends.
+    sending: Mutex<Rates<User>>,
+    admission: Mutex<Admission>,
+    open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
+    next: AtomicU64,
+    closed_to_new: AtomicBool,
+}
+
+/// The parts that a gateway is made of.
+pub struct Parts {
     /// The node's name.
     pub node: String,
     /// The configuration.
@@ -88,85 +102,29 @@ pub struct Gateway {
     pub tokens: Tokens,
     /// Who is signed in where.
     pub logins: Arc<Logins>,
-    /// Passwords.
-    pub passwords: Passwords,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Follows some messages.
     pub traces: Traces,
-    /// How fast each user sends.
-    sending: Mutex<Rates<User>>,
-    admission: Mutex<Admission>,
-    open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
-    next: AtomicU64,
-    closed_to_new: AtomicBool,
 }
 
-/// The parts that a gateway is made of.
-pub struct Parts {
-    /// See [`Gateway::node`].
-    pub node: String,
-    /// See [`Gateway::config`].
-    pub config: NodeConfig,
-    /// See [`Gateway::store`].
-    pub store: SharedStore,
-    /// See [`Gateway::sessions`].
-    pub sessions: SharedSessions,
-    /// See [`Gateway::intake`].
-    pub intake: Intake,
-    /// See [`Gateway::hub`].
-    pub hub: Arc<Hub>,
-    /// See [`Gateway::signals`].
-    pub signals: Arc<Signals>,
-    /// See [`Gateway::announcements`].
-    pub announcements: Arc<Announcements>,
-    /// See [`Gateway::bus`].
-    pub bus: Bus,
-    /// See [`Gateway::tokens`].
-    pub tokens: Tokens,
-    /// See [`Gateway::logins`].
-    pub logins: Arc<Logins>,
-    /// See [`Gateway::stats`].
-    pub stats: Arc<Stats>,
-    /// See [`Gateway::traces`].
-    pub traces: Traces,
+impl Deref for Gateway {
+    type Target = Parts;
+
+    fn deref(&self) -> &Parts {
+        &self.parts
+    }
 }
 
 impl Gateway {
     /// A gateway without connections.
     pub fn new(parts: Parts) -> Arc<Gateway> {
-        let Parts {
-            node,
-            config,
-            store,
-            sessions,
-            intake,
-            hub,
-            signals,
-            announcements,
-            bus,
-            tokens,
-            logins,
-            stats,
-            traces,
-        } = parts;
-        let admission = Mutex::new(Admission::new(config.addresses.clone()));
-        let sending = Mutex::new(Rates::new(config.limits.sends_per_second_max, config.limits.sends_burst_max));
+        let admission = Mutex::new(Admission::new(parts.config.addresses.clone()));
+        let limits = &parts.config.limits;
+        let sending = Mutex::new(Rates::new(limits.sends_per_second_max, limits.sends_burst_max));
         Arc::new(Gateway {
-            node,
-            config,
-            store,
-            sessions,
-            intake,
-            hub,
-            signals,
-            announcements,
-            bus,
-            tokens,
-            logins,
+            parts,
             passwords: Passwords::default(),
-            stats,
-            traces,
             sending,
             admission,
             open: Mutex::default(),
