@@ -55,7 +55,7 @@ const CONFLICT_MAX: Duration = Duration::from_secs(5);
 
 /// Time that a reconcile may take: a self-test and some calls. An answer that never comes must not be waited for until the process ends, as
 /// Kubernetes' clients wait for an answer for as long as the connection seems to live.
-const RECONCILE_MAX: Duration = Duration::from_secs(90);
+const RECONCILE_MAX: Duration = Duration::from_secs(45);
 
 /// HTTP status of a write upon a state that is no more.
 const CONFLICT: u16 = 409;

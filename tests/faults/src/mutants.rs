@@ -149,7 +149,7 @@ pub const MUTANTS: [Mutant; 22] = [
         "an answer is waited for without end",
         "controller.rs",
         &[(
-            "const RECONCILE_MAX: Duration = Duration::from_secs(90)",
+            "const RECONCILE_MAX: Duration = Duration::from_secs(45)",
             "const RECONCILE_MAX: Duration = Duration::from_secs(9_000)",
         )],
     ),

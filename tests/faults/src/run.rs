@@ -29,7 +29,7 @@ use crate::{
 /// Seconds within which a cluster has to come to what was declared.
 const REST_SECONDS_MAX: u64 = 900;
 
-/// Seconds without a write after which a cluster is at rest. The operator looks again every 30 seconds.
+/// Time without a write after which a cluster is at rest. The operator looks again every 30 seconds, and gives a reconcile up after 45.
 const QUIET: Duration = Duration::from_secs(70);
 
 /// Time between the end of a process and the next one.
