@@ -218,10 +218,15 @@ fn command(layout: &Layout, name: &str) -> Command {
             kubeconfig,
             "--leader-elect=false".into(),
             "--use-service-account-credentials".into(),
+            // A benchmark with a thousand StatefulSets is not to measure how slowly their controller may ask by default: 20 a second.
+            "--kube-api-qps=200".into(),
+            "--kube-api-burst=400".into(),
             format!("--root-ca-file={}", pki("ca.crt")),
             format!("--service-account-private-key-file={}", pki("service-accounts.key")),
         ],
-        "kube-scheduler" => vec![kubeconfig, "--leader-elect=false".into()],
+        "kube-scheduler" => {
+            vec![kubeconfig, "--leader-elect=false".into(), "--kube-api-qps=200".into(), "--kube-api-burst=400".into()]
+        }
         "containerd" => vec![format!("--config={}", state("containerd.toml"))],
         "kubelet" => vec![
             kubeconfig,

@@ -67,16 +67,21 @@ impl Clusters {
         stream::iter(0..self.count).map(put).buffer_unordered(AT_ONCE).try_collect().await
     }
 
-    /// Waits until the status of each says Ready; gives when that was.
-    pub(crate) async fn all_ready(&self, patience: Duration, operator: &mut Operator) -> Result<Instant> {
+    /// Waits until the status of each says Ready. Gives when the operator had made all children of all, which a status tells, and when all
+    /// were Ready: what lies between is the work of Kubernetes' controllers.
+    pub(crate) async fn all_ready(&self, patience: Duration, operator: &mut Operator) -> Result<(Instant, Instant)> {
         let deadline = Instant::now() + patience;
+        let mut made = None;
         loop {
             operator.look()?;
             // From the API server's cache, as cheap as such a look can be.
             let list = self.api.list(&ListParams::default().match_any()).await?;
             let ready = list.items.iter().filter(|cluster| is_ready(cluster)).count();
-            if ready == self.count {
-                return Ok(Instant::now());
+            if made.is_none() && list.items.iter().filter(|cluster| cluster.status.is_some()).count() == self.count {
+                made = Some(Instant::now());
+            }
+            if let (Some(made), true) = (made, ready == self.count) {
+                return Ok((made, Instant::now()));
             }
             if Instant::now() > deadline {
                 bail!("only {ready} of {} are ready", self.count);
