@@ -86,7 +86,7 @@ pub fn single_faults(reference: &Outcome) -> Vec<Fault> {
             add(mishap);
         }
         if !matches!(made.verb, Verb::List | Verb::Watch) {
-            // Watches have a limit of their own, which is the client's.
+            // Of watches only the connection knows, and what it takes for dead is not the operator's doing.
             add(Mishap::Silent);
         }
         if made.verb.writes() {

@@ -32,7 +32,7 @@ pub enum Mishap {
     TimedOut,
     /// It is done, and the answer is lost.
     AnswerLost,
-    /// It is done, and no answer ever comes, not even that it failed.
+    /// It is done, and nothing comes, not even that it failed, until the connection is given up.
     Silent,
     /// The caller gives it up, and it arrives after so many seconds.
     Delayed(u16),

@@ -68,9 +68,10 @@ impl Seen {
         for entry in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let text = |pointer: &str| entry.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
             let resource = text("/objectRef/resource");
-            // Both times are RFC 3339 in UTC, and their order is that of their texts.
+            // Both times are RFC 3339 in UTC. Without the zone their order is that of their texts, and the second in which the namespace
+            // was made counts.
             if !text("/user/username").starts_with(&user)
-                || text("/requestReceivedTimestamp") < since.trim()
+                || text("/requestReceivedTimestamp") < since.trim().trim_end_matches('Z')
                 || resource.is_empty()
             {
                 continue;

@@ -1,7 +1,7 @@
 //! The server as a service that a client stands on: requests in, answers out, with the faults of a plan between them.
 
 use std::{
-    future::{Future, pending},
+    future::Future,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -30,6 +30,9 @@ const WAY: Duration = Duration::from_millis(2);
 
 /// After so long a client gives a request up.
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After so long a connection that says nothing is given up, as the operator has it (`SILENCE_MAX` in its `run`).
+const SILENCE: Duration = Duration::from_secs(300);
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 type Answer = Response<UnsyncBoxBody<Bytes, std::convert::Infallible>>;
@@ -76,7 +79,8 @@ impl Calls {
             }
             Fate::Silent => {
                 drop(self.serve(call));
-                pending().await
+                sleep(SILENCE).await;
+                Err("nothing was heard for too long".into())
             }
             Fate::Arrives { after } => {
                 self.arrive_later(call, after);
