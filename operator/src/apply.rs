@@ -44,9 +44,6 @@ use crate::{
 /// HTTP status of a write upon a state that is no more.
 const CONFLICT: u16 = 409;
 
-/// HTTP status of a write to what is gone.
-const NOT_FOUND: u16 = 404;
-
 /// The version that an apply carries when the object is to be made: no object has it (etcd's first write is a later one), so an apply over
 /// an object that is there is a conflict, and one where there is none makes it.
 const ABSENT: &str = "1";
@@ -164,7 +161,7 @@ impl Applier<'_> {
             tracing::warn!(pod = %pod.name_any(), "its machine is dead: deleting it by force");
             metrics::write("pods", "delete");
             match api.delete(&pod.name_any(), &params).await {
-                Err(kube::Error::Api(status)) if status.code == NOT_FOUND || status.code == CONFLICT => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.code == CONFLICT => {}
                 other => drop(other?),
             }
         }
@@ -211,7 +208,7 @@ impl Applier<'_> {
         metrics::write(&resource.plural, "patch");
         let params = PatchParams { field_manager: Some(names::FIELD_MANAGER.into()), ..PatchParams::default() };
         match api.patch(&object.name_any(), &params, &Patch::Merge(&patch)).await {
-            Err(kube::Error::Api(status)) if status.code == NOT_FOUND => Ok(()),
+            Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
             other => other.map(drop),
         }
     }
@@ -292,7 +289,7 @@ impl Applier<'_> {
             tracing::info!(kind = %K::kind(&()), name = %object.name_any(), "deleting");
             metrics::write(&K::plural(&()), "delete");
             match api.delete(&object.name_any(), &params).await {
-                Err(kube::Error::Api(status)) if status.code == NOT_FOUND || status.code == CONFLICT => {}
+                Err(kube::Error::Api(status)) if status.is_not_found() || status.code == CONFLICT => {}
                 other => drop(other?),
             }
         }

@@ -99,7 +99,7 @@ impl Observer {
     pub async fn observe(&self, cluster: &ChatCluster, now: Timestamp) -> kube::Result<Observed> {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let caches = &self.caches;
-        let stateful_set = caches.stateful_sets.of(&namespace, &name).into_iter().find(|set| set.name_any() == name);
+        let stateful_set = self.stateful_set(&namespace, &name);
         let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
         let nodes = self.nodes(cluster, &pods).await;
@@ -130,7 +130,6 @@ impl Observer {
     /// When the API server cannot be asked whether a machine is dead.
     pub async fn left(&self, cluster: &ChatCluster, now: Timestamp) -> kube::Result<Left> {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
-        let sets = self.caches.stateful_sets.of(&namespace, &name);
         let pods = self.caches.pods.of(&namespace, &name);
         let mut managed = Vec::new();
         for reference in bindings::foreign(cluster) {
@@ -141,12 +140,12 @@ impl Observer {
             }
         }
         let lost = self.lost(&pods, now).await?;
-        Ok(Left { stateful_set: sets.into_iter().find(|set| set.name_any() == name), pods, managed, lost })
+        Ok(Left { stateful_set: self.stateful_set(&namespace, &name), pods, managed, lost })
     }
 
-    /// The pods of a cluster that is being deleted, as far as the status depends on them.
-    pub fn pods_left(left: &Left, cluster: &str) -> Vec<PodView> {
-        left.pods.iter().filter_map(|pod| pod_view(pod, cluster, &left.lost)).collect()
+    /// The StatefulSet of a cluster.
+    fn stateful_set(&self, namespace: &str, cluster: &str) -> Option<Arc<StatefulSet>> {
+        self.caches.stateful_sets.of(namespace, cluster).into_iter().find(|set| set.name_any() == cluster)
     }
 
     /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.
@@ -297,18 +296,13 @@ impl Observed {
             spec_hash,
             command: cluster.annotations().get(names::ROLLOUT).cloned(),
             set: self.stateful_set.as_ref().and_then(|set| set_view(set, template_current)),
-            pods: self.pod_views(&name),
+            pods: pod_views(&self.pods, &name, &self.lost),
             serving: client_service.and_then(|service| desired::serving(service)),
             endpoints: self.endpoints(&name),
             revisions,
             nodes: self.nodes.clone(),
             previous: cluster.status.as_ref().and_then(|status| status.rollout.clone()),
         }
-    }
-
-    /// The pods, as far as a rollout and the status depend on them.
-    pub fn pod_views(&self, cluster: &str) -> Vec<PodView> {
-        self.pods.iter().filter_map(|pod| pod_view(pod, cluster, &self.lost)).collect()
     }
 
     /// The pods' template of a revision.
@@ -346,6 +340,11 @@ fn set_view(set: &StatefulSet, template_current: bool) -> Option<SetView> {
         current_revision: status.current_revision.unwrap_or_default(),
         update_revision: status.update_revision.unwrap_or_default(),
     })
+}
+
+/// Pods, as far as a rollout and the status depend on them.
+pub fn pod_views(pods: &[Arc<Pod>], cluster: &str, lost: &BTreeSet<String>) -> Vec<PodView> {
+    pods.iter().filter_map(|pod| pod_view(pod, cluster, lost)).collect()
 }
 
 fn pod_view(pod: &Pod, cluster: &str, lost: &BTreeSet<String>) -> Option<PodView> {

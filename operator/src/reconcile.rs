@@ -15,7 +15,7 @@ use crate::{
     apply::{Applier, ApplyError},
     bindings::Bindings,
     desired, ending, events, metrics, names,
-    observe::{Observed, Observer, STATUS_AGE_MAX},
+    observe::{self, Observed, Observer, STATUS_AGE_MAX},
     pace::{Pace, Turn},
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress, Template},
@@ -31,9 +31,6 @@ const PROVEN: Duration = Duration::from_millis(50);
 
 /// HTTP status of an object that breaks a rule of its kind.
 const UNPROCESSABLE: u16 = 422;
-
-/// HTTP status of a write to what is gone.
-const NOT_FOUND: u16 = 404;
 
 /// What reconciles share.
 pub struct Context {
@@ -75,7 +72,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         && cluster.lacks_token(&observed.read)
         && !resource.spec.paused
     {
-        let made = applier(context, cluster).create_auth_secret(cluster, &owner).await?;
+        let made = applier(context, &cluster.namespace, &cluster.name).create_auth_secret(cluster, &owner).await?;
         made.into_iter().for_each(|secret| context.observer.learn(&mut observed, &cluster.namespace, secret));
     }
     let bindings = Bindings::resolve(resource, &observed.read);
@@ -91,8 +88,9 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         told.tell(Some(&cluster), Progress::Paused).await?;
         return Ok(Verdict::Done(Some(STATUS_AGE_MAX)));
     }
-    let managed =
-        applier(context, &cluster).apply_managed(desired::managed(&cluster, &owner), &observed.read.found).await;
+    let managed = applier(context, &cluster.namespace, &cluster.name)
+        .apply_managed(desired::managed(&cluster, &owner), &observed.read.found)
+        .await;
     if let Some(verdict) = told.refused(&cluster, managed).await? {
         return Ok(verdict);
     }
@@ -106,7 +104,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let decision = rollout::decide(&observed.scene(resource, cluster.policy, spec_hash, choice.current), now);
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
-    let applier = applier(context, &cluster);
+    let applier = applier(context, &cluster.namespace, &cluster.name);
     let applied = Box::pin(applier.apply(children, &observed)).await;
     if let Some(verdict) = told.refused(&cluster, applied).await? {
         return Ok(verdict);
@@ -130,14 +128,13 @@ pub async fn end(resource: &ChatCluster, context: &Context) -> kube::Result<Verd
     let left = context.observer.left(resource, now).await?;
     let ending = ending::decide(resource, &left, now);
     let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
-    let caches = context.observer.caches();
-    let applier = Applier { client: &context.client, namespace: &namespace, cluster: &name, caches };
-    let status = status::of_end(resource, &ending, &Observer::pods_left(&left, &name), now);
+    let applier = applier(context, &namespace, &name);
+    let status = status::of_end(resource, &ending, &observe::pod_views(&left.pods, &name, &left.lost), now);
     let before = resource.status.clone().unwrap_or_default();
     if status != before {
         // It may have gone meanwhile.
         match write_status(context, resource, &status).await {
-            Err(kube::Error::Api(refusal)) if refusal.code == NOT_FOUND => return Ok(Verdict::Done(None)),
+            Err(kube::Error::Api(refusal)) if refusal.is_not_found() => return Ok(Verdict::Done(None)),
             other => other?,
         }
         events::publish(&context.recorder, resource, events::between(&before, &status)).await;
@@ -149,9 +146,8 @@ pub async fn end(resource: &ChatCluster, context: &Context) -> kube::Result<Verd
     Ok(Verdict::Done(Some(ending.again)))
 }
 
-fn applier<'a>(context: &'a Context, cluster: &'a Cluster) -> Applier<'a> {
-    let caches = context.observer.caches();
-    Applier { client: &context.client, namespace: &cluster.namespace, cluster: &cluster.name, caches }
+fn applier<'a>(context: &'a Context, namespace: &'a str, cluster: &'a str) -> Applier<'a> {
+    Applier { client: &context.client, namespace, cluster, caches: context.observer.caches() }
 }
 
 /// A spec that has failed leaves the pods' template to a revision.
@@ -194,7 +190,7 @@ impl Told<'_> {
     /// Tells status and Events, when they differ from what was told. Gives when that is to be, when it can wait.
     async fn tell(&self, cluster: Option<&Cluster>, progress: Progress<'_>) -> kube::Result<Option<Duration>> {
         let Told { context, resource, observed, bindings, now } = self;
-        let pods = observed.pod_views(&resource.name_any());
+        let pods = observe::pod_views(&observed.pods, &resource.name_any(), &observed.lost);
         let connections = connections(observed, &pods);
         let synchronous =
             observed.nodes.values().filter_map(|node| node.store_synchronous).reduce(|all, one| all && one);

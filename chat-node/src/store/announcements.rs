@@ -97,13 +97,14 @@ macro_rules! announcements {
                 let mut tx = self.begin().await?;
                 // Two that count at the same time would both find room.
                 sqlx::query($lock).execute(&mut *tx.0).await?;
-                if let Some(AnnouncementKey { key, known_since_ms }) = key {
+                let key = key.map(|AnnouncementKey { key, known_since_ms }| ($crate::store::outbox_key(sender, key), known_since_ms));
+                if let Some((key, known_since_ms)) = key {
                     let forget = "DELETE FROM announcement_keys WHERE time_ms < $1";
                     sqlx::query(forget).bind(known_since_ms).execute(&mut *tx.0).await?;
                     let before: Option<AnnouncementRow> = sqlx::query_as(
                         "SELECT id, sender, body, time_ms, until_ms FROM announcement_keys WHERE key = $1",
                     )
-                    .bind($crate::store::outbox_key(sender, key))
+                    .bind(key)
                     .fetch_optional(&mut *tx.0)
                     .await?;
                     if let Some(before) = before {
@@ -125,17 +126,13 @@ macro_rules! announcements {
                     .bind(until_ms)
                     .execute(&mut *tx.0)
                     .await?;
-                if let Some(AnnouncementKey { key, .. }) = key {
+                if let Some((key, _)) = key {
                     sqlx::query(
                         "INSERT INTO announcement_keys (key, id, sender, body, time_ms, until_ms)
-                         VALUES ($1, $2, $3, $4, $5, $6)",
+                         SELECT $1, id, sender, body, time_ms, until_ms FROM announcements WHERE id = $2",
                     )
-                    .bind($crate::store::outbox_key(sender, key))
+                    .bind(key)
                     .bind(id)
-                    .bind(&**sender)
-                    .bind(text)
-                    .bind(time_ms)
-                    .bind(until_ms)
                     .execute(&mut *tx.0)
                     .await?;
                     sqlx::query(

@@ -73,22 +73,15 @@ pub(super) fn judge<'a>(
 ) -> Judgement {
     let (new, old) = (Side::of(new), Side::of(old));
     let verdict = |gate, why: String| Judgement { gate, why };
-    let worse = |bad: u64, of: u64, old_bad: u64, old_of: u64| {
-        bad >= FAILURES_MIN && share(bad, of) > 2.0 * share(old_bad, old_of) + SHARE_MARGIN
-    };
-    if worse(new.failed, new.sends, old.failed, old.sends) {
-        let why = format!(
-            "{} of {} sends fail on new nodes, {} of {} on old ones",
-            new.failed, new.sends, old.failed, old.sends
-        );
-        return verdict(LiveGate::Failed, why);
-    }
-    if worse(new.lost, new.resumes, old.lost, old.resumes) {
-        let why = format!(
-            "{} of {} resumes are lost on new nodes, {} of {} on old ones",
-            new.lost, new.resumes, old.lost, old.resumes
-        );
-        return verdict(LiveGate::Failed, why);
+    let shares = [
+        ("sends fail", (new.failed, new.sends), (old.failed, old.sends)),
+        ("resumes are lost", (new.lost, new.resumes), (old.lost, old.resumes)),
+    ];
+    for (what, (bad, of), (old_bad, old_of)) in shares {
+        if bad >= FAILURES_MIN && share(bad, of) > 2.0 * share(old_bad, old_of) + SHARE_MARGIN {
+            let why = format!("{bad} of {of} {what} on new nodes, {old_bad} of {old_of} on old ones");
+            return verdict(LiveGate::Failed, why);
+        }
     }
     let medians = new.p50_ms.zip(old.p50_ms).map(|both| ("two", both));
     let p99s = new.p99_ms.zip(old.p99_ms).map(|both| ("a hundred", both));

@@ -12,10 +12,10 @@ use anyhow::{Context, Result};
 
 use crate::stage::{NAMESPACE, OPERATOR_NAMESPACE, kubectl, run};
 
-/// How often a CRD that was made just now is looked at.
-const LOOKS_MAX: usize = 10;
-/// Time between looks.
-const LOOK: Duration = Duration::from_millis(200);
+/// How often a CRD is waited for, a few seconds each time.
+const ATTEMPTS: usize = 12;
+/// Time between attempts.
+const PAUSE: Duration = Duration::from_millis(200);
 
 /// CloudNativePG's `Cluster`.
 pub const POSTGRES_CRD: &str = "postgresql.cnpg.io_clusters.yaml";
@@ -34,10 +34,14 @@ pub fn install(crd: &str) -> Result<()> {
     let file = folder()?.join("crds").join(crd);
     let file = file.to_str().context("a path that is text")?;
     kubectl(&["apply", "--server-side", "--force-conflicts", "-f", file])?;
-    let established = || kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "-f", file]).map(drop);
     // A CRD that was made just now has `conditions: null`, of which `kubectl wait` says that it is no list.
-    let soon = (0..LOOKS_MAX).find_map(|_| established().map_err(|_| sleep(LOOK)).ok());
-    soon.map_or_else(established, Ok)
+    for _ in 1..ATTEMPTS {
+        if kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", file]).is_ok() {
+            return Ok(());
+        }
+        sleep(PAUSE);
+    }
+    kubectl(&["wait", "--for=condition=Established", "--timeout=5s", "-f", file]).map(drop)
 }
 
 /// Removes a CRD, and with it every object of its kind.
