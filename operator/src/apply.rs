@@ -12,6 +12,7 @@ use std::{
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use crds::ChatCluster;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
@@ -48,6 +49,10 @@ const CONFLICT: u16 = 409;
 /// an object that is there is a conflict, and one where there is none makes it.
 const ABSENT: &str = "1";
 
+/// Time from which on no write of the reconcile that made an object can arrive any more: that of a reconcile, and the API server's own bound of
+/// a minute (`--request-timeout`, <https://kubernetes.io/docs/reference/command-line-tools-reference/kube-apiserver/>).
+const GIVEN_UP_MAX: SignedDuration = SignedDuration::from_secs(2 * 60);
+
 /// Writes for one cluster.
 pub struct Applier<'a> {
     /// The client.
@@ -81,7 +86,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// What was written before stays and is found again.
-    pub async fn apply(&self, children: Children, observed: &Observed) -> Result<(), ApplyError> {
+    pub async fn apply(&self, children: Children, observed: &Observed, now: Timestamp) -> Result<(), ApplyError> {
         let Children {
             service_account,
             config_map,
@@ -100,7 +105,8 @@ impl Applier<'_> {
         self.ensure(pod_disruption_budget, &observed.budgets, &caches.budgets).await?;
         self.ensure(stateful_set, observed.stateful_set.as_slice(), &caches.stateful_sets).await?;
         self.prune(&observed.services, |service| services.contains(&service.name_any())).await?;
-        self.prune(&observed.config_maps, |map| map.name_any() == config || is_named(map, observed)).await?;
+        let may_be_used = |map: &ConfigMap| map.name_any() == config || is_named(map, observed) || is_new(map, now);
+        self.prune(&observed.config_maps, may_be_used).await?;
         Ok(())
     }
 
@@ -310,6 +316,12 @@ fn is_named(map: &ConfigMap, observed: &Observed) -> bool {
             .revisions
             .iter()
             .any(|revision| caches::revision_text(revision).is_some_and(|text| text.contains(&quoted)))
+}
+
+/// Whether the StatefulSet may still come to name a ConfigMap: by a write that this operator has given up, and the API server carries out all the
+/// same.
+fn is_new(map: &ConfigMap, now: Timestamp) -> bool {
+    map.creation_timestamp().is_some_and(|made| now.duration_since(made.0) < GIVEN_UP_MAX)
 }
 
 fn is_so<K: Serialize>(desired: &K, observed: &K) -> bool {

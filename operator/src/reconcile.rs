@@ -105,7 +105,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
     let applier = applier(context, &cluster.namespace, &cluster.name);
-    let applied = Box::pin(applier.apply(children, &observed)).await;
+    let applied = Box::pin(applier.apply(children, &observed, now)).await;
     if let Some(verdict) = told.refused(&cluster, applied).await? {
         return Ok(verdict);
     }

@@ -29,8 +29,9 @@ use crate::{
 /// Seconds within which a cluster has to come to what was declared.
 const REST_SECONDS_MAX: u64 = 900;
 
-/// Time without a write after which a cluster is at rest. The operator looks again every 30 seconds, and gives a reconcile up after 45.
-const QUIET: Duration = Duration::from_secs(70);
+/// Time without a write after which a cluster is at rest. The operator looks again every 30 seconds, gives a reconcile up after 45, and leaves a
+/// ConfigMap for two minutes.
+const QUIET: Duration = Duration::from_secs(160);
 
 /// Time between the end of a process and the next one.
 const RESTART: Duration = Duration::from_secs(1);

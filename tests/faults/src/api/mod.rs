@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
-use tokio::sync::watch as bell;
+use tokio::sync::Notify;
 
 pub(crate) use self::verbs::FOREGROUND;
 use self::{
@@ -59,8 +59,8 @@ impl Server {
         self.store.lock()
     }
 
-    /// Rings at each change.
-    pub fn bell(&self) -> bell::Receiver<u64> {
+    /// Rings at each change, for all who wait.
+    pub fn bell(&self) -> Arc<Notify> {
         self.store().bell()
     }
 

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
-use tokio::{sync::watch, time::Instant};
+use tokio::{sync::Notify, time::Instant};
 
 use super::{
     fields::{Managers, managed_fields},
@@ -54,17 +54,13 @@ pub struct Change {
 }
 
 /// The objects.
+#[derive(Default)]
 pub struct Store {
     objects: BTreeMap<Key, Stored>,
     log: Vec<Arc<Change>>,
     uids: u64,
-    bell: watch::Sender<u64>,
-}
-
-impl Default for Store {
-    fn default() -> Self {
-        Store { objects: BTreeMap::new(), log: Vec::new(), uids: 0, bell: watch::Sender::new(0) }
-    }
+    /// Wakes in the order in which they began to wait: tokio's channels wake by chance.
+    bell: Arc<Notify>,
 }
 
 impl Store {
@@ -78,9 +74,9 @@ impl Store {
         &self.log
     }
 
-    /// Rings at each change.
-    pub fn bell(&self) -> watch::Receiver<u64> {
-        self.bell.subscribe()
+    /// Rings at each change, for all who wait.
+    pub fn bell(&self) -> Arc<Notify> {
+        self.bell.clone()
     }
 
     /// One object.
@@ -147,6 +143,6 @@ impl Store {
     fn note(&mut self, key: Key, who: Who, before: Option<Arc<Value>>, object: Arc<Value>, deleted: bool) {
         let version = self.version() + 1;
         self.log.push(Arc::new(Change { version, key, who, at: Instant::now(), before, object, deleted }));
-        self.bell.send_replace(version);
+        self.bell.notify_waiters();
     }
 }

@@ -69,9 +69,9 @@ pub(super) fn open(
 
 impl Watching {
     async fn next(&mut self) -> Option<Bytes> {
-        let mut bell = self.server.bell();
+        let bell = self.server.bell();
         loop {
-            bell.borrow_and_update();
+            let rung = bell.notified();
             let now = Instant::now();
             if self.over || now >= self.end {
                 return None;
@@ -94,7 +94,7 @@ impl Watching {
             }
             tokio::select! {
                 biased;
-                changed = bell.changed() => changed.ok()?,
+                () = rung => {}
                 () = sleep_until(wake) => {}
             }
         }

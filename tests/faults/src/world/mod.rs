@@ -27,9 +27,9 @@ const TURNS_MAX: usize = 1_000;
 /// Lets Kubernetes work for ever.
 pub async fn run(server: Server) {
     let mut kubelet = kubelet::Kubelet::default();
-    let mut bell = server.bell();
+    let bell = server.bell();
     loop {
-        bell.borrow_and_update();
+        let rung = bell.notified();
         for turn in 0.. {
             assert!(turn < TURNS_MAX, "the controllers never come to an end");
             let before = server.store().version();
@@ -45,7 +45,7 @@ pub async fn run(server: Server) {
         let due = kubelet.due().unwrap_or_else(|| Instant::now() + Duration::from_secs(3_600));
         tokio::select! {
             biased;
-            _ = bell.changed() => {}
+            () = rung => {}
             () = sleep_until(due) => {}
         }
         sleep(REACTION).await;
