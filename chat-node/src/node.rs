@@ -171,7 +171,7 @@ impl Node {
         });
         let mut background = JoinSet::new();
         if let Some(incoming) = incoming {
-            background.spawn(hear_bus(hub.clone(), intake.clone(), signals, incoming));
+            background.spawn(hear_bus(hub.clone(), intake.clone(), signals.clone(), incoming));
         }
         if let Some(endings) = endings {
             background.spawn(hear_endings(logins.clone(), endings));
@@ -183,7 +183,7 @@ impl Node {
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {
-                tokio::spawn(hear_hints(hub.clone(), logins, announcements, hints));
+                tokio::spawn(hear_hints(hub.clone(), signals, logins, announcements, hints));
             }
             health.watch(store, bus, hub).await;
         });
@@ -231,12 +231,13 @@ impl Node {
         drain::wait_for_goodbyes(&gateway, flush).await;
         stop.cancel();
         background.abort_all();
-        let (store, traces) = (gateway.store.clone(), gateway.traces.clone());
+        let (store, signals, traces) = (gateway.store.clone(), gateway.signals.clone(), gateway.traces.clone());
         // The intake ends once nobody can give it sends any more and all that it has are answered.
         drop((gateway, admin, servers));
         probes.abort();
         let _ = probes.await;
-        if timeout(flush, intake).await.is_err() {
+        let (answered, ()) = tokio::join!(timeout(flush, intake), signals.end());
+        if answered.is_err() {
             tracing::warn!("some sends were not answered in time; their clients send them again");
         }
         store.close().await;
@@ -389,6 +390,7 @@ async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut inco
 /// Passes on what the store tells.
 async fn hear_hints(
     hub: Arc<Hub>,
+    signals: Arc<Signals>,
     logins: Arc<Logins>,
     announcements: Arc<Announcements>,
     mut hints: mpsc::Receiver<Hint>,
@@ -417,10 +419,14 @@ async fn hear_hints(
             if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
                 tracing::debug!(%error, "whether sessions were ended cannot be read yet");
             }
-        } else if !changed.is_empty()
-            && let Err(error) = hub.recheck_memberships(&changed).await
-        {
-            tracing::debug!(%error, "memberships cannot be read");
+        } else if !changed.is_empty() {
+            let read = async {
+                hub.recheck_memberships(&changed).await?;
+                signals.recheck_users(&changed).await
+            };
+            if let Err(error) = read.await {
+                tracing::debug!(%error, "memberships cannot be read");
+            }
         }
     }
 }

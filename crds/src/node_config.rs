@@ -31,7 +31,7 @@ pub struct NodeConfig {
     /// How nodes tell each other what was committed.
     #[serde(with = "singleton_map_recursive")]
     pub bus: Bus,
-    /// Where sessions live, and when people were last seen. Absent: in the store.
+    /// Where sessions live, who is present, and when people were last seen. Absent: in the store.
     pub redis: Option<Redis>,
     /// Which way a message takes to the database.
     pub persistence: Persistence,

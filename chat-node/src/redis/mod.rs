@@ -1,4 +1,4 @@
-//! Redis: sessions, and when people were last seen, when one is bound. The only room that knows Redis.
+//! Redis: sessions, when people were last seen, and who is present, when one is bound. The only room that knows Redis.
 //!
 //! It keeps what the store keeps otherwise, behind the same traits and with the same claims: what is decided of a refresh token is decided
 //! in [`auth`](crate::auth) and written only if nothing has changed meanwhile, and whatever ends a session tells all nodes in the same
@@ -10,7 +10,7 @@
 //! | file | what it owns |
 //! |---|---|
 //! | `scripts` | every step that has to be whole, in Lua |
-//! | `sessions` | the traits of the store |
+//! | `sessions`, `rolls` | the traits of the store |
 //! | `passwords` | which sessions are older than a password that was changed |
 //! | `endings` | hearing of sessions that were ended |
 //! | `reach` | whether it is there |
@@ -18,6 +18,7 @@
 mod endings;
 mod passwords;
 mod reach;
+mod rolls;
 mod scripts;
 mod sessions;
 

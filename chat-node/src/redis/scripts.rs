@@ -7,6 +7,8 @@
 //! | `chatcluster:user:NAME` | the ids of a user's sessions, by when they were last seen |
 //! | `chatcluster:changing:NAME` | a change of the user's password that is under way, or of which nobody knows whether it happened; and the session that it keeps |
 //! | `chatcluster:seen` | when users were last seen |
+//! | `chatcluster:rolls` | the nodes' runs: the number of the latest message of each, and when it gave a sign of life, by the clock of Redis |
+//! | `chatcluster:roll:RUN` | what a run tells of who is present, by the numbers of its messages; gone a minute after its last sign of life |
 //!
 //! A script makes keys of what it finds, so all of them have to be on one server: Redis Cluster is not for this.
 
@@ -244,6 +246,111 @@ for at = 2, #ARGV, 2 do
         redis.call('HSET', 'chatcluster:seen', ARGV[at], ARGV[at + 1])
     end
 end
+return 1
+",
+    )
+});
+
+/// What the scripts of rolls need.
+const ROLLS: &str = r"
+local function roll_key(run) return 'chatcluster:roll:' .. run end
+
+-- Messages of the same text are two all the same.
+local function member(number, text) return number .. ' ' .. text end
+
+local function now_ms()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+
+-- The number of a run's latest message, and when it gave a sign of life; nothing when there is nothing of it, or not all.
+local function beat_of(run)
+    local kept = redis.call('HGET', 'chatcluster:rolls', run)
+    if not kept or redis.call('EXISTS', roll_key(run)) == 0 then return nil end
+    local number, beat = string.match(kept, '^(%S+) (%S+)$')
+    return tonumber(number), tonumber(beat)
+end
+
+-- A sign of life, as of a message's number at least.
+local function beat(run, number, kept_ms)
+    number = math.max(number, beat_of(run) or number)
+    redis.call('HSET', 'chatcluster:rolls', run, string.format('%.0f %.0f', number, now_ms()))
+    redis.call('PEXPIRE', roll_key(run), kept_ms)
+end
+";
+
+fn script_of_rolls(text: &str) -> Script {
+    Script::new(&format!("{ROLLS}{text}"))
+}
+
+/// Arguments: the channel, a run, how long it is kept, and the number and the text of what takes the place of all before it.
+pub(super) static BEGIN_ROLL: LazyLock<Script> = LazyLock::new(|| {
+    script_of_rolls(
+        r"
+local _, run, kept_ms, number, text = unpack(ARGV)
+redis.call('ZREMRANGEBYSCORE', roll_key(run), '-inf', number)
+redis.call('ZADD', roll_key(run), number, member(number, text))
+beat(run, tonumber(number), kept_ms)
+return 1
+",
+    )
+});
+
+/// Arguments: the channel, a run, how long it is kept, how many runs are told of at most, then number and text of each message. Gives name,
+/// number and age of each run, the own one only if there was something of it to be added to.
+pub(super) static ADD_TO_ROLL: LazyLock<Script> = LazyLock::new(|| {
+    script_of_rolls(
+        r"
+local _, run, kept_ms, most = unpack(ARGV, 1, 4)
+if beat_of(run) then
+    local latest = -1
+    for at = 5, #ARGV, 2 do
+        latest = tonumber(ARGV[at])
+        if redis.call('ZCOUNT', roll_key(run), latest, latest) == 0 then
+            redis.call('ZADD', roll_key(run), latest, member(ARGV[at], ARGV[at + 1]))
+        end
+    end
+    beat(run, latest, kept_ms)
+end
+local runs, now = {}, now_ms()
+for _, name in ipairs(redis.call('HKEYS', 'chatcluster:rolls')) do
+    local number, seen = beat_of(name)
+    if not number or now - seen > tonumber(kept_ms) then
+        redis.call('HDEL', 'chatcluster:rolls', name)
+    elseif #runs < tonumber(most) then
+        runs[#runs + 1] = { name, number, math.max(now - seen, 0) }
+    end
+end
+return runs
+",
+    )
+});
+
+/// Arguments: the channel, how many messages are given at most, then runs and the numbers after which to begin. Gives run, number and text
+/// of each.
+pub(super) static READ_ROLLS: LazyLock<Script> = LazyLock::new(|| {
+    script_of_rolls(
+        r"
+local found, most = {}, tonumber(ARGV[2])
+for at = 3, #ARGV, 2 do
+    local run, left = ARGV[at], most - #found
+    local entries = redis.call('ZRANGEBYSCORE', roll_key(run), '(' .. ARGV[at + 1], '+inf', 'WITHSCORES', 'LIMIT', 0, left)
+    for entry = 1, #entries, 2 do
+        local text = string.match(entries[entry], '^%d+ (.*)$')
+        found[#found + 1] = { run, tonumber(entries[entry + 1]), text }
+    end
+end
+return found
+",
+    )
+});
+
+/// Arguments: the channel, and a run of which everything is forgotten.
+pub(super) static END_ROLL: LazyLock<Script> = LazyLock::new(|| {
+    script_of_rolls(
+        r"
+redis.call('DEL', roll_key(ARGV[2]))
+redis.call('HDEL', 'chatcluster:rolls', ARGV[2])
 return 1
 ",
     )

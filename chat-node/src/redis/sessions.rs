@@ -26,11 +26,11 @@ const AT_ONCE: usize = 1_000;
 
 impl RedisSessions {
     /// Begins a call of a script; its first argument is where ends are told.
-    fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
+    pub(super) fn call<'a>(&self, script: &'a Script) -> ScriptInvocation<'a> {
         script.arg(&*self.channel)
     }
 
-    async fn run<T: FromRedisValue>(&self, call: &mut ScriptInvocation<'_>) -> Result<T, StoreError> {
+    pub(super) async fn run<T: FromRedisValue>(&self, call: &mut ScriptInvocation<'_>) -> Result<T, StoreError> {
         Ok(call.invoke_async(&mut self.connection.clone()).await?)
     }
 

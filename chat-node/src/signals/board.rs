@@ -68,6 +68,11 @@ impl Board {
         self.rooms.keys().copied().collect()
     }
 
+    /// The watched rooms that a user is known to be in.
+    pub(super) fn rooms_of(&self, user: &str) -> &[Uuid] {
+        self.of.get(user).map_or(&[], Vec::as_slice)
+    }
+
     /// These are a room's members.
     pub(super) fn load(&mut self, room: Uuid, members: Vec<User>, presence: impl Fn(&str) -> Option<Summary>) {
         let Some(watched) = self.rooms.get_mut(&room) else { return };

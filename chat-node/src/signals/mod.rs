@@ -1,14 +1,29 @@
 //! Signals: what is told and never stored as an event. Presence, typing, and read cursors on their way to one's other devices.
 //!
 //! Owns who is present, who watches whom and who types, and the beat at which that is told: what comes in between is gathered, so that
-//! cost grows with what is delivered. A signal that is lost is lost; presence alone repairs itself. What decides is in [`roll`],
-//! [`board`] and [`typing`], pure; here it is put together.
+//! cost grows with what is delivered. A signal that is lost is lost; presence alone repairs itself.
+//!
+//! Who is present goes two ways. Each second a node tells the others over the bus what has changed, and lays the same messages down where
+//! sessions live, with a sign of life. A node that the bus does not reach is followed there. So with the bus away, or with one node cut
+//! off from it, presence is right a second or two later than otherwise, and a node that starts knows at once who is there. With both
+//! away the others' users are gone, for nobody can tell.
+//!
+//! | file | what it owns |
+//! |---|---|
+//! | `roll` | who is present, pure |
+//! | `ledger` | what the store is to be given of it, pure |
+//! | `keeping` | giving it, and reading what others gave |
+//! | `board` | who watches whom, pure |
+//! | `typing` | who types, pure |
 
 mod board;
+mod keeping;
+mod ledger;
 mod roll;
 mod typing;
 
 use std::{
+    collections::HashSet,
     sync::{Arc, Weak},
     time::{Duration, SystemTime},
 };
@@ -19,7 +34,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 pub use self::roll::{Peer, State, Summary, Told};
-use self::{board::Board, roll::Roll, typing::Typing};
+use self::{board::Board, ledger::Ledger, roll::Roll, typing::Typing};
 use crate::{
     bus::Bus,
     event::{Membership, Seq, User},
@@ -53,6 +68,7 @@ pub enum Signal {
 #[derive(Default)]
 struct Inner {
     roll: Roll,
+    ledger: Ledger,
     board: Board,
     typing: Typing,
 }
@@ -64,13 +80,17 @@ pub struct Signals {
     sessions: SharedSessions,
     bus: Bus,
     hub: Arc<Hub>,
+    /// Whether the node has ended; held while something is given to the store.
+    is_over: tokio::sync::Mutex<bool>,
 }
 
 impl Signals {
     /// Starts the beat, which ends with the last handle.
     pub fn start(store: SharedStore, sessions: SharedSessions, bus: Bus, hub: Arc<Hub>) -> Arc<Signals> {
-        let signals = Arc::new(Signals { inner: Mutex::default(), store, sessions, bus, hub });
+        let (inner, is_over) = (Mutex::default(), tokio::sync::Mutex::default());
+        let signals = Arc::new(Signals { inner, store, sessions, bus, hub, is_over });
         tokio::spawn(beat(Arc::downgrade(&signals)));
+        tokio::spawn(keeping::keep(Arc::downgrade(&signals)));
         signals
     }
 
@@ -151,6 +171,35 @@ impl Signals {
         }
     }
 
+    /// The store tells that these users' memberships changed, which the bus tells too unless there is a node that it does not carry.
+    ///
+    /// # Errors
+    /// When they cannot be read.
+    pub async fn recheck_users(&self, users: &[User]) -> Result<(), StoreError> {
+        {
+            let inner = self.inner.lock();
+            let is_told = self.bus.is_up() && !inner.roll.has_quiet(now_ms());
+            if is_told || inner.board.rooms().is_empty() {
+                return Ok(());
+            }
+        }
+        let seats: HashSet<(User, Uuid)> =
+            self.store.memberships(users).await?.into_iter().map(|(user, seat)| (user, seat.room.id)).collect();
+        let mut inner = self.inner.lock();
+        let Inner { roll, board, .. } = &mut *inner;
+        for user in users {
+            for room in board.rooms_of(user).to_vec() {
+                if !seats.contains(&(user.clone(), room)) {
+                    board.member(room, user, None);
+                }
+            }
+        }
+        for (user, room) in seats {
+            board.member(room, &user, Some(roll.summary(&user)));
+        }
+        Ok(())
+    }
+
     /// Memberships may have changed unheard: reads those of the watched rooms again.
     ///
     /// # Errors
@@ -161,6 +210,11 @@ impl Signals {
             self.load(room).await?;
         }
         Ok(())
+    }
+
+    /// Whether there may be other nodes.
+    fn has_others(&self) -> bool {
+        !self.bus.peer().is_empty()
     }
 
     /// A user writes something in a room.
@@ -201,23 +255,25 @@ impl Signals {
         self.bus.publish_signals(signals);
     }
 
-    /// Tells of presence what has changed, and gives who is gone.
-    fn tell_presence(&self) -> Vec<(User, i64)> {
+    /// Tells of presence what has changed.
+    fn tell_presence(&self) {
         let mut inner = self.inner.lock();
-        let Inner { roll, board, .. } = &mut *inner;
+        let Inner { roll, board, ledger, .. } = &mut *inner;
         roll.pass(now_ms());
         let told = roll.tell();
+        if self.has_others() {
+            ledger.add(&told, roll.own_users());
+        }
         for user in roll.take_changed(CHANGES_MAX) {
             board.update(&user, roll.summary(&user));
         }
-        let (frames, gone) = (board.take(), roll.take_gone());
+        let frames = board.take();
         drop(inner);
         self.bus.publish_signals(vec![Signal::Presence(told)]);
         for (frame, watchers) in frames {
             let frame = Frames::text(&frame);
             watchers.iter().for_each(|watcher| watcher.offer(&frame));
         }
-        gone
     }
 }
 
@@ -228,14 +284,8 @@ async fn beat(signals: Weak<Signals>) {
         beat.tick().await;
         let Some(signals) = signals.upgrade() else { return };
         signals.tell_typing();
-        if !even {
-            continue;
-        }
-        let gone = signals.tell_presence();
-        if !gone.is_empty()
-            && let Err(error) = signals.sessions.note_seen(&gone).await
-        {
-            tracing::debug!(%error, "when users were last seen could not be noted");
+        if even {
+            signals.tell_presence();
         }
     }
 }

@@ -3,19 +3,26 @@
 //! Pure, with the time given. Each node owns the part of its own connections and numbers the changes that it tells; the others keep a
 //! copy, ask for all of it when a number is missing, and forget it when the node falls silent. So whoever was on a node that died
 //! is gone a few seconds later, and nothing has to be cleaned up.
+//!
+//! The same messages are in the store, under the same numbers, and a sign of life beside them. A node whose bus falls silent is followed
+//! there, from the number on that the bus told last; one that the bus was never heard of, from the beginning. So it counts as silent only
+//! when neither tells of it.
 
 use std::collections::{HashMap, VecDeque};
 
 use indexmap::IndexSet;
 use serde::{Deserialize, Serialize};
 
-use crate::{event::User, hub::ConnectionId, protocol::ClientType};
+use crate::{event::User, hub::ConnectionId, protocol::ClientType, store::Run};
 
 /// Time that a user who lost the last connection still counts as present, in milliseconds: long enough to come back elsewhere.
 const LINGER_MS: i64 = 3_000;
 
-/// Silence after which a node counts as gone, in milliseconds: five beats.
+/// Silence on both ways after which a node counts as gone, in milliseconds: five beats.
 const SILENCE_MS: i64 = 5_000;
+
+/// Silence on the bus after which a node is followed in the store, in milliseconds: three beats.
+const QUIET_MS: i64 = 3_000;
 
 /// Changes in one message to other nodes. The rest waits for the next.
 const CHANGES_MAX: usize = 1_000;
@@ -70,6 +77,16 @@ pub enum Told {
     Ask { peer: Peer },
 }
 
+impl Told {
+    /// Its number, if it tells of users.
+    pub(super) fn number(&self) -> Option<u64> {
+        match self {
+            Told::Changes { number, .. } | Told::Everyone { number, .. } => Some(*number),
+            Told::Beat { .. } | Told::Ask { .. } => None,
+        }
+    }
+}
+
 #[derive(Default)]
 struct Own {
     devices: HashMap<ConnectionId, (ClientType, State)>,
@@ -93,8 +110,52 @@ impl Own {
 struct Copy {
     /// The last number that is included; `None` until everyone was told.
     number: Option<u64>,
+    /// When the bus last carried something of it; long ago for one that only the store tells of.
     heard_ms: i64,
+    /// Its latest sign of life in the store.
+    kept_ms: i64,
     users: HashMap<User, Summary>,
+}
+
+impl Copy {
+    /// Of nothing yet, and of no sign of life.
+    fn new() -> Copy {
+        Copy { number: None, heard_ms: i64::MIN, kept_ms: i64::MIN, users: HashMap::new() }
+    }
+
+    fn is_quiet(&self, now_ms: i64) -> bool {
+        self.heard_ms.saturating_add(QUIET_MS) <= now_ms
+    }
+
+    fn alive_ms(&self) -> i64 {
+        self.heard_ms.max(self.kept_ms)
+    }
+
+    /// Takes in what was told next. `false` when something is missing before it. Whose presence may be another one is put with the changed.
+    fn take_in(&mut self, told: Told, changed: &mut IndexSet<User>) -> bool {
+        match told {
+            Told::Everyone { number, users } => {
+                changed.extend(std::mem::take(&mut self.users).into_keys());
+                changed.extend(users.iter().map(|(user, _)| user.clone()));
+                self.users = users.into_iter().collect();
+                self.number = Some(number);
+                true
+            }
+            Told::Changes { number, users } if self.number == Some(number.wrapping_sub(1)) => {
+                self.number = Some(number);
+                for (user, summary) in users {
+                    changed.insert(user.clone());
+                    match summary {
+                        Some(summary) => self.users.insert(user, summary),
+                        None => self.users.remove(&user),
+                    };
+                }
+                true
+            }
+            Told::Changes { number, .. } | Told::Beat { number } => self.number == Some(number),
+            Told::Ask { .. } => true,
+        }
+    }
 }
 
 /// Who is present.
@@ -153,7 +214,7 @@ impl Roll {
         }
     }
 
-    /// Time passed: those who lingered long enough are gone, and so are nodes that fell silent.
+    /// Time passed: those who lingered long enough are gone.
     pub(super) fn pass(&mut self, now_ms: i64) {
         while self.lingering.front().is_some_and(|(left, _)| left + LINGER_MS <= now_ms) {
             let Some((left, user)) = self.lingering.pop_front() else { break };
@@ -165,16 +226,45 @@ impl Roll {
                 self.gone.push((user, left));
             }
         }
-        let silent: Vec<Peer> = self
-            .peers
-            .iter()
-            .filter(|(_, copy)| copy.heard_ms + SILENCE_MS <= now_ms)
-            .map(|(peer, _)| peer.clone())
-            .collect();
-        for copy in silent.iter().filter_map(|peer| self.peers.remove(peer)) {
+    }
+
+    /// What the store tells of the nodes' runs, or nothing when it could not be asked: those that gave no sign of life on either way are
+    /// gone. Gives those that are to be read there, and the numbers after which.
+    pub(super) fn look(&mut self, runs: &[Run], own_name: &str, now_ms: i64) -> Vec<(Peer, i64)> {
+        let mut to_read = Vec::new();
+        for Run { run, number, age_ms } in runs {
+            if run == own_name || *age_ms >= SILENCE_MS {
+                continue;
+            }
+            let copy = self.peers.entry(run.clone()).or_insert_with(Copy::new);
+            copy.kept_ms = copy.kept_ms.max(now_ms - age_ms);
+            let known = copy.number.map_or(-1, |number| i64::try_from(number).unwrap_or(i64::MAX));
+            if copy.is_quiet(now_ms) && known < *number {
+                to_read.push((run.clone(), known));
+            }
+        }
+        let silent = |copy: &Copy| copy.alive_ms().saturating_add(SILENCE_MS) <= now_ms;
+        let gone: Vec<Peer> =
+            self.peers.iter().filter(|(_, copy)| silent(copy)).map(|(peer, _)| peer.clone()).collect();
+        for copy in gone.iter().filter_map(|peer| self.peers.remove(peer)) {
             // Nobody but those who are left can note it.
-            self.gone.extend(copy.users.keys().map(|user| (user.clone(), copy.heard_ms)));
+            self.gone.extend(copy.users.keys().map(|user| (user.clone(), copy.alive_ms())));
             self.changed.extend(copy.users.into_keys());
+        }
+        to_read
+    }
+
+    /// Whether there is a node that the bus does not carry.
+    pub(super) fn has_quiet(&self, now_ms: i64) -> bool {
+        self.peers.values().any(|copy| copy.is_quiet(now_ms))
+    }
+
+    /// What the store has of a node, which is older than what is known if the bus carries again.
+    pub(super) fn read(&mut self, peer: &str, told: Told) {
+        if let Some(copy) = self.peers.get_mut(peer)
+            && copy.number.is_none_or(|known| told.number().is_some_and(|number| number > known))
+        {
+            copy.take_in(told, &mut self.changed);
         }
     }
 
@@ -183,34 +273,9 @@ impl Roll {
         if let Told::Ask { peer: asked } = &told {
             return (asked == own_name).then(|| self.everyone());
         }
-        let copy = self.peers.entry(peer.clone()).or_insert_with(|| Copy {
-            number: None,
-            heard_ms: now_ms,
-            users: HashMap::new(),
-        });
+        let copy = self.peers.entry(peer.clone()).or_insert_with(Copy::new);
         copy.heard_ms = now_ms;
-        let in_step = match told {
-            Told::Everyone { number, users } => {
-                self.changed.extend(std::mem::take(&mut copy.users).into_keys());
-                self.changed.extend(users.iter().map(|(user, _)| user.clone()));
-                copy.users = users.into_iter().collect();
-                copy.number = Some(number);
-                true
-            }
-            Told::Changes { number, users } if copy.number == Some(number.wrapping_sub(1)) => {
-                copy.number = Some(number);
-                for (user, summary) in users {
-                    self.changed.insert(user.clone());
-                    match summary {
-                        Some(summary) => copy.users.insert(user, summary),
-                        None => copy.users.remove(&user),
-                    };
-                }
-                true
-            }
-            Told::Changes { number, .. } | Told::Beat { number } => copy.number == Some(number),
-            Told::Ask { .. } => true,
-        };
+        let in_step = copy.take_in(told, &mut self.changed);
         (!in_step).then(|| Told::Ask { peer: peer.clone() })
     }
 
@@ -228,8 +293,13 @@ impl Roll {
         Told::Changes { number: self.number, users: users.collect() }
     }
 
+    /// How many own users there are.
+    pub(super) fn own_users(&self) -> usize {
+        self.own.len()
+    }
+
     /// All own users. Changes that were not told yet are told once more afterwards, which is harmless.
-    fn everyone(&self) -> Told {
+    pub(super) fn everyone(&self) -> Told {
         let users = self.own.iter().filter_map(|(user, own)| Some((user.clone(), own.summary()?)));
         Told::Everyone { number: self.number, users: users.collect() }
     }
@@ -254,108 +324,4 @@ impl Roll {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn user(name: &str) -> User {
-        name.into()
-    }
-
-    fn presence(state: State, web: bool, mobile: bool) -> Option<Summary> {
-        Some(Summary { state, web, mobile })
-    }
-
-    const NOW: i64 = 1_000_000;
-
-    /// Lets one roll hear what another tells, questions and answers included.
-    fn exchange(from: &mut Roll, to: &mut Roll, now: i64) {
-        let told = from.tell();
-        if let Some(Told::Ask { peer }) = to.hear(&"a".to_owned(), told, "b", now) {
-            let everyone = from.hear(&"b".to_owned(), Told::Ask { peer }, "a", now).unwrap();
-            assert_eq!(to.hear(&"a".to_owned(), everyone, "b", now), None);
-        }
-    }
-
-    #[test]
-    fn devices_add_up() {
-        let mut roll = Roll::default();
-        let alice = user("alice");
-        roll.enter(&alice, ConnectionId(1), ClientType::Web);
-        roll.enter(&alice, ConnectionId(2), ClientType::Mobile);
-        roll.set(&alice, ConnectionId(1), State::Away);
-        assert_eq!(roll.summary("alice"), presence(State::Online, true, true));
-        roll.set(&alice, ConnectionId(2), State::Away);
-        assert_eq!(roll.summary("alice"), presence(State::Away, true, true));
-        roll.exit(&alice, ConnectionId(1), NOW);
-        assert_eq!(roll.summary("alice"), presence(State::Away, false, true));
-        assert_eq!(roll.take_changed(9), [alice]);
-        assert_eq!(roll.take_changed(9).len(), 0);
-    }
-
-    #[test]
-    fn whoever_comes_back_in_time_was_never_gone() {
-        let mut roll = Roll::default();
-        let alice = user("alice");
-        roll.enter(&alice, ConnectionId(1), ClientType::Web);
-        roll.tell();
-        roll.exit(&alice, ConnectionId(1), NOW);
-        roll.pass(NOW + LINGER_MS - 1);
-        assert_eq!(roll.summary("alice"), presence(State::Online, true, false));
-        roll.enter(&alice, ConnectionId(2), ClientType::Web);
-        roll.pass(NOW + 2 * LINGER_MS);
-        assert_eq!((roll.tell(), roll.take_gone().len()), (Told::Beat { number: 1 }, 0));
-        roll.exit(&alice, ConnectionId(2), NOW + 2 * LINGER_MS);
-        roll.pass(NOW + 3 * LINGER_MS);
-        assert_eq!(roll.summary("alice"), None);
-        assert_eq!(roll.take_gone(), [(user("alice"), NOW + 2 * LINGER_MS)]);
-        assert_eq!(roll.tell(), Told::Changes { number: 2, users: vec![(alice, None)] });
-    }
-
-    #[test]
-    fn a_copy_follows_and_asks_when_something_is_missing() {
-        let (mut one, mut other) = (Roll::default(), Roll::default());
-        one.enter(&user("alice"), ConnectionId(1), ClientType::Web);
-        exchange(&mut one, &mut other, NOW);
-        assert_eq!(other.summary("alice"), presence(State::Online, true, false));
-        one.enter(&user("bob"), ConnectionId(2), ClientType::Web);
-        one.tell();
-        one.enter(&user("carol"), ConnectionId(3), ClientType::Web);
-        exchange(&mut one, &mut other, NOW);
-        assert!(other.summary("bob").is_some() && other.summary("carol").is_some(), "what was missed is asked for");
-        one.exit(&user("alice"), ConnectionId(1), NOW);
-        one.pass(NOW + LINGER_MS);
-        one.tell();
-        exchange(&mut one, &mut other, NOW);
-        assert_eq!(other.summary("alice"), None, "a beat tells that something was missed");
-        assert_eq!(other.hear(&"a".to_owned(), Told::Ask { peer: "c".into() }, "b", NOW), None, "another was asked");
-    }
-
-    #[test]
-    fn a_silent_nodes_users_are_gone_unless_they_are_elsewhere() {
-        let (mut one, mut other) = (Roll::default(), Roll::default());
-        for (number, name) in [(1, "alice"), (2, "bob")] {
-            one.enter(&user(name), ConnectionId(number), ClientType::Web);
-        }
-        exchange(&mut one, &mut other, NOW);
-        other.enter(&user("bob"), ConnectionId(9), ClientType::Mobile);
-        other.take_changed(9);
-        other.pass(NOW + SILENCE_MS - 1);
-        assert!(other.summary("alice").is_some());
-        other.pass(NOW + SILENCE_MS);
-        assert_eq!(other.summary("alice"), None);
-        assert_eq!(other.summary("bob"), presence(State::Online, false, true));
-        assert_eq!(other.take_changed(9).len(), 2);
-    }
-
-    #[test]
-    fn a_thousand_arrivals_are_one_message() {
-        let mut roll = Roll::default();
-        for number in 0..1_500 {
-            roll.enter(&user(&format!("user{number}")), ConnectionId(number), ClientType::Web);
-        }
-        for (number, expected) in [(1, 1_000), (2, 500)] {
-            let Told::Changes { number: told, users } = roll.tell() else { panic!() };
-            assert_eq!((told, users.len()), (number, expected));
-        }
-    }
-}
+mod tests;

@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use async_trait::async_trait;
 use uuid::Uuid;
 
-use super::StoreError;
+use super::{Rolls, StoreError};
 use crate::{
     auth::{Bits, RefreshRules, RefreshToken},
     event::User,
@@ -139,10 +139,10 @@ pub trait Sightings: Send + Sync {
     async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError>;
 }
 
-/// What is kept of those who are signed in: by the store, or by Redis.
-pub trait Sessions: Logins + Sightings {}
+/// What is kept of those who are signed in and of those who are present: by the store, or by Redis.
+pub trait Sessions: Logins + Rolls + Sightings {}
 
-impl<T: Logins + Sightings + ?Sized> Sessions for T {}
+impl<T: Logins + Rolls + Sightings + ?Sized> Sessions for T {}
 
 /// Sessions that any part of the node may hold.
 pub type SharedSessions = Arc<dyn Sessions>;

@@ -18,6 +18,7 @@ mod moderation;
 mod outboxes;
 mod plan;
 mod postgres;
+mod rolls;
 mod rooms;
 mod rows;
 mod sqlite;
@@ -29,6 +30,7 @@ use async_trait::async_trait;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub(crate) use self::rolls::RUNS_MAX;
 pub use self::{
     announcements::{
         ANNOUNCEMENT_KEYS_MAX, ANNOUNCEMENTS_MAX, Announced, Announcement, AnnouncementKey, Announcements,
@@ -43,6 +45,7 @@ pub use self::{
     outboxes::{Outboxes, Walked},
     plan::{Answer, Append, Content, Message, SendKey},
     postgres::PostgresStore,
+    rolls::{ROLL_KEPT_MS, RollMessage, Rolls, Run},
     sqlite::SqliteStore,
 };
 use crate::{

@@ -1,4 +1,4 @@
-//! Logins: claimed of SQLite and of a real PostgreSQL alike, and of two nodes that share the latter.
+//! Logins and rolls: claimed of SQLite and of a real PostgreSQL alike, and of two nodes that share the latter.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
@@ -8,5 +8,6 @@ mod guessing;
 mod nodes;
 mod passwords;
 mod refreshing;
+mod rolls;
 #[path = "../support/mod.rs"]
 mod support;

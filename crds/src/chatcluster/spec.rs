@@ -101,7 +101,7 @@ pub struct ChatClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rabbitmq: Option<RabbitmqBinding>,
 
-    /// Where sessions live, and when people were last seen. Absent: in the database.
+    /// Where sessions live, who is present, and when people were last seen. Absent: in the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub redis: Option<RedisBinding>,
 

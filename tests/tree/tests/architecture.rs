@@ -107,6 +107,7 @@ fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
         "chat-node/src/intake/outboxes.rs",
         "chat-node/src/rights.rs",
         "chat-node/src/signals/roll.rs",
+        "chat-node/src/signals/ledger.rs",
         "chat-node/src/signals/board.rs",
         "chat-node/src/signals/typing.rs",
         "chat-node/src/store/plan.rs",

@@ -3,8 +3,9 @@
 use tree::{File, files};
 
 /// How a statement may begin that takes nothing from a node that does not know of it.
-const ADDITIONS: [&str; 7] = [
+const ADDITIONS: [&str; 8] = [
     "CREATE TABLE ",
+    "CREATE UNLOGGED TABLE ",
     "CREATE INDEX ",
     "CREATE UNIQUE INDEX ",
     "CREATE SEQUENCE ",

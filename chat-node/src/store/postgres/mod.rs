@@ -11,6 +11,7 @@ mod lineage;
 mod logins;
 mod outboxes;
 mod outcomes;
+mod rolls;
 mod rooms;
 
 use std::{str::FromStr, sync::Arc, time::Duration};

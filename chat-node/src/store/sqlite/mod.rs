@@ -8,6 +8,7 @@ mod append;
 mod logins;
 mod outboxes;
 mod outcomes;
+mod rolls;
 mod rooms;
 
 use std::path::Path;
