@@ -20,12 +20,15 @@ use crds::{
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
-use services::{Apart, Services};
+use services::{Apart, Server, Services};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A bus that nobody reaches: nothing listens there.
+const NOWHERE: &str = "amqp://guest:guest@127.0.0.1:9/%2f";
 
 const KEY: &str = "a secret for two nodes of one test, long enough for the longest of the hashes";
 
@@ -286,8 +289,7 @@ fn a_node_that_is_cut_off_from_the_bus_sees_the_others_and_is_seen() {
     ground.services.rabbitmq.start().unwrap();
     let rabbitmq = ground.services.rabbitmq.fresh_vhost().unwrap();
     let [one, other] = [0, 1].map(|number| start(number, &ground, &rabbitmq));
-    // Nothing listens there.
-    let cut_off = start(2, &ground, "amqp://guest:guest@127.0.0.1:9/%2f");
+    let cut_off = start(2, &ground, NOWHERE);
     let (mut alice, mut bob) = (Wire::hello(&one, "alice"), Wire::hello(&other, "bob"));
     let mut carol = Wire::hello(&cut_off, "carol");
     for wire in [&mut alice, &mut bob, &mut carol] {
@@ -307,10 +309,43 @@ fn a_node_that_is_cut_off_from_the_bus_sees_the_others_and_is_seen() {
 }
 
 #[test]
+fn with_both_ways_away_a_node_knows_its_own_users_alone_until_one_is_back() {
+    for with_redis in [false, true] {
+        let apart = Apart::new().unwrap();
+        let mut ground = Ground::new(false);
+        let place: &Server = if with_redis {
+            apart.redis.start().unwrap();
+            ground.redis = Some(apart.redis.fresh_database().unwrap());
+            &apart.redis
+        } else {
+            apart.postgres.start().unwrap();
+            ground.postgres = apart.postgres.fresh_database().unwrap();
+            &apart.postgres
+        };
+        let [one, other] = [0, 1].map(|number| start(number, &ground, NOWHERE));
+        let mut alice = Wire::hello(&one, "alice");
+        let room = alice.ask(json!({"type": "create_room", "name": "lobby"}))["room"]["id"].clone();
+        alice.ask(json!({"type": "watch", "room": room}));
+        let mut bob = Wire::hello(&other, "bob");
+        bob.ask(json!({"type": "join", "room": room}));
+        alice.sees("bob", "online");
+
+        place.kill().unwrap();
+        alice.sees("bob", "offline");
+        assert_eq!(bob.ask(json!({"type": "status", "state": "away"}))["type"], "done");
+        if with_redis { apart.redis.start() } else { apart.postgres.start() }.unwrap();
+        // A database that crashed has lost what it had of this, and it is written anew.
+        alice.sees("bob", "away");
+        one.runtime.shutdown_background();
+        other.runtime.shutdown_background();
+    }
+}
+
+#[test]
 fn a_crowd_that_comes_at_once_is_a_few_messages_and_costs_nothing_while_it_rests() {
     const CROWD: usize = 300;
     let ground = Ground::new(false);
-    let node = start(0, &ground, "amqp://guest:guest@127.0.0.1:9/%2f");
+    let node = start(0, &ground, NOWHERE);
     drop(Wire::hello(&node, "first"));
     let began = Instant::now();
     while ground.sql("SELECT count(*) FROM rolls") != "1" {
