@@ -7,7 +7,6 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    sync::Arc,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -24,7 +23,6 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource, ResourceExt,
     api::{ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions},
-    runtime::reflector::ObjectRef,
 };
 use rand::RngExt;
 use serde::{Serialize, de::DeserializeOwned};
@@ -32,7 +30,8 @@ use serde_json::Value;
 
 use crate::{
     bindings::{Foreign, Found},
-    caches::{self, Cache, Caches},
+    cache::Cache,
+    caches::{self, Caches},
     desired::{self, Children},
     ending::{self, Left},
     metrics, names,
@@ -155,7 +154,7 @@ impl Applier<'_> {
     ///
     /// # Errors
     /// The API server's.
-    pub async fn delete_lost(&self, lost: &[String], pods: &[Arc<Pod>]) -> kube::Result<()> {
+    pub async fn delete_lost(&self, lost: &[String], pods: &[Pod]) -> kube::Result<()> {
         let api: Api<Pod> = Api::namespaced(self.client.clone(), self.namespace);
         for pod in pods.iter().filter(|pod| lost.contains(&pod.name_any())) {
             let same_object = Preconditions { uid: pod.uid(), resource_version: None };
@@ -181,7 +180,7 @@ impl Applier<'_> {
     pub async fn let_go(&self, owner: &ChatCluster, left: &Left) -> kube::Result<()> {
         if let Some(set) = &left.stateful_set {
             let api: Api<StatefulSet> = Api::namespaced(self.client.clone(), self.namespace);
-            self.let_one_go(&api, &ApiResource::erase::<StatefulSet>(&()), &**set, owner).await?;
+            self.let_one_go(&api, &ApiResource::erase::<StatefulSet>(&()), set, owner).await?;
         }
         for (reference, object) in &left.managed {
             let resource = reference.resource();
@@ -220,17 +219,17 @@ impl Applier<'_> {
     }
 
     /// Applies an object unless it is so already.
-    async fn ensure<K>(&self, desired: K, observed: &[Arc<K>], cache: &Cache<K>) -> Result<(), ApplyError>
+    async fn ensure<K>(&self, desired: K, observed: &[K], cache: &Cache<K>) -> Result<(), ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned + 'static,
     {
         let name = desired.name_any();
-        let observed = observed.iter().find(|object| object.name_any() == name).map(AsRef::as_ref);
+        let observed = observed.iter().find(|object| object.name_any() == name);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
         let written = self.write(&api, &ApiResource::erase::<K>(&()), desired, observed).await?;
         if let (Some(written), Some(upon)) = (written, observed.and_then(ResourceExt::resource_version)) {
-            cache.wrote(&ObjectRef::new(self.cluster).within(self.namespace), &upon, written);
+            cache.wrote(&upon, written);
         }
         Ok(())
     }
@@ -281,7 +280,7 @@ impl Applier<'_> {
     }
 
     /// Deletes what is not kept.
-    async fn prune<K>(&self, observed: &[Arc<K>], keep: impl Fn(&K) -> bool) -> kube::Result<()>
+    async fn prune<K>(&self, observed: &[K], keep: impl Fn(&K) -> bool) -> kube::Result<()>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned,
     {

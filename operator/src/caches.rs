@@ -3,12 +3,7 @@
 //! Holds only objects that the operator made (by label), what Kubernetes made of them, and of Secrets no content but the names. A
 //! change of any of them wakes the reconcile of its cluster.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    fmt::Debug,
-    hash::Hash,
-    sync::Arc,
-};
+use std::{fmt::Debug, sync::Arc};
 
 use crds::ChatCluster;
 use futures::StreamExt;
@@ -20,6 +15,7 @@ use k8s_openapi::{
         discovery::v1::EndpointSlice,
         policy::v1::PodDisruptionBudget,
     },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::{
     Api, Client, Resource, ResourceExt,
@@ -27,88 +23,22 @@ use kube::{
     runtime::{
         WatchStreamExt,
         reflector::{self, ObjectRef, Store},
-        watcher::{self, Event},
+        watcher,
     },
 };
-use parking_lot::Mutex;
-use serde::de::DeserializeOwned;
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 use tokio::{sync::mpsc, task::JoinSet};
 
-use crate::{interest::Interest, kinds::Kinds, names};
+use crate::{
+    cache::{self, Cache, Ended},
+    interest::Interest,
+    kinds::Kinds,
+    names,
+};
 
 /// Wakes the reconcile of a cluster.
 pub type Wake = mpsc::Sender<ObjectRef<ChatCluster>>;
-
-/// The objects of one kind, by the cluster that they belong to.
-#[derive(Clone)]
-pub struct Cache<K: Resource<DynamicType = ()> + 'static> {
-    store: Store<K>,
-    /// Names of each cluster's objects. One that vanished while the watch was away is dropped when it is looked for.
-    names: Arc<Mutex<HashMap<ObjectRef<ChatCluster>, Names<K>>>>,
-}
-
-type Names<K> = BTreeMap<String, Option<Written<K>>>;
-
-/// An object as this operator wrote it, while the watch still tells of what it was before. A decision must not rest on what was changed by an
-/// earlier one: a Service that seems to lead elsewhere would have the nodes behind it taken for idle.
-struct Written<K> {
-    object: Arc<K>,
-    /// Versions upon which it was written.
-    superseded: BTreeSet<String>,
-}
-
-impl<K: Resource> Written<K> {
-    fn supersedes(&self, told: &K) -> bool {
-        let told = told.meta().resource_version.as_ref();
-        told.is_some_and(|version| self.superseded.contains(version))
-    }
-}
-
-impl<K: Resource<DynamicType = ()> + Clone + 'static> Cache<K> {
-    /// The objects of a cluster, by name: a decision must not depend on the order in which they came. Costs what they are, not what
-    /// the cache holds.
-    pub fn of(&self, namespace: &str, cluster: &str) -> Vec<Arc<K>> {
-        let mut names = self.names.lock();
-        let Some(names) = names.get_mut(&ObjectRef::new(cluster).within(namespace)) else { return Vec::new() };
-        let mut objects = Vec::with_capacity(names.len());
-        names.retain(|name, written| {
-            let told = self.store.get(&ObjectRef::new(name).within(namespace));
-            let is_there = told.is_some();
-            *written = written.take().filter(|written| told.as_ref().is_some_and(|told| written.supersedes(told)));
-            objects.extend(written.as_ref().map(|written| written.object.clone()).or(told));
-            is_there
-        });
-        objects
-    }
-
-    /// Takes in what an object has become by a write upon a version of it. What was made only now is not taken in: whoever misses it and makes it
-    /// again gets a conflict.
-    pub fn wrote(&self, cluster: &ObjectRef<ChatCluster>, upon: &str, mut object: K) {
-        let mut clusters = self.names.lock();
-        let names = clusters.get_mut(cluster);
-        let Some(written) = names.and_then(|names| names.get_mut(&object.name_any())) else { return };
-        object.managed_fields_mut().clear();
-        let before = written.take().filter(|before| before.object.resource_version().as_deref() == Some(upon));
-        let mut superseded = before.map(|before| before.superseded).unwrap_or_default();
-        superseded.insert(upon.to_owned());
-        *written = Some(Written { object: Arc::new(object), superseded });
-    }
-
-    fn note(&self, cluster: &ObjectRef<ChatCluster>, name: String) {
-        self.names.lock().entry(cluster.clone()).or_default().entry(name).or_default();
-    }
-
-    fn forget(&self, cluster: &ObjectRef<ChatCluster>, name: &str) {
-        let mut clusters = self.names.lock();
-        if let Some(names) = clusters.get_mut(cluster) {
-            names.remove(name);
-            if names.is_empty() {
-                clusters.remove(cluster);
-            }
-        }
-    }
-}
 
 /// The caches of one namespace, or of all.
 #[derive(Clone)]
@@ -168,16 +98,16 @@ impl Caches {
     ///
     /// # Errors
     /// When a watch has ended.
-    pub async fn ready(&self) -> Result<(), reflector::store::WriterDropped> {
-        self.stateful_sets.store.wait_until_ready().await?;
-        self.services.store.wait_until_ready().await?;
-        self.config_maps.store.wait_until_ready().await?;
-        self.service_accounts.store.wait_until_ready().await?;
-        self.budgets.store.wait_until_ready().await?;
-        self.pods.store.wait_until_ready().await?;
-        self.revisions.store.wait_until_ready().await?;
-        self.slices.store.wait_until_ready().await?;
-        self.secrets.wait_until_ready().await
+    pub async fn ready(&self) -> Result<(), Ended> {
+        self.stateful_sets.ready().await?;
+        self.services.ready().await?;
+        self.config_maps.ready().await?;
+        self.service_accounts.ready().await?;
+        self.budgets.ready().await?;
+        self.pods.ready().await?;
+        self.revisions.ready().await?;
+        self.slices.ready().await?;
+        self.secrets.wait_until_ready().await.map_err(|_| Ended)
     }
 }
 
@@ -191,7 +121,7 @@ fn watch_secrets(
 ) -> Store<PartialObjectMeta<Secret>> {
     let (reader, writer) = reflector::store();
     let stream = watcher::watcher(api::<PartialObjectMeta<Secret>>(client, namespace), watcher::Config::default());
-    let stream = stream.default_backoff().reflect(writer).touched_objects();
+    let stream = stream.default_backoff().modify(slim_secret).reflect(writer).touched_objects();
     tasks.spawn(async move {
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
@@ -227,36 +157,20 @@ fn watch<K>(
 ) -> Cache<K>
 where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
-    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-    K::DynamicType: Hash + Eq,
+    K: Clone + Debug + Serialize + DeserializeOwned + Send + Sync + 'static,
 {
-    let (store, writer) = reflector::store();
-    let cache = Cache { store, names: Arc::default() };
+    let (cache, mut filler) = cache::new();
     let config = watcher::Config::default().labels(names::MANAGED_SELECTOR);
-    let stream = watcher::watcher(api::<K>(client, namespace), config).default_backoff().modify(move |object| {
-        object.managed_fields_mut().clear();
-        slim(object);
-    });
-    let stream = stream.reflect(writer);
-    let (wake, noted) = (wake.clone(), cache.clone());
+    let stream = watcher::watcher(api::<K>(client, namespace), config).default_backoff().modify(slim);
+    let wake = wake.clone();
     tasks.spawn(async move {
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
-            let (object, is_gone) = match event {
-                Ok(Event::Apply(object) | Event::InitApply(object)) => (object, false),
-                Ok(Event::Delete(object)) => (object, true),
-                // What begins, ends or failed says nothing of an object; a watch that failed goes on by itself.
-                Ok(Event::Init | Event::InitDone) | Err(_) => continue,
-            };
-            let (Some(cluster), Some(namespace)) = (object.labels().get(names::INSTANCE), object.namespace()) else {
-                continue;
-            };
-            let cluster = ObjectRef::new(cluster).within(&namespace);
-            match is_gone {
-                true => noted.forget(&cluster, &object.name_any()),
-                false => noted.note(&cluster, object.name_any()),
+            // A watch that failed goes on by itself.
+            let Ok(event) = event else { continue };
+            for cluster in filler.take_in(event) {
+                let _ = wake.send(cluster).await;
             }
-            let _ = wake.send(cluster).await;
         }
         name
     });
@@ -280,7 +194,13 @@ fn slim_pod(pod: &mut Pod) {
     pod.metadata.annotations = None;
 }
 
-/// Keeps the template of a revision as its text, which is a tenth of the same as a tree: it is looked at when a rollout goes back.
+/// Leaves of a Secret whose it is.
+fn slim_secret(secret: &mut PartialObjectMeta<Secret>) {
+    let ObjectMeta { name, namespace, resource_version, owner_references, .. } = std::mem::take(&mut secret.metadata);
+    secret.metadata = ObjectMeta { name, namespace, resource_version, owner_references, ..ObjectMeta::default() };
+}
+
+/// Keeps the template of a revision as text within its text: it is looked at when a rollout goes back.
 fn slim_revision(revision: &mut ControllerRevision) {
     if let Some(data) = &mut revision.data {
         data.0 = Value::String(data.0.to_string());
@@ -303,6 +223,6 @@ pub fn revision_text(revision: &ControllerRevision) -> Option<&str> {
 /// more than that.
 pub fn slim_cluster(cluster: &mut ChatCluster) {
     const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
-    cluster.managed_fields_mut().clear();
+    cluster.metadata.managed_fields = None;
     cluster.annotations_mut().remove(LAST_APPLIED);
 }

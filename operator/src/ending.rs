@@ -30,9 +30,9 @@ const ORPHAN: &str = "orphan";
 #[derive(Clone, Debug, Default)]
 pub struct Left {
     /// Its StatefulSet.
-    pub stateful_set: Option<Arc<StatefulSet>>,
+    pub stateful_set: Option<StatefulSet>,
     /// Its pods.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Vec<Pod>,
     /// Clusters of other operators that it owns.
     pub managed: Vec<(Foreign, Arc<DynamicObject>)>,
     /// Pods whose machine is dead.
@@ -102,7 +102,7 @@ fn waits_for(cluster: &ChatCluster, left: &Left, now: Timestamp) -> String {
     let pods = left.pods.iter().map(|pod| {
         let name = pod.name_any();
         let is_overdue = pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now);
-        let why = match (strange(&**pod), left.lost.contains(&name), is_overdue) {
+        let why = match (strange(pod), left.lost.contains(&name), is_overdue) {
             (Some(why), ..) => why,
             (None, true, _) => " (its machine is dead)".into(),
             (None, false, true) => " (its grace is over)".into(),
@@ -110,10 +110,8 @@ fn waits_for(cluster: &ChatCluster, left: &Left, now: Timestamp) -> String {
         };
         format!("Pod {name:?}{why}")
     });
-    let set = left
-        .stateful_set
-        .iter()
-        .filter_map(|set| Some(format!("StatefulSet {:?}{}", set.name_any(), strange(&**set)?)));
+    let set =
+        left.stateful_set.iter().filter_map(|set| Some(format!("StatefulSet {:?}{}", set.name_any(), strange(set)?)));
     let managed = left.managed.iter().map(|(reference, object)| {
         format!("{} {:?}{}", reference.kind, reference.name, strange(&**object).unwrap_or_default())
     });
@@ -165,10 +163,10 @@ mod tests {
         let set = json!({"metadata": owned(finalizers), "spec": {"selector": {}, "template": template}});
         let pod = |name: &&str| {
             let end = at(BEGAN + GRACE).to_string();
-            Arc::new(serde_json::from_value(json!({"metadata": {"name": name, "deletionTimestamp": end}})).unwrap())
+            serde_json::from_value(json!({"metadata": {"name": name, "deletionTimestamp": end}})).unwrap()
         };
         Left {
-            stateful_set: Some(Arc::new(serde_json::from_value(set).unwrap())),
+            stateful_set: Some(serde_json::from_value(set).unwrap()),
             pods: pods.iter().map(pod).collect(),
             ..Left::default()
         }
@@ -181,7 +179,7 @@ mod tests {
             let ending = decide(&cluster, &left, at(BEGAN + seconds));
             assert_eq!((ending.overdue, ending.lets_go), (overdue, overdue), "after {seconds} s");
         }
-        assert!(holds(&**left.stateful_set.as_ref().unwrap(), &cluster));
+        assert!(holds(left.stateful_set.as_ref().unwrap(), &cluster));
     }
 
     #[test]

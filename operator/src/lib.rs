@@ -4,7 +4,7 @@
 //!
 //! | room | what it owns | client, clock? |
 //! |---|---|---|
-//! | [`caches`] | watches, and what they told; [`kinds`] those of other operators' kinds, [`interest`] who refers to which Secret | client |
+//! | [`caches`] | watches, and what they told, each kind in a [`cache`]; [`kinds`] those of other operators' kinds, [`interest`] who refers to which Secret | client |
 //! | [`observe`] | the only reads; [`contents`] what is remembered of Secrets | client |
 //! | [`nodes`] | what is asked of nodes | client |
 //! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
@@ -21,6 +21,7 @@
 
 pub mod apply;
 pub mod bindings;
+pub mod cache;
 pub mod caches;
 pub mod contents;
 pub mod controller;

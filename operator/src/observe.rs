@@ -46,21 +46,21 @@ const FORBIDDEN: u16 = 403;
 /// What was observed of one cluster.
 pub struct Observed {
     /// Its StatefulSet.
-    pub stateful_set: Option<Arc<StatefulSet>>,
+    pub stateful_set: Option<StatefulSet>,
     /// Its Services.
-    pub services: Vec<Arc<Service>>,
+    pub services: Vec<Service>,
     /// Its ConfigMaps.
-    pub config_maps: Vec<Arc<ConfigMap>>,
+    pub config_maps: Vec<ConfigMap>,
     /// Its ServiceAccounts.
-    pub service_accounts: Vec<Arc<ServiceAccount>>,
+    pub service_accounts: Vec<ServiceAccount>,
     /// Its PodDisruptionBudgets.
-    pub budgets: Vec<Arc<PodDisruptionBudget>>,
+    pub budgets: Vec<PodDisruptionBudget>,
     /// Its pods.
-    pub pods: Vec<Arc<Pod>>,
+    pub pods: Vec<Pod>,
     /// Its revisions.
-    pub revisions: Vec<Arc<ControllerRevision>>,
+    pub revisions: Vec<ControllerRevision>,
     /// Endpoints of its Services.
-    pub slices: Vec<Arc<EndpointSlice>>,
+    pub slices: Vec<EndpointSlice>,
     /// What its bindings depend on.
     pub read: bindings::Read,
     /// What its nodes told, by pod.
@@ -144,7 +144,7 @@ impl Observer {
     }
 
     /// The StatefulSet of a cluster.
-    fn stateful_set(&self, namespace: &str, cluster: &str) -> Option<Arc<StatefulSet>> {
+    fn stateful_set(&self, namespace: &str, cluster: &str) -> Option<StatefulSet> {
         self.caches.stateful_sets.of(namespace, cluster).into_iter().find(|set| set.name_any() == cluster)
     }
 
@@ -231,7 +231,7 @@ impl Observer {
     }
 
     /// Asks the nodes for their status, but not too often.
-    async fn nodes(&self, cluster: &ChatCluster, pods: &[Arc<Pod>]) -> BTreeMap<String, NodeStatus> {
+    async fn nodes(&self, cluster: &ChatCluster, pods: &[Pod]) -> BTreeMap<String, NodeStatus> {
         let reference = ObjectRef::from_obj(cluster);
         let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
         let rests = rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Stable);
@@ -266,7 +266,7 @@ impl Observer {
 
     /// Pods that should be gone by now, but whose machine is dead. Machines are asked for only when a pod is overdue; an operator that
     /// may not read them goes by what Kubernetes has written on the pod when it gave the machine up.
-    async fn lost(&self, pods: &[Arc<Pod>], now: Timestamp) -> kube::Result<BTreeSet<String>> {
+    async fn lost(&self, pods: &[Pod], now: Timestamp) -> kube::Result<BTreeSet<String>> {
         let mut lost = BTreeSet::new();
         for pod in pods.iter().filter(|pod| is_overdue(pod, now)) {
             let Some(machine) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { continue };
@@ -297,7 +297,7 @@ impl Observed {
             command: cluster.annotations().get(names::ROLLOUT).cloned(),
             set: self.stateful_set.as_ref().and_then(|set| set_view(set, template_current)),
             pods: pod_views(&self.pods, &name, &self.lost),
-            serving: client_service.and_then(|service| desired::serving(service)),
+            serving: client_service.and_then(desired::serving),
             endpoints: self.endpoints(&name),
             revisions,
             nodes: self.nodes.clone(),
@@ -312,7 +312,7 @@ impl Observed {
 
     /// Names of the pods behind the ready endpoints of a Service.
     fn endpoints(&self, service: &str) -> BTreeSet<String> {
-        let of_service = |slice: &&Arc<EndpointSlice>| {
+        let of_service = |slice: &&EndpointSlice| {
             slice.labels().get("kubernetes.io/service-name").map(String::as_str) == Some(service)
         };
         let endpoints = self.slices.iter().filter(of_service).flat_map(|slice| slice.endpoints.iter().flatten());
@@ -343,7 +343,7 @@ fn set_view(set: &StatefulSet, template_current: bool) -> Option<SetView> {
 }
 
 /// Pods, as far as a rollout and the status depend on them.
-pub fn pod_views(pods: &[Arc<Pod>], cluster: &str, lost: &BTreeSet<String>) -> Vec<PodView> {
+pub fn pod_views(pods: &[Pod], cluster: &str, lost: &BTreeSet<String>) -> Vec<PodView> {
     pods.iter().filter_map(|pod| pod_view(pod, cluster, lost)).collect()
 }
 

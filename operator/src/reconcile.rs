@@ -94,7 +94,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     if let Some(verdict) = told.refused(&cluster, managed).await? {
         return Ok(verdict);
     }
-    let live = observed.stateful_set.as_deref();
+    let live = observed.stateful_set.as_ref();
     let Some(choice) = desired::choose(&cluster, &owner, &bindings, live, context.pod_template_version) else {
         told.tell(Some(&cluster), Progress::Unbound).await?;
         return Ok(Verdict::Done(None));

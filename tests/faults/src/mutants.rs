@@ -21,7 +21,7 @@ const fn mutant(name: &'static str, file: &'static str, edits: &'static [(&'stat
 }
 
 /// Every mistake.
-pub const MUTANTS: [Mutant; 22] = [
+pub const MUTANTS: [Mutant; 23] = [
     mutant(
         "an object is written without the version that was observed (rule 2)",
         "apply.rs",
@@ -155,8 +155,16 @@ pub const MUTANTS: [Mutant; 22] = [
     ),
     mutant(
         "what was written is not read back",
-        "caches.rs",
-        &[("told.is_some_and(|version| self.superseded.contains(version))", "told.is_some_and(|_| false)")],
+        "cache.rs",
+        &[("is_some_and(|written| !written.superseded.contains(&self.told.version))", "is_some_and(|_| true)")],
+    ),
+    mutant(
+        "a ConfigMap is deleted though a StatefulSet that names it may still arrive",
+        "apply.rs",
+        &[(
+            " || is_named(map, observed) || is_new(map, now);",
+            " || is_named(map, observed) || is_new(map, now) && false;",
+        )],
     ),
     mutant(
         "nobody looks again when a settle time is over",

@@ -102,6 +102,7 @@ pub fn all() -> Vec<Scenario> {
         with(spec, json!({"updateStrategy": {"maxSurge": surge, "maxUnavailable": unavailable}}))
     };
     let (one, two) = ("chat-node:1", "chat-node:2");
+    let queue = with(bound(1, one), json!({"limits": {"queueFramesMax": 99}}));
     vec![
         scenario("create", vec![want(bound(2, one))]),
         scenario("rollout", vec![want(bound(2, one)), Step::Settle, want(bound(2, two))]),
@@ -113,6 +114,10 @@ pub fn all() -> Vec<Scenario> {
         scenario(
             "third-template",
             vec![want(bound(2, one)), Step::Settle, want(bound(2, two)), Step::Pass(4), want(bound(2, "chat-node:3"))],
+        ),
+        scenario(
+            "config-and-back",
+            vec![want(bound(1, one)), Step::Settle, want(queue), Step::Pass(3), want(bound(1, one))],
         ),
         scenario(
             "scale",

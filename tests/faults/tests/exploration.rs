@@ -38,10 +38,9 @@ fn a_cluster_that_is_changed_ends_as_one_that_was_made_so() {
 
 /// What was given up and is carried out all the same is the rarest of faults, and the one that a sample misses.
 #[test]
-fn a_write_that_arrives_late_of_the_stateful_set_breaks_no_cluster_that_was_changed_meanwhile() {
-    let twins = changes::twins();
-    let (_, changed) = twins.iter().find(|(_, changed)| changed.name == "changed:auth.accounts").unwrap();
-    let reference = run(changed, &[]);
+fn a_write_that_arrives_late_of_the_stateful_set_breaks_no_cluster_that_was_changed_back_meanwhile() {
+    let changed = scenario::all().into_iter().find(|scenario| scenario.name == "config-and-back").unwrap();
+    let reference = run(&changed, &[]);
     let is_late = |fault: &Fault| match fault {
         Fault::Call(number, Mishap::Delayed(_)) => reference.made[*number].plural == "statefulsets",
         _ => false,
@@ -49,7 +48,7 @@ fn a_write_that_arrives_late_of_the_stateful_set_breaks_no_cluster_that_was_chan
     let faults: Vec<Fault> = single_faults(&reference).into_iter().filter(is_late).collect();
     assert!(faults.len() >= 6, "only {} writes were late", faults.len());
     for fault in faults {
-        let outcome = run(changed, std::slice::from_ref(&fault));
+        let outcome = run(&changed, std::slice::from_ref(&fault));
         assert!(outcome.breaches.is_empty(), "{fault}: {:#?}", outcome.breaches);
     }
 }
