@@ -232,8 +232,8 @@ fn presence_typing_and_cursors_cross_nodes_and_end_with_a_node() {
 /// Longer than a node is waited for that neither the bus nor the store tells of.
 const LONG: Duration = Duration::from_secs(8);
 
-/// A node that starts asks where sessions live before anybody asks it. Well below what the bus would need to be missed.
-const AT_ONCE: Duration = Duration::from_secs(2);
+/// A node that starts asks where sessions live before anybody asks it; a busy machine is given some time.
+const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]
 fn with_the_bus_away_presence_goes_on_through_where_sessions_live() {
