@@ -11,11 +11,11 @@ use axum::{
     http::StatusCode,
     routing::{get, post},
 };
-use crds::node_status::{Dependency, NodeStatus};
+use crds::node_status::NodeStatus;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 
-use crate::{drain::Drain, gateway::Gateway, health::Health, redis::Reach, self_test::SelfTester};
+use crate::{drain::Drain, gateway::Gateway, health::Health, reach::Reach, self_test::SelfTester};
 
 /// What the admin port tells of.
 pub struct Admin {
@@ -68,11 +68,11 @@ fn status(admin: &Admin) -> NodeStatus {
         uptime_seconds: admin.started.elapsed().as_secs(),
         connections: stats.connections.load(Relaxed),
         rooms_resident: gateway.hub.rooms_resident() as u64,
-        store: Dependency { kind: gateway.store.kind().into(), up: admin.health.is_store_up() },
+        store: admin.health.store(gateway.store.kind()),
         store_synchronous: admin.health.is_synchronous(),
-        bus: Dependency { kind: gateway.bus.kind().into(), up: gateway.bus.is_up() },
-        queue: gateway.intake.queue_is_up().map(|up| Dependency { kind: gateway.bus.kind().into(), up }),
-        redis: admin.redis.as_ref().map(|reach| Dependency { kind: "redis".into(), up: reach.is_up() }),
+        bus: gateway.bus.dependency(),
+        queue: gateway.intake.queue().map(|reach| reach.dependency(gateway.bus.kind())),
+        redis: admin.redis.as_ref().map(|reach| reach.dependency("redis")),
         sends: stats.sends.load(Relaxed),
         sends_committed: stats.committed.load(Relaxed),
         sends_accepted: stats.accepted.load(Relaxed),

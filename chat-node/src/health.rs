@@ -8,13 +8,20 @@ use std::{
     time::Duration,
 };
 
+use crds::node_status::Dependency;
 use parking_lot::Mutex;
 use tokio::{
     sync::watch,
     time::{sleep, timeout},
 };
 
-use crate::{bus::Bus, hub::Hub, metric::Metric, store::SharedStore};
+use crate::{
+    bus::Bus,
+    hub::Hub,
+    metric::Metric,
+    reach::Reach,
+    store::{SharedStore, StoreError},
+};
 
 /// Time between looks at a store that answers, and at one that is away.
 const EVERY: Duration = Duration::from_secs(5);
@@ -27,19 +34,26 @@ const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(1);
 pub struct Health {
     migrated: AtomicBool,
     store_up: watch::Sender<bool>,
+    /// Why it is not, in the database's words.
+    store: Reach,
     synchronous: Mutex<Option<bool>>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Health { migrated: AtomicBool::new(false), store_up: watch::Sender::new(false), synchronous: Mutex::default() }
+        Health {
+            migrated: AtomicBool::new(false),
+            store_up: watch::Sender::new(false),
+            store: Reach::default(),
+            synchronous: Mutex::default(),
+        }
     }
 }
 
 impl Health {
     /// Of a store that is known to be there.
     pub fn of_ready_store() -> Self {
-        Health { migrated: AtomicBool::new(true), store_up: watch::Sender::new(true), synchronous: Mutex::default() }
+        Health { migrated: AtomicBool::new(true), store_up: watch::Sender::new(true), ..Health::default() }
     }
 
     /// Whether the schema was brought up to date; the node can take connections from then on.
@@ -50,6 +64,11 @@ impl Health {
     /// Whether the store answered when it was last asked.
     pub fn is_store_up(&self) -> bool {
         *self.store_up.borrow()
+    }
+
+    /// What `/status` tells of the store.
+    pub fn store(&self, kind: &str) -> Dependency {
+        Dependency { up: self.is_store_up(), ..self.store.dependency(kind) }
     }
 
     /// Whether the store has a commit on a second machine before it is acknowledged, as far as is known.
@@ -78,8 +97,10 @@ impl Health {
         const RETRY: Duration = Duration::from_secs(1);
         while let Err(error) = store.migrate().await {
             tracing::warn!(%error, "the database is not ready");
+            self.store.down(&error);
             sleep(RETRY).await;
         }
+        self.store.up();
         self.see(true);
         self.migrated.store(true, Relaxed);
     }
@@ -87,7 +108,9 @@ impl Health {
     /// Looks again and again, and more often while the store is away.
     pub async fn watch(self: Arc<Self>, store: SharedStore, bus: Bus, hub: Arc<Hub>) {
         loop {
-            let up = matches!(timeout(ANSWER_SECONDS_MAX, store.ping()).await, Ok(Ok(())));
+            let answer = timeout(ANSWER_SECONDS_MAX, store.ping()).await.unwrap_or(Err(StoreError::Silent));
+            let up = answer.is_ok();
+            answer.map_or_else(|error| self.store.down(&error), |()| self.store.up());
             self.see(up);
             if up && let Ok(Ok(synchronous)) = timeout(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
                 *self.synchronous.lock() = synchronous;

@@ -22,7 +22,7 @@
 //! | [`trace`] | the way of some messages, as spans; the only one that knows OpenTelemetry | hold a message up |
 //! | [`drain`] | leaving without a stampede | |
 //!
-//! [`node`] puts them together; [`admin`], [`metric`] and [`stats`] tell how it goes, [`self_test`] finds out before a client does.
+//! [`node`] puts them together; [`admin`], [`metric`], [`stats`] and [`reach`] tell how it goes, [`self_test`] finds out before a client does.
 
 pub mod admin;
 pub mod announcements;
@@ -40,6 +40,7 @@ pub mod metric;
 pub mod node;
 pub mod protocol;
 pub(crate) mod rate;
+pub mod reach;
 pub(crate) mod recent;
 pub mod redis;
 pub mod rest;

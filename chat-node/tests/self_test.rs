@@ -51,7 +51,11 @@ impl Running {
             let stop = stop.clone();
             async move { node.run(stop).await.unwrap() }
         });
-        let running = Running { admin, stop, ended, _folder: folder };
+        Running { admin, stop, ended, _folder: folder }
+    }
+
+    async fn ready(change: impl FnOnce(&mut NodeConfig)) -> Running {
+        let running = Running::start(change).await;
         let deadline = Instant::now() + PATIENCE;
         while !running.ask("GET /readyz").await.contains("200 OK") {
             assert!(Instant::now() < deadline, "the node is not ready in time");
@@ -85,7 +89,7 @@ async fn a_node_on_postgres_and_rabbitmq_passes_and_remembers_it() {
     let services = Services::new().unwrap();
     services.up().unwrap();
     let (postgres, rabbitmq) = (services.postgres.fresh_database().unwrap(), services.rabbitmq.fresh_vhost().unwrap());
-    let node = Running::start(|config| {
+    let node = Running::ready(|config| {
         config.store = Store::Postgres { endpoint: Endpoint::Url(postgres.clone()), pool_connections_max: 5 };
         config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(rabbitmq) };
     })
@@ -105,7 +109,7 @@ async fn a_node_on_postgres_and_rabbitmq_passes_and_remembers_it() {
 /// Tokens of clients come from an OpenID provider alone, which cannot even be reached: the node speaks for itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_whose_clients_bring_tokens_of_others_passes() {
-    let node = Running::start(|config| {
+    let node = Running::ready(|config| {
         config.auth.accounts = false;
         (config.auth.issuer, config.auth.audience) = (Some("us".into()), Some("chat".into()));
         config.auth.jwks = Some(Jwks {
@@ -124,12 +128,45 @@ async fn a_node_whose_clients_bring_tokens_of_others_passes() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_nobody_could_use_fails_and_says_where() {
-    let node = Running::start(|config| config.limits.text_bytes_max = 1).await;
+    let node = Running::ready(|config| config.limits.text_bytes_max = 1).await;
     for failures in 1..=3 {
         let test: SelfTest = node.json("POST /self-test").await;
         assert_eq!((test.passed, test.failures, test.step.as_str()), (false, failures, "send"));
         assert!(test.error.contains("text_too_long"), "{}", test.error);
     }
     assert_eq!(node.json::<NodeStatus>("GET /status").await.self_test.unwrap().failures, 3);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_let_in_nowhere_tells_why() {
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    let strange = |url: String| {
+        let (before, after) = url.split_once('@').unwrap();
+        let (user, _) = before.rsplit_once(':').unwrap();
+        Endpoint::Url(format!("{user}:a-guess@{after}"))
+    };
+    let postgres = strange(services.postgres.fresh_database().unwrap());
+    let rabbitmq = strange(services.rabbitmq.fresh_vhost().unwrap());
+    let node = Running::start(|config| {
+        config.store = Store::Postgres { endpoint: postgres, pool_connections_max: 5 };
+        config.bus = Bus::Rabbitmq { endpoint: rabbitmq };
+    })
+    .await;
+    let deadline = Instant::now() + PATIENCE;
+    let [store, bus, queue] = loop {
+        let status = node.json::<NodeStatus>("GET /status").await;
+        let all = [Some(status.store), Some(status.bus), status.queue].map(Option::unwrap);
+        assert!(all.iter().all(|dependency| !dependency.up), "{all:?}");
+        if let [Some(store), Some(bus), Some(queue)] = all.map(|dependency| dependency.error) {
+            break [store, bus, queue];
+        }
+        assert!(Instant::now() < deadline, "a reason is not told in time");
+        sleep(Duration::from_millis(20)).await;
+    };
+    assert!(store.contains("password authentication failed"), "{store}");
+    assert!(bus.contains("ACCESS_REFUSED") && queue.contains("ACCESS_REFUSED"), "{bus} {queue}");
+    assert!(![store, bus, queue].iter().any(|error| error.contains("a-guess")));
     node.end().await;
 }

@@ -70,6 +70,9 @@ pub struct Dependency {
     pub kind: String,
     /// Whether the last exchange with it succeeded.
     pub up: bool,
+    /// Why it did not, in the words of whoever refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Quantiles of a latency in milliseconds, and how many samples they rest on.

@@ -1,17 +1,11 @@
 //! The only reads: everything that a decision about one cluster rests on, at one moment.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
-    time::Duration,
 };
 
-use crds::{
-    ChatCluster, NodeStatus,
-    chatcluster::{RolloutPhase, Window},
-    node_status::SelfTest,
-};
-use futures::future::join_all;
+use crds::{ChatCluster, NodeStatus, chatcluster::Window};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     apps::v1::{ControllerRevision, StatefulSet},
@@ -20,7 +14,6 @@ use k8s_openapi::api::{
     policy::v1::PodDisruptionBudget,
 };
 use kube::{Api, Client, ResourceExt, runtime::reflector::ObjectRef};
-use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     bindings::{self, SecretData},
@@ -30,15 +23,10 @@ use crate::{
     ending::{self, Left},
     names,
     nodes::Nodes,
+    probes::{Probes, Told},
     rollout::{PodView, Policy, Scene, SetView},
     template,
 };
-
-/// How long what nodes told is good enough.
-pub const STATUS_AGE_MAX: Duration = Duration::from_secs(30);
-
-/// The same during a rollout, which is judged by it.
-const ROLLOUT_STATUS_AGE_MAX: Duration = Duration::from_secs(2);
 
 /// HTTP status of what the operator has no right to.
 const FORBIDDEN: u16 = 403;
@@ -63,33 +51,26 @@ pub struct Observed {
     pub slices: Vec<EndpointSlice>,
     /// What its bindings depend on.
     pub read: bindings::Read,
-    /// What its nodes told, by pod.
+    /// What its ready nodes told, by pod.
     pub nodes: BTreeMap<String, NodeStatus>,
+    /// What the first of its nodes that cannot use something says of it.
+    pub trouble: Option<String>,
     /// Pods that should be gone by now, but whose machine is dead.
     pub lost: BTreeSet<String>,
 }
-
-/// Outcomes of self-tests by the pods' ids: a node from before there were any does not remember its own.
-type SelfTests = HashMap<String, SelfTest>;
-
-/// What a cluster's nodes told, and when.
-type Told = (Instant, BTreeMap<String, NodeStatus>);
 
 /// Reads for reconciles, and remembers what need not be read again.
 pub struct Observer {
     client: Client,
     caches: Caches,
-    asks: Arc<dyn Nodes>,
+    probes: Probes,
     contents: Contents,
-    nodes: Mutex<HashMap<ObjectRef<ChatCluster>, Told>>,
-    self_tests: Mutex<HashMap<ObjectRef<ChatCluster>, SelfTests>>,
 }
 
 impl Observer {
     /// Reads from these caches.
     pub fn new(client: Client, caches: Caches, asks: Arc<dyn Nodes>) -> Self {
-        let (contents, nodes, self_tests) = (Contents::default(), Mutex::default(), Mutex::default());
-        Observer { client, caches, asks, contents, nodes, self_tests }
+        Observer { client, caches, probes: Probes::new(asks), contents: Contents::default() }
     }
 
     /// Observes a cluster.
@@ -102,7 +83,7 @@ impl Observer {
         let stateful_set = self.stateful_set(&namespace, &name);
         let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
-        let nodes = self.nodes(cluster, &pods).await;
+        let Told { nodes, trouble } = self.probes.status(cluster, &pods, now).await;
         let lost = self.lost(&pods, now).await?;
         Ok(Observed {
             stateful_set,
@@ -115,6 +96,7 @@ impl Observer {
             pods,
             read,
             nodes,
+            trouble,
             lost,
         })
     }
@@ -150,8 +132,7 @@ impl Observer {
 
     /// Forgets a cluster that is gone, and the Secrets that nobody else refers to.
     pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
-        self.nodes.lock().await.remove(cluster);
-        self.self_tests.lock().await.remove(cluster);
+        self.probes.forget(cluster).await;
         let of_nobody = self.caches.interest.set(cluster, BTreeSet::new());
         self.forget_contents(cluster.namespace.as_deref().unwrap_or_default(), &of_nobody);
     }
@@ -215,53 +196,7 @@ impl Observer {
 
     /// Has the nodes of these pods test themselves. Tells whether all passed.
     pub async fn self_test(&self, cluster: &ChatCluster, observed: &Observed, pods: &[String]) -> bool {
-        let asked = observed.pods.iter().filter(|pod| pods.contains(&pod.name_any())).filter_map(|pod| {
-            let (ip, uid) = (pod.status.as_ref()?.pod_ip.clone()?, pod.uid()?);
-            Some(async move { Some((uid, self.asks.self_test(&ip).await?)) })
-        });
-        let answers: SelfTests = join_all(asked).await.into_iter().flatten().collect();
-        let passed = answers.values().filter(|test| test.passed).count() == pods.len();
-        let reference = ObjectRef::from_obj(cluster);
-        let mut known = self.self_tests.lock().await;
-        let tests = known.entry(reference.clone()).or_default();
-        tests.retain(|uid, _| observed.pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)));
-        tests.extend(answers);
-        self.nodes.lock().await.remove(&reference);
-        passed
-    }
-
-    /// Asks the nodes for their status, but not too often.
-    async fn nodes(&self, cluster: &ChatCluster, pods: &[Pod]) -> BTreeMap<String, NodeStatus> {
-        let reference = ObjectRef::from_obj(cluster);
-        let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
-        let rests = rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Stable);
-        let age_max = if rests { STATUS_AGE_MAX } else { ROLLOUT_STATUS_AGE_MAX };
-        if let Some((at, nodes)) = self.nodes.lock().await.get(&reference)
-            && at.elapsed() < age_max
-        {
-            return nodes.clone();
-        }
-        let asked = pods.iter().filter(|pod| is_ready(pod)).filter_map(|pod| {
-            let ip = pod.status.as_ref()?.pod_ip.clone()?;
-            Some(async move { Some((pod, self.asks.status(&ip).await?)) })
-        });
-        let told = join_all(asked).await;
-        let known = self.self_tests.lock().await;
-        let tests = known.get(&reference);
-        let nodes: BTreeMap<String, NodeStatus> = told
-            .into_iter()
-            .flatten()
-            .map(|(pod, mut status)| {
-                let remembered = || tests?.get(&pod.uid()?).cloned();
-                status.self_test = status.self_test.or_else(remembered);
-                (pod.name_any(), status)
-            })
-            .collect();
-        // Without a ready node there was nothing to ask; the first one is asked at once.
-        if !nodes.is_empty() {
-            self.nodes.lock().await.insert(reference, (Instant::now(), nodes.clone()));
-        }
-        nodes
+        self.probes.self_test(cluster, &observed.pods, pods).await
     }
 
     /// Pods that should be gone by now, but whose machine is dead. Machines are asked for only when a pod is overdue; an operator that
@@ -350,24 +285,29 @@ pub fn pod_views(pods: &[Pod], cluster: &str, lost: &BTreeSet<String>) -> Vec<Po
 fn pod_view(pod: &Pod, cluster: &str, lost: &BTreeSet<String>) -> Option<PodView> {
     let name = pod.name_any();
     let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
-    let ready = condition(pod);
-    let created = pod.creation_timestamp().map_or(Timestamp::UNIX_EPOCH, |time| time.0);
     Some(PodView {
         ordinal,
         revision: pod.labels().get(names::REVISION).cloned().unwrap_or_default(),
         ready: is_ready(pod),
-        since: ready.and_then(|ready| ready.last_transition_time.as_ref()).map_or(created, |time| time.0),
+        since: since(pod),
         terminating: pod.metadata.deletion_timestamp.is_some(),
         lost: lost.contains(&name),
         name,
     })
 }
 
+/// When a pod became ready, or ceased to be.
+pub fn since(pod: &Pod) -> Timestamp {
+    let changed = condition(pod).and_then(|ready| ready.last_transition_time.clone());
+    changed.or_else(|| pod.creation_timestamp()).map_or(Timestamp::UNIX_EPOCH, |time| time.0)
+}
+
 fn condition(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
     pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// Whether a pod is ready.
+pub fn is_ready(pod: &Pod) -> bool {
     condition(pod).is_some_and(|ready| ready.status == "True")
 }
 

@@ -15,8 +15,9 @@ use crate::{
     apply::{Applier, ApplyError},
     bindings::Bindings,
     desired, ending, events, metrics, names,
-    observe::{self, Observed, Observer, STATUS_AGE_MAX},
+    observe::{self, Observed, Observer},
     pace::{Pace, Turn},
+    probes::STATUS_AGE_MAX,
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress, Template},
     template,
@@ -194,7 +195,16 @@ impl Told<'_> {
         let connections = connections(observed, &pods);
         let synchronous =
             observed.nodes.values().filter_map(|node| node.store_synchronous).reduce(|all, one| all && one);
-        let inputs = Inputs { resource, cluster, bindings, progress, pods: &pods, connections, synchronous };
+        let inputs = Inputs {
+            resource,
+            cluster,
+            bindings,
+            progress,
+            pods: &pods,
+            connections,
+            synchronous,
+            trouble: observed.trouble.as_deref(),
+        };
         let status = status::fold(&inputs, *now);
         let before = resource.status.clone().unwrap_or_default();
         let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());

@@ -10,6 +10,7 @@ mod rabbitmq;
 mod tracker;
 mod wire;
 
+use crds::node_status::Dependency;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
@@ -92,6 +93,14 @@ impl Bus {
         match self {
             Bus::InProcess => true,
             Bus::Rabbitmq(handle) => handle.is_up(),
+        }
+    }
+
+    /// What `/status` tells of it.
+    pub fn dependency(&self) -> Dependency {
+        match self {
+            Bus::InProcess => Dependency { kind: self.kind().into(), up: true, error: None },
+            Bus::Rabbitmq(handle) => handle.reach().dependency(self.kind()),
         }
     }
 

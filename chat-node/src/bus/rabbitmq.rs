@@ -2,10 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -34,6 +31,7 @@ use super::{
 use crate::{
     event::{Event, Membership},
     metric::Metric,
+    reach::Reach,
     signals::Signal,
     trace::{Begun, Traces},
 };
@@ -67,7 +65,7 @@ enum Payload {
 pub struct Handle {
     publications: mpsc::Sender<Publication>,
     following: Arc<Following>,
-    up: Arc<AtomicBool>,
+    reach: Reach,
     peer: Arc<str>,
 }
 
@@ -80,8 +78,12 @@ impl Handle {
         self.publish(Topic::Signals, Payload::Signals(signals));
     }
 
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
+    }
+
     pub(super) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+        self.reach.is_up()
     }
 
     pub(super) fn publish_events(&self, events: &[Event]) {
@@ -117,7 +119,7 @@ impl Handle {
 pub(super) fn start(server: Server, node: &str, traces: Traces) -> (Handle, mpsc::Receiver<Incoming>) {
     let (publications, queue) = mpsc::channel(OUTGOING_MAX);
     let (incoming, receiver) = mpsc::channel(INCOMING_MAX);
-    let (following, up) = (Arc::<Following>::default(), Arc::new(AtomicBool::new(false)));
+    let (following, reach) = (Arc::<Following>::default(), Reach::default());
     let sender = Sender { node: node.to_owned(), run: rand::rng().random() };
     let peer = sender.peer().into();
     let task = Task {
@@ -127,11 +129,11 @@ pub(super) fn start(server: Server, node: &str, traces: Traces) -> (Handle, mpsc
         publications: queue,
         following: following.clone(),
         incoming,
-        up: up.clone(),
+        reach: reach.clone(),
         numbers: BTreeMap::new(),
     };
     tokio::spawn(task.run());
-    (Handle { publications, following, up, peer }, receiver)
+    (Handle { publications, following, reach, peer }, receiver)
 }
 
 struct Task {
@@ -141,7 +143,7 @@ struct Task {
     publications: mpsc::Receiver<Publication>,
     following: Arc<Following>,
     incoming: mpsc::Sender<Incoming>,
-    up: Arc<AtomicBool>,
+    reach: Reach,
     /// The latest number of each topic, over all connections.
     numbers: BTreeMap<Topic, u64>,
 }
@@ -152,12 +154,10 @@ impl Task {
         loop {
             let began = Instant::now();
             let ended = self.serve().await;
-            self.up.store(false, Ordering::Relaxed);
             self.following.carry(Shards::default());
-            match ended {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "the bus is away"),
-            }
+            let Err(error) = ended else { return };
+            self.reach.down(&error);
+            tracing::warn!(%error, "the bus is away");
             if self.idle(backoff.after(began.elapsed())).await {
                 return;
             }
@@ -194,7 +194,7 @@ impl Task {
         let mut heartbeat = interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut heard_self = Instant::now();
-        self.up.store(true, Ordering::Relaxed);
+        self.reach.up();
         tracing::info!("the bus carries");
         self.tell(Incoming::Missed(Scope::Everything)).await;
         loop {

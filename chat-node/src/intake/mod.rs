@@ -28,6 +28,7 @@ use crate::{
     health::Health,
     metric::Metric,
     protocol::Code,
+    reach::Reach,
     store::{Answer, Append, SharedStore, outbox_key},
     trace::Traces,
 };
@@ -162,9 +163,9 @@ impl Intake {
         self.shared.outboxes.lock().count()
     }
 
-    /// Whether there is a queue, and whether it takes sends now.
-    pub fn queue_is_up(&self) -> Option<bool> {
-        self.shared.parts.queue.as_ref().map(Queue::is_up)
+    /// The queue, where there is one, and whether it can be reached.
+    pub fn queue(&self) -> Option<&Reach> {
+        self.shared.parts.queue.as_ref().map(Queue::reach)
     }
 }
 

@@ -10,8 +10,8 @@ use tokio::{
 };
 use uuid::Uuid;
 
-use super::{ANSWER_SECONDS_MAX, Reach};
-use crate::store::Hint;
+use super::ANSWER_SECONDS_MAX;
+use crate::{metric::Metric, reach::Reach, store::Hint};
 
 /// Time between attempts to connect, and between proofs that what is connected still is.
 const RETRY: Duration = Duration::from_secs(1);
@@ -27,7 +27,8 @@ pub(super) fn start(client: Client, channel: Arc<str>, reach: Reach) -> mpsc::Re
         let mut is_away = false;
         while !hints.is_closed() {
             let error = listen(&client, &channel, &hints, &reach, &mut is_away).await;
-            reach.see(false);
+            reach.down(&error);
+            Metric::RedisUp.set(0.0);
             // Once, not every second.
             if !std::mem::replace(&mut is_away, true) {
                 tracing::warn!(%error, "Redis is away: nobody new can sign in or connect");
@@ -56,7 +57,8 @@ async fn listen(
         Ok(Err(error)) => return error.to_string(),
         Err(_) => return "no answer in time".into(),
     };
-    reach.see(true);
+    reach.up();
+    Metric::RedisUp.set(1.0);
     if std::mem::take(is_away) {
         tracing::info!("Redis is there again");
     }

@@ -13,11 +13,9 @@
 //! | `sessions`, `rolls` | the traits of the store |
 //! | `passwords` | which sessions are older than a password that was changed |
 //! | `endings` | hearing of sessions that were ended |
-//! | `reach` | whether it is there |
 
 mod endings;
 mod passwords;
-mod reach;
 mod rolls;
 mod scripts;
 mod sessions;
@@ -30,8 +28,10 @@ use redis::{
 };
 use tokio::sync::mpsc;
 
-pub use self::reach::Reach;
-use crate::store::{Hint, SharedStore, StoreError};
+use crate::{
+    reach::Reach,
+    store::{Hint, SharedStore, StoreError},
+};
 
 /// How long Redis may take for an answer, and to be connected to.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(2);

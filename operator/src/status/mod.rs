@@ -72,6 +72,8 @@ pub struct Inputs<'a> {
     pub connections: Option<i64>,
     /// Whether the database has a commit on a second machine before it is acknowledged, as the nodes find; absent when none told.
     pub synchronous: Option<bool>,
+    /// What the first node that cannot use something says of it.
+    pub trouble: Option<&'a str>,
 }
 
 /// A condition before its time is known.
@@ -264,6 +266,7 @@ mod tests {
                 pods: &[],
                 connections: None,
                 synchronous: None,
+                trouble: None,
             };
             fold(&inputs, Timestamp::from_second(second).unwrap())
         };

@@ -19,7 +19,10 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
         return Verdict::new(false, "NoNodesWanted", "replicas is 0");
     }
     match usize::try_from(wanted).is_ok_and(|wanted| ready >= wanted) {
-        true => Verdict::new(true, "NodesReady", ""),
-        false => Verdict::new(false, "NodesNotReady", format!("{ready} of {wanted} nodes are ready")),
+        true => Verdict::new(true, "NodesReady", inputs.trouble.unwrap_or_default()),
+        false => {
+            let trouble = inputs.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
+            Verdict::new(false, "NodesNotReady", format!("{ready} of {wanted} nodes are ready{trouble}"))
+        }
     }
 }

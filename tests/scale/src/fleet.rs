@@ -148,7 +148,7 @@ async fn serve(pods: &Api<Pod>, host: IpAddr, pod: Pod) {
 
 /// The one chat node that answers for all.
 fn chat_node() -> Router {
-    let up = |kind: &str| crds::node_status::Dependency { kind: kind.into(), up: true };
+    let up = |kind: &str| crds::node_status::Dependency { kind: kind.into(), up: true, error: None };
     let status = NodeStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         store: up("sqlite"),

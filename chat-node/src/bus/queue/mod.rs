@@ -19,6 +19,7 @@ pub use self::{
 };
 use super::Server;
 pub use super::amqp::Broken;
+use crate::reach::Reach;
 
 /// Something to be kept.
 #[derive(Clone, Debug)]
@@ -50,9 +51,14 @@ impl Queue {
         Queue { server, consumer: format!("{node} from the queue").into(), publisher }
     }
 
+    /// Whether it can be reached.
+    pub fn reach(&self) -> &Reach {
+        self.publisher.reach()
+    }
+
     /// Whether it takes messages now.
     pub fn is_up(&self) -> bool {
-        self.publisher.is_up()
+        self.reach().is_up()
     }
 
     /// Puts messages into the queue, in order. Tells for each whether it is durable; one that is not may be there all the same.

@@ -1,12 +1,6 @@
 //! Puts messages into the queue and waits until they are durable.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use lapin::{
     BasicProperties, Channel, Confirmation, PublisherConfirm,
@@ -21,6 +15,7 @@ use super::{Message, topology};
 use crate::{
     bus::amqp::{Backoff, Broken, Server, within},
     metric::Metric,
+    reach::Reach,
 };
 
 /// How long a batch may take to become durable. Then it counts as not taken, and the connection as broken.
@@ -44,12 +39,12 @@ struct Order {
 #[derive(Clone)]
 pub(super) struct Handle {
     orders: mpsc::Sender<Order>,
-    up: Arc<AtomicBool>,
+    reach: Reach,
 }
 
 impl Handle {
-    pub(super) fn is_up(&self) -> bool {
-        self.up.load(Ordering::Relaxed)
+    pub(super) fn reach(&self) -> &Reach {
+        &self.reach
     }
 
     pub(super) async fn publish(&self, messages: Vec<Message>) -> Vec<bool> {
@@ -64,16 +59,16 @@ impl Handle {
 
 pub(super) fn start(server: Server, name: String) -> Handle {
     let (orders, receiver) = mpsc::channel(ORDERS_MAX);
-    let up = Arc::new(AtomicBool::new(false));
-    tokio::spawn(Task { server, name, orders: receiver, up: up.clone() }.run());
-    Handle { orders, up }
+    let reach = Reach::default();
+    tokio::spawn(Task { server, name, orders: receiver, reach: reach.clone() }.run());
+    Handle { orders, reach }
 }
 
 struct Task {
     server: Server,
     name: String,
     orders: mpsc::Receiver<Order>,
-    up: Arc<AtomicBool>,
+    reach: Reach,
 }
 
 impl Task {
@@ -82,11 +77,9 @@ impl Task {
         loop {
             let began = Instant::now();
             let ended = self.serve().await;
-            self.up.store(false, Ordering::Relaxed);
-            match ended {
-                Ok(()) => return,
-                Err(error) => tracing::warn!(%error, "the queue is away"),
-            }
+            let Err(error) = ended else { return };
+            self.reach.down(&error);
+            tracing::warn!(%error, "the queue is away");
             if self.refuse_for(backoff.after(began.elapsed())).await {
                 return;
             }
@@ -116,7 +109,7 @@ impl Task {
         within(channel.confirm_select(ConfirmSelectOptions::default())).await?;
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        self.up.store(true, Ordering::Relaxed);
+        self.reach.up();
         tracing::info!("the queue takes sends");
         loop {
             tokio::select! {

@@ -36,15 +36,12 @@ pub(crate) async fn bindings(stage: &Stage) -> Result<String> {
     let spec = json!({"postgres": postgres, "rabbitmq": form("sealed-mq"), "redis": form("sealed-rd"),
         "updateStrategy": {"drainSeconds": 1, "soakSeconds": 1}});
     apply(&chat_cluster(NAME, spec))?;
-    let says = |words: [&'static str; 2]| {
-        stage.until(words[0], move || async move {
-            let log = kubectl(&["-n", NAMESPACE, "logs", "sealed-0"])?;
-            Ok(log.lines().any(|line| words.iter().all(|word| line.contains(word))).then_some(()))
-        })
-    };
-    says(["the database is not ready", "UnknownIssuer"]).await?;
-    let told = stage.condition(NAME, "Ready").await?;
-    ensure!(told.as_ref().is_some_and(|(ready, reason, _)| ready == "False" && reason == "NodesNotReady"), "{told:?}");
+    let why = stage.until("the condition to tell why", || async {
+        let told = stage.condition(NAME, "Ready").await?;
+        Ok(told.filter(|(ready, _, why)| ready == "False" && why.contains("sealed-0 cannot use postgres")))
+    });
+    let why = why.await?;
+    ensure!(why.1 == "NodesNotReady" && why.2.contains("UnknownIssuer"), "{why:?}");
 
     apply(&secret("sealed-ca", &[("authority.pem", &authority.certificate)]))?;
     stage.at_rest(NAME, 1).await?;

@@ -109,7 +109,7 @@ impl Nodes for Answers {
         let store = self.server.store();
         let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
         let ready = pod["status"]["conditions"][0]["status"] == "True";
-        let up = |kind: &str| Dependency { kind: kind.into(), up: true };
+        let up = |kind: &str| Dependency { kind: kind.into(), up: true, error: None };
         ready.then(|| NodeStatus {
             node: pod["metadata"]["name"].as_str().unwrap_or_default().into(),
             revision: pod["metadata"]["labels"]["controller-revision-hash"].as_str().unwrap_or_default().into(),

@@ -1,0 +1,208 @@
+//! What nodes tell when they are asked, and for how long that is good enough.
+//!
+//! Owns when a node is asked. A ready one is, now and then, and more often during a rollout, which is judged by it; one that should be ready and
+//! is not is asked what keeps it. What that means is decided elsewhere.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+    time::Duration,
+};
+
+use crds::{
+    ChatCluster, NodeStatus,
+    chatcluster::RolloutPhase,
+    node_status::{Dependency, SelfTest},
+};
+use futures::future::join_all;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{ResourceExt, runtime::reflector::ObjectRef};
+use tokio::{sync::Mutex, time::Instant};
+
+use crate::{
+    nodes::Nodes,
+    observe::{is_ready, since},
+};
+
+/// How long what nodes told is good enough.
+pub const STATUS_AGE_MAX: Duration = Duration::from_secs(30);
+
+/// The same during a rollout.
+const ROLLOUT_STATUS_AGE_MAX: Duration = Duration::from_secs(2);
+
+/// Time after which a node that is not ready is asked why. One that starts as it should is never asked.
+const LATE: SignedDuration = SignedDuration::from_secs(20);
+
+/// What a cluster's nodes told.
+#[derive(Clone, Default)]
+pub struct Told {
+    /// The ready ones, by pod.
+    pub nodes: BTreeMap<String, NodeStatus>,
+    /// What the first that cannot use something says of it.
+    pub trouble: Option<String>,
+}
+
+/// Outcomes of self-tests by the pods' ids: a node from before there were any does not remember its own.
+type SelfTests = HashMap<String, SelfTest>;
+
+/// Asks nodes, and remembers what they told.
+pub struct Probes {
+    nodes: Arc<dyn Nodes>,
+    told: Mutex<HashMap<ObjectRef<ChatCluster>, (Instant, Told)>>,
+    self_tests: Mutex<HashMap<ObjectRef<ChatCluster>, SelfTests>>,
+}
+
+impl Probes {
+    /// Asks these nodes.
+    pub fn new(nodes: Arc<dyn Nodes>) -> Self {
+        Probes { nodes, told: Mutex::default(), self_tests: Mutex::default() }
+    }
+
+    /// Asks the nodes for their status, but not too often.
+    pub async fn status(&self, cluster: &ChatCluster, pods: &[Pod], now: Timestamp) -> Told {
+        let reference = ObjectRef::from_obj(cluster);
+        let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
+        let rests = rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Stable);
+        let age_max = if rests { STATUS_AGE_MAX } else { ROLLOUT_STATUS_AGE_MAX };
+        // The first one that is ready is asked at once.
+        let is_first = |told: &Told| told.nodes.is_empty() && pods.iter().any(is_ready);
+        if let Some((at, told)) = self.told.lock().await.get(&reference)
+            && at.elapsed() < age_max
+            && !is_first(told)
+        {
+            return told.clone();
+        }
+        let asked = pods.iter().filter(|pod| is_ready(pod) || is_late(pod, now)).filter_map(|pod| {
+            let ip = pod.status.as_ref()?.pod_ip.clone()?;
+            Some(async move { Some((pod, self.nodes.status(&ip).await?)) })
+        });
+        let answers: Vec<(&Pod, NodeStatus)> = join_all(asked).await.into_iter().flatten().collect();
+        let trouble = answers.iter().find_map(|(pod, status)| trouble(&pod.name_any(), status));
+        let known = self.self_tests.lock().await;
+        let tests = known.get(&reference);
+        let ready = answers.into_iter().filter(|(pod, _)| is_ready(pod));
+        let with_test = ready.map(|(pod, mut status)| {
+            let remembered = || tests?.get(&pod.uid()?).cloned();
+            status.self_test = status.self_test.or_else(remembered);
+            (pod.name_any(), status)
+        });
+        let told = Told { nodes: with_test.collect(), trouble };
+        self.told.lock().await.insert(reference, (Instant::now(), told.clone()));
+        told
+    }
+
+    /// Has the nodes of some pods of a cluster test themselves. Tells whether all passed.
+    pub async fn self_test(&self, cluster: &ChatCluster, pods: &[Pod], names: &[String]) -> bool {
+        let asked = pods.iter().filter(|pod| names.contains(&pod.name_any())).filter_map(|pod| {
+            let (ip, uid) = (pod.status.as_ref()?.pod_ip.clone()?, pod.uid()?);
+            Some(async move { Some((uid, self.nodes.self_test(&ip).await?)) })
+        });
+        let answers: SelfTests = join_all(asked).await.into_iter().flatten().collect();
+        let passed = answers.values().filter(|test| test.passed).count() == names.len();
+        let reference = ObjectRef::from_obj(cluster);
+        let mut known = self.self_tests.lock().await;
+        let tests = known.entry(reference.clone()).or_default();
+        tests.retain(|uid, _| pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)));
+        tests.extend(answers);
+        self.told.lock().await.remove(&reference);
+        passed
+    }
+
+    /// Forgets a cluster that is gone.
+    pub async fn forget(&self, cluster: &ObjectRef<ChatCluster>) {
+        self.told.lock().await.remove(cluster);
+        self.self_tests.lock().await.remove(cluster);
+    }
+}
+
+/// Whether a pod should be ready by now.
+fn is_late(pod: &Pod, now: Timestamp) -> bool {
+    !is_ready(pod) && pod.metadata.deletion_timestamp.is_none() && now.duration_since(since(pod)) >= LATE
+}
+
+/// What a node cannot use, and why. The words are the server's or the system's.
+fn trouble(pod: &str, status: &NodeStatus) -> Option<String> {
+    let all = [Some(&status.store), Some(&status.bus), status.queue.as_ref(), status.redis.as_ref()];
+    let mut away = all.into_iter().flatten().filter(|dependency| !dependency.up);
+    away.find_map(|Dependency { kind, error, .. }| Some(format!("{pod} cannot use {kind}: {}", error.as_ref()?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+    use async_trait::async_trait;
+    use serde_json::json;
+
+    use super::*;
+
+    const BEGAN: i64 = 1_000;
+
+    /// Nodes that all wait for their database, and how often they were asked.
+    #[derive(Default)]
+    struct Waiting(AtomicUsize);
+
+    #[async_trait]
+    impl Nodes for Waiting {
+        async fn status(&self, ip: &str) -> Option<NodeStatus> {
+            self.0.fetch_add(1, Relaxed);
+            let store = Dependency { kind: "postgres".into(), up: false, error: Some(format!("refused at {ip}")) };
+            Some(NodeStatus { store, ..NodeStatus::default() })
+        }
+
+        async fn self_test(&self, _: &str) -> Option<SelfTest> {
+            None
+        }
+    }
+
+    fn pod(name: &str, ready: &str) -> Pod {
+        let changed = at(0).to_string();
+        let pod = json!({
+            "metadata": {"name": name, "creationTimestamp": changed},
+            "status": {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": ready, "lastTransitionTime": changed}]},
+        });
+        serde_json::from_value(pod).unwrap()
+    }
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(BEGAN + second).unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_is_late_is_asked_what_keeps_it() {
+        let waiting = Arc::new(Waiting::default());
+        let probes = Probes::new(waiting.clone());
+        let cluster = ChatCluster::new("demo", crds::ChatClusterSpec::default());
+        let mut late = pod("demo-0", "False");
+        let told = probes.status(&cluster, std::slice::from_ref(&late), at(19)).await;
+        assert!(told.trouble.is_none() && waiting.0.load(Relaxed) == 0, "it may still be starting");
+        tokio::time::advance(STATUS_AGE_MAX).await;
+        let told = probes.status(&cluster, std::slice::from_ref(&late), at(20)).await;
+        assert_eq!(told.trouble.as_deref(), Some("demo-0 cannot use postgres: refused at 10.0.0.1"));
+        assert!(told.nodes.is_empty(), "what it tells judges no rollout");
+        probes.status(&cluster, std::slice::from_ref(&late), at(21)).await;
+        assert_eq!(waiting.0.load(Relaxed), 1, "not again so soon");
+        let told = probes.status(&cluster, &[pod("demo-0", "True")], at(22)).await;
+        assert_eq!((told.nodes.len(), waiting.0.load(Relaxed)), (1, 2), "the first that is ready is asked at once");
+        late.metadata.deletion_timestamp = late.metadata.creation_timestamp.clone();
+        assert!(!is_late(&late, at(99)), "whoever leaves is not asked");
+        probes.forget(&ObjectRef::from_obj(&cluster)).await;
+        assert!(probes.told.lock().await.is_empty());
+    }
+
+    #[test]
+    fn what_can_be_used_or_has_no_reason_is_no_trouble() {
+        let dependency =
+            |up, error: Option<&str>| Dependency { kind: "redis".into(), up, error: error.map(str::to_owned) };
+        let status = |redis| NodeStatus {
+            store: dependency(true, None),
+            bus: dependency(false, None),
+            redis: Some(redis),
+            ..NodeStatus::default()
+        };
+        assert_eq!(trouble("a", &status(dependency(true, None))), None);
+        let told = trouble("a", &status(dependency(false, Some("NOAUTH"))));
+        assert_eq!(told.as_deref(), Some("a cannot use redis: NOAUTH"), "an older node tells no reason of its bus");
+    }
+}
