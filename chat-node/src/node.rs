@@ -420,14 +420,17 @@ async fn hear_hints(
             if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
                 tracing::debug!(%error, "whether sessions were ended cannot be read yet");
             }
-        } else if !changed.is_empty() {
-            let read = async {
-                hub.recheck_memberships(&changed).await?;
-                signals.recheck_users(&changed).await
-            };
-            if let Err(error) = read.await {
-                tracing::debug!(%error, "memberships cannot be read");
-            }
+        } else if !changed.is_empty()
+            && let Err(error) = hub.recheck_memberships(&changed).await
+        {
+            tracing::debug!(%error, "memberships cannot be read");
+        }
+        if signals.hears_all() {
+            continue;
+        }
+        let read = if missed { signals.recheck().await } else { signals.recheck_users(&changed).await };
+        if let Err(error) = read {
+            tracing::debug!(%error, "members of watched rooms cannot be read yet");
         }
     }
 }

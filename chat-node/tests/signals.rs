@@ -264,6 +264,11 @@ fn with_the_bus_away_presence_goes_on_through_where_sessions_live() {
         carol.finds("alice", "online");
         drop(carol);
         alice.sees("carol", "offline");
+        // The database's hint of somebody who became a member is lost with the connection that it was for.
+        let _erin = Wire::hello(&other, "erin");
+        ground.sql(&format!("INSERT INTO members (member, room) VALUES ('erin', '{}')", room.as_str().unwrap()));
+        ground.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'");
+        alice.sees("erin", "online");
         // The bus has told this one nothing.
         let third = start(2, &ground, &rabbitmq);
         let mut dave = join("dave", &third);

@@ -40,8 +40,8 @@ pub(super) async fn keep(signals: Weak<Signals>) {
                 Err(_) => {}
             }
             was_away = kept.is_err();
-            let is_quiet = signals.inner.lock().roll.has_quiet(now_ms());
             // Before the bus was known not to carry everybody, memberships may have changed unheard.
+            let is_quiet = !signals.hears_all();
             if !std::mem::replace(&mut was_quiet, is_quiet)
                 && is_quiet
                 && let Err(error) = within(signals.recheck()).await

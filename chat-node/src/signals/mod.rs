@@ -82,13 +82,15 @@ pub struct Signals {
     hub: Arc<Hub>,
     /// Whether the node has ended; held while something is given to the store.
     is_over: tokio::sync::Mutex<bool>,
+    /// Held while members of watched rooms are read again, so that what was read earlier takes nothing back that was read later.
+    rechecks: tokio::sync::Mutex<()>,
 }
 
 impl Signals {
     /// Starts the beat, which ends with the last handle.
     pub fn start(store: SharedStore, sessions: SharedSessions, bus: Bus, hub: Arc<Hub>) -> Arc<Signals> {
-        let (inner, is_over) = (Mutex::default(), tokio::sync::Mutex::default());
-        let signals = Arc::new(Signals { inner, store, sessions, bus, hub, is_over });
+        let (inner, is_over, rechecks) = (Mutex::default(), Default::default(), Default::default());
+        let signals = Arc::new(Signals { inner, store, sessions, bus, hub, is_over, rechecks });
         tokio::spawn(beat(Arc::downgrade(&signals)));
         tokio::spawn(keeping::keep(Arc::downgrade(&signals)));
         signals
@@ -171,17 +173,19 @@ impl Signals {
         }
     }
 
-    /// The store tells that these users' memberships changed, which the bus tells too unless there is a node that it does not carry.
+    /// Whether the bus tells of every change of membership: it carries all nodes that are there.
+    pub fn hears_all(&self) -> bool {
+        self.bus.is_up() && !self.inner.lock().roll.has_quiet(now_ms())
+    }
+
+    /// These users' memberships changed: reads those of the watched rooms again.
     ///
     /// # Errors
     /// When they cannot be read.
     pub async fn recheck_users(&self, users: &[User]) -> Result<(), StoreError> {
-        {
-            let inner = self.inner.lock();
-            let is_told = self.bus.is_up() && !inner.roll.has_quiet(now_ms());
-            if is_told || inner.board.rooms().is_empty() {
-                return Ok(());
-            }
+        let _turn = self.rechecks.lock().await;
+        if users.is_empty() || self.inner.lock().board.rooms().is_empty() {
+            return Ok(());
         }
         let seats: HashSet<(User, Uuid)> =
             self.store.memberships(users).await?.into_iter().map(|(user, seat)| (user, seat.room.id)).collect();
@@ -205,6 +209,7 @@ impl Signals {
     /// # Errors
     /// When they cannot be read.
     pub async fn recheck(&self) -> Result<(), StoreError> {
+        let _turn = self.rechecks.lock().await;
         let rooms = self.inner.lock().board.rooms();
         for room in rooms {
             self.load(room).await?;
