@@ -80,7 +80,7 @@ impl Services {
         let _lock = folders::lock(&self.root)?;
         // RabbitMQ takes longer, so it begins first.
         self.rabbitmq.begin()?;
-        self.postgres.start()?;
+        self.postgres.start_locked()?;
         self.rabbitmq.start()
     }
 

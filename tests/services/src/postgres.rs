@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     Ports, Server, Tls,
-    folders::{PASSWORD_FILE, certify, check_name, command_as, give, owned, password, remove, run},
+    folders::{PASSWORD_FILE, certify, check_name, command_as, give, lock, owned, password, remove, run},
 };
 
 const NAME: &str = "postgres";
@@ -28,6 +28,7 @@ const OF_TESTS: &str = "test_";
 
 /// The database server.
 pub struct Postgres {
+    root: PathBuf,
     folder: PathBuf,
     server: Server,
     port: u16,
@@ -44,7 +45,13 @@ impl Deref for Postgres {
 
 impl Postgres {
     pub(crate) fn new(root: &Path, ports: Ports, tls: Option<&Tls>) -> Postgres {
-        Postgres { folder: root.join(NAME), server: Server::new(root, NAME), port: ports.postgres, tls: tls.cloned() }
+        Postgres {
+            root: root.to_owned(),
+            folder: root.join(NAME),
+            server: Server::new(root, NAME),
+            port: ports.postgres,
+            tls: tls.cloned(),
+        }
     }
 
     /// Starts it unless it runs; returns when it answers.
@@ -52,6 +59,12 @@ impl Postgres {
     /// # Errors
     /// With its last words when it does not start.
     pub fn start(&self) -> Result<()> {
+        let _lock = lock(&self.root)?;
+        self.start_locked()
+    }
+
+    /// Likewise, for whoever keeps all others from starting servers.
+    pub(crate) fn start_locked(&self) -> Result<()> {
         let binaries = binaries()?;
         let data = self.folder.join("data");
         owned(&self.folder, USER)?;
