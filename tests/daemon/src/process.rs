@@ -66,9 +66,13 @@ impl Process {
             // An interrupted or failed poll is answered by the check below.
             let _ = poll(&mut [PollFd::new(&handle, PollFlags::IN)], limit.as_ref());
         }
-        // Fails for everybody else's children, which is no concern of ours.
-        let _ = waitpid(Some(pid), WaitOptions::NOHANG);
-        !self.is_running()
+        let has_ended = !self.is_running();
+        if has_ended {
+            // Only now: what ends after this would be left unreaped, and a server that looks for its predecessor by the id would find it. Fails for
+            // everybody else's children, which is no concern of ours.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+        has_ended
     }
 
     /// Asks it to end with `signal`, and kills it when it has not ended after `grace`.
