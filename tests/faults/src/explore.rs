@@ -217,6 +217,29 @@ pub fn twins(twins: &[(Scenario, Scenario)]) -> Report {
     report.into_inner()
 }
 
+/// Runs a scenario with each write of a kind late: given up, and carried out all the same. The rarest of faults, and the one that a sample misses.
+pub fn late_writes(scenario: &Scenario, plural: &str) -> Report {
+    let reference = run(scenario, &[]);
+    let is_late = |fault: &Fault| match fault {
+        Fault::Call(number, Mishap::Delayed(_)) => reference.made[*number].plural == plural,
+        _ => false,
+    };
+    let faults: Vec<Fault> = single_faults(&reference).into_iter().filter(is_late).collect();
+    let report = Mutex::new(Report { scenarios: 1, possible: faults.len(), ..Report::default() });
+    in_parallel(&faults, |fault| {
+        let faults = vec![fault.clone()];
+        let outcome = run(scenario, &faults);
+        let breaches = breaches(&outcome, &reference);
+        let mut report = report.lock();
+        report.schedules += 1;
+        report.met += usize::from(outcome.met);
+        if !breaches.is_empty() {
+            report.failures.push(Failure { scenario: scenario.name.clone(), faults, breaches });
+        }
+    });
+    report.into_inner()
+}
+
 /// The schedules within the bounds, by index of their scenario.
 fn schedules(references: &[(Scenario, Outcome)], bounds: Bounds, report: &mut Report) -> Vec<(usize, Vec<Fault>)> {
     let mut random = SmallRng::seed_from_u64(bounds.seed);
