@@ -8,7 +8,7 @@ use chat_node::{Identity, Node};
 use crds::{
     NodeConfig, NodeStatus,
     node_config::{Bus, Endpoint, Jwks, Store},
-    node_status::SelfTest,
+    node_status::{Dependency, SelfTest},
 };
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde::de::DeserializeOwned;
@@ -135,6 +135,29 @@ async fn a_node_that_nobody_could_use_fails_and_says_where() {
         assert!(test.error.contains("text_too_long"), "{}", test.error);
     }
     assert_eq!(node.json::<NodeStatus>("GET /status").await.self_test.unwrap().failures, 3);
+    node.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_finds_nobody_at_its_address_tells_so() {
+    // Nobody listens on port 1 of loopback.
+    let nowhere = |scheme| Endpoint::Url(format!("{scheme}://u:p@127.0.0.1:1/x"));
+    let node = Running::start(|config| {
+        config.store = Store::Postgres { endpoint: nowhere("postgres"), pool_connections_max: 5 };
+        config.bus = Bus::Rabbitmq { endpoint: nowhere("amqp") };
+    })
+    .await;
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let status = node.json::<NodeStatus>("GET /status").await;
+        let is_told =
+            |dependency: Dependency| dependency.error.is_some_and(|error| error.contains("Connection refused"));
+        if is_told(status.store) && is_told(status.bus) {
+            break;
+        }
+        assert!(Instant::now() < deadline, "the reason is not told in time");
+        sleep(Duration::from_millis(20)).await;
+    }
     node.end().await;
 }
 

@@ -124,8 +124,15 @@ fn is_late(pod: &Pod, now: Timestamp) -> bool {
 /// What a node cannot use, and why. The words are the server's or the system's.
 fn trouble(pod: &str, status: &NodeStatus) -> Option<String> {
     let all = [Some(&status.store), Some(&status.bus), status.queue.as_ref(), status.redis.as_ref()];
-    let mut away = all.into_iter().flatten().filter(|dependency| !dependency.up);
-    away.find_map(|Dependency { kind, error, .. }| Some(format!("{pod} cannot use {kind}: {}", error.as_ref()?)))
+    let mut told: BTreeMap<&str, &str> = BTreeMap::new();
+    for Dependency { kind, error, .. } in all.into_iter().flatten().filter(|dependency| !dependency.up) {
+        if let Some(error) = error {
+            // The bus and the queue are of one server.
+            told.entry(kind).or_insert(error);
+        }
+    }
+    let reasons: Vec<String> = told.into_iter().map(|(kind, error)| format!("cannot use {kind}: {error}")).collect();
+    (!reasons.is_empty()).then(|| format!("{pod} {}", reasons.join("; it ")))
 }
 
 #[cfg(test)]
@@ -202,7 +209,12 @@ mod tests {
             ..NodeStatus::default()
         };
         assert_eq!(trouble("a", &status(dependency(true, None))), None);
-        let told = trouble("a", &status(dependency(false, Some("NOAUTH"))));
+        let away = status(dependency(false, Some("NOAUTH")));
+        let told = trouble("a", &away);
         assert_eq!(told.as_deref(), Some("a cannot use redis: NOAUTH"), "an older node tells no reason of its bus");
+        let rabbitmq = |error: &str| Dependency { kind: "rabbitmq".into(), up: false, error: Some(error.into()) };
+        let both = NodeStatus { bus: rabbitmq("refused"), queue: Some(rabbitmq("lost")), ..away };
+        let told = trouble("a", &both);
+        assert_eq!(told.as_deref(), Some("a cannot use rabbitmq: refused; it cannot use redis: NOAUTH"));
     }
 }

@@ -18,10 +18,10 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    PgPool, Postgres,
+    ConnectOptions, Connection, PgPool, Postgres,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 use self::{
@@ -98,6 +98,11 @@ impl Store for PostgresStore {
     }
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
+        // The pool tries again until its time is over, and then says no more than that. A connection of its own is refused with the reason.
+        let connect = self.gate.without_tables().connect_options();
+        let connection =
+            timeout(ACQUIRE_SECONDS_MAX, connect.connect()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        connection.close().await?;
         // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
         sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(self.gate.without_tables()).await?;
