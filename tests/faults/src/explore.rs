@@ -112,7 +112,7 @@ pub fn single_faults(reference: &Outcome) -> Vec<Fault> {
 }
 
 /// What a schedule broke, compared with the run without faults.
-fn breaches(outcome: &Outcome, reference: &Outcome) -> Vec<String> {
+pub fn breaches(outcome: &Outcome, reference: &Outcome) -> Vec<String> {
     let mut breaches = outcome.breaches.clone();
     if !breaches.is_empty() || outcome.end == reference.end {
         return breaches;

@@ -4,7 +4,7 @@ use std::{path::Path, process::ExitCode};
 
 use faults::{
     changes,
-    explore::{Bounds, Report, explore, late_writes, twins},
+    explore::{Bounds, Report, breaches, explore, late_writes, twins},
     mutants::hunt,
     plan::Fault,
     run::run,
@@ -97,5 +97,6 @@ fn replayed(name: &str, faults: &[&str]) -> Result<(), String> {
         println!("call {number:>4} {:?} {} {}", made.verb, made.plural, made.name);
     }
     outcome.log.iter().for_each(|line| println!("{line}"));
-    if outcome.breaches.is_empty() { Ok(()) } else { Err(outcome.breaches.join("\n")) }
+    let breaches = breaches(&outcome, &run(&scenario, &[]));
+    if breaches.is_empty() { Ok(()) } else { Err(breaches.join("\n")) }
 }
