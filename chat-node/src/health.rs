@@ -100,7 +100,6 @@ impl Health {
             self.store.down(&error);
             sleep(RETRY).await;
         }
-        self.store.up();
         self.see(true);
         self.migrated.store(true, Relaxed);
     }
@@ -110,7 +109,7 @@ impl Health {
         loop {
             let answer = timeout(ANSWER_SECONDS_MAX, store.ping()).await.unwrap_or(Err(StoreError::Silent));
             let up = answer.is_ok();
-            answer.map_or_else(|error| self.store.down(&error), |()| self.store.up());
+            answer.unwrap_or_else(|error| self.store.down(&error));
             self.see(up);
             if up && let Ok(Ok(synchronous)) = timeout(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
                 *self.synchronous.lock() = synchronous;
@@ -130,6 +129,9 @@ impl Health {
     }
 
     fn see(&self, up: bool) {
+        if up {
+            self.store.up();
+        }
         let changed = self.store_up.send_if_modified(|was| std::mem::replace(was, up) != up);
         match (changed, up) {
             (true, true) => tracing::info!("the database is there"),

@@ -154,9 +154,9 @@ impl Task {
         loop {
             let began = Instant::now();
             let ended = self.serve().await;
-            self.following.carry(Shards::default());
             let Err(error) = ended else { return };
             self.reach.down(&error);
+            self.following.carry(Shards::default());
             tracing::warn!(%error, "the bus is away");
             if self.idle(backoff.after(began.elapsed())).await {
                 return;

@@ -8,14 +8,14 @@ use std::{
     time::Instant,
 };
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 use rand::{RngExt, SeedableRng, rngs::SmallRng, seq::SliceRandom};
 
 use crate::{
     api::call::Verb,
     plan::{Fault, Mishap},
     run::{Outcome, run},
-    scenario::Scenario,
+    scenario::{self, Scenario},
 };
 
 /// Seconds after which a call that is under way for long arrives: before the next process works, and long after.
@@ -172,16 +172,7 @@ pub fn explore(scenarios: &[Scenario], bounds: Bounds) -> Report {
         if bounds.stop_at_first && !report.lock().failures.is_empty() {
             return;
         }
-        let outcome = run(scenario, faults);
-        let found = breaches(&outcome, reference);
-        let failure = (!found.is_empty()).then(|| shrink(scenario, reference, faults.clone(), found));
-        let mut report = report.lock();
-        report.schedules += 1;
-        report.met += usize::from(outcome.met);
-        if let (Some(failure), true) = (&failure, bounds.is_told) {
-            eprintln!("{failure}");
-        }
-        report.failures.extend(failure);
+        let report = try_out(scenario, reference, faults, bounds.is_told, &report);
         if bounds.is_told && report.schedules.is_multiple_of(TOLD_EVERY) {
             let (done, all) = (report.schedules, references.len() + schedules.len());
             eprintln!(
@@ -217,27 +208,40 @@ pub fn twins(twins: &[(Scenario, Scenario)]) -> Report {
     report.into_inner()
 }
 
-/// Runs a scenario with each write of a kind late: given up, and carried out all the same. The rarest of faults, and the one that a sample misses.
-pub fn late_writes(scenario: &Scenario, plural: &str) -> Report {
-    let reference = run(scenario, &[]);
+/// Changes a config and changes it back, with each write of the StatefulSet late: given up, and carried out all the same. The rarest of faults, and
+/// the one that a sample misses.
+pub fn late_writes() -> Report {
+    let scenario = scenario::config_and_back();
+    let reference = run(&scenario, &[]);
     let is_late = |fault: &Fault| match fault {
-        Fault::Call(number, Mishap::Delayed(_)) => reference.made[*number].plural == plural,
+        Fault::Call(number, Mishap::Delayed(_)) => reference.made[*number].plural == "statefulsets",
         _ => false,
     };
     let faults: Vec<Fault> = single_faults(&reference).into_iter().filter(is_late).collect();
     let report = Mutex::new(Report { scenarios: 1, possible: faults.len(), ..Report::default() });
-    in_parallel(&faults, |fault| {
-        let faults = vec![fault.clone()];
-        let outcome = run(scenario, &faults);
-        let breaches = breaches(&outcome, &reference);
-        let mut report = report.lock();
-        report.schedules += 1;
-        report.met += usize::from(outcome.met);
-        if !breaches.is_empty() {
-            report.failures.push(Failure { scenario: scenario.name.clone(), faults, breaches });
-        }
-    });
+    in_parallel(&faults, |fault| drop(try_out(&scenario, &reference, std::slice::from_ref(fault), false, &report)));
     report.into_inner()
+}
+
+/// Runs a schedule, and notes whether it met its faults and what it broke.
+fn try_out<'a>(
+    scenario: &Scenario,
+    reference: &Outcome,
+    faults: &[Fault],
+    is_told: bool,
+    report: &'a Mutex<Report>,
+) -> MutexGuard<'a, Report> {
+    let outcome = run(scenario, faults);
+    let found = breaches(&outcome, reference);
+    let failure = (!found.is_empty()).then(|| shrink(scenario, reference, faults.to_vec(), found));
+    let mut report = report.lock();
+    report.schedules += 1;
+    report.met += usize::from(outcome.met);
+    if let (Some(failure), true) = (&failure, is_told) {
+        eprintln!("{failure}");
+    }
+    report.failures.extend(failure);
+    report
 }
 
 /// The schedules within the bounds, by index of their scenario.

@@ -73,12 +73,8 @@ fn hunted() -> Result<(), String> {
     const SINGLE: usize = 1_500;
     let all = scenario::all();
     let bounds = |single| Bounds { single: Some(single), several: 0, seed: 1, stop_at_first: true, is_told: false };
-    let late = || {
-        let back = all.iter().find(|scenario| scenario.name == "config-and-back");
-        back.map(|back| late_writes(back, "statefulsets")).unwrap_or_default()
-    };
     let explored: [&dyn Fn() -> Report; 4] =
-        [&|| explore(&all, bounds(0)), &|| twins(&changes::twins()), &late, &|| explore(&all, bounds(SINGLE))];
+        [&|| explore(&all, bounds(0)), &|| twins(&changes::twins()), &late_writes, &|| explore(&all, bounds(SINGLE))];
     match explored.iter().map(|explored| explored()).find(|report| !report.failures.is_empty()) {
         None => Ok(()),
         Some(report) => {

@@ -38,8 +38,7 @@ fn a_cluster_that_is_changed_ends_as_one_that_was_made_so() {
 
 #[test]
 fn a_write_that_arrives_late_of_the_stateful_set_breaks_no_cluster_that_was_changed_back_meanwhile() {
-    let changed = scenario::all().into_iter().find(|scenario| scenario.name == "config-and-back").unwrap();
-    let report = late_writes(&changed, "statefulsets");
+    let report = late_writes();
     assert!(report.failures.is_empty(), "{report}");
     assert!(report.met >= 6, "only {} writes were late", report.met);
 }
