@@ -73,6 +73,9 @@ pub fn check(server: &Server, name: &str) -> Result<(), String> {
             store.value("services", NAMESPACE, &service).ok_or_else(|| format!("there is no Service {service}"))?;
         expect.same("selector of a Service", &service["spec"]["selector"], &selector);
     }
+    let client = store.value("services", NAMESPACE, name).unwrap_or_default();
+    let ports: Vec<_> = client["spec"]["ports"].as_array().into_iter().flatten().map(|port| &port["port"]).collect();
+    expect.same("ports for clients", &json!(ports), &json!([spec["service"]["port"].as_i64().unwrap_or(80)]));
     expect.same("ready endpoints", &json!(endpoints(&store, name)), &json!(nodes));
     for plural in ["serviceaccounts", "poddisruptionbudgets"] {
         expect.same(plural, &json!(store.value(plural, NAMESPACE, name).is_some()), &json!(true));

@@ -111,31 +111,34 @@ fn walk(plural: &str, parent: &str, name: &str, value: &Value, path: &mut Path, 
 
 /// Removes what a path leads to. A map that becomes empty by it goes too, as the API server leaves it out.
 pub fn remove(plural: &str, object: &mut Value, path: &[String]) {
-    step(plural, "", "", object, path);
+    step(plural, "", Merge::Fields, object, path);
 }
 
-fn step(plural: &str, parent: &str, name: &str, value: &mut Value, path: &[String]) {
+/// `how` is how the value in the field `name` is merged.
+fn step(plural: &str, name: &str, how: Merge, value: &mut Value, path: &[String]) {
     let Some((first, rest)) = path.split_first() else { return };
-    if let (Some(field), Value::Object(map)) = (first.strip_prefix("f:"), &mut *value) {
-        if rest.is_empty() {
-            map.remove(field);
-        } else if let Some(inner) = map.get_mut(field) {
-            step(plural, name, field, inner, rest);
-            let is_empty = inner.as_object().is_some_and(Map::is_empty) || inner.as_array().is_some_and(Vec::is_empty);
-            if is_empty && !name.is_empty() {
+    match (value, how) {
+        (Value::Object(map), _) => {
+            let Some(field) = first.strip_prefix("f:") else { return };
+            if rest.is_empty() {
                 map.remove(field);
+            } else if let Some(inner) = map.get_mut(field) {
+                step(plural, field, merge(plural, name, field), inner, rest);
+                let is_empty =
+                    inner.as_object().is_some_and(Map::is_empty) || inner.as_array().is_some_and(Vec::is_empty);
+                if is_empty && !name.is_empty() {
+                    map.remove(field);
+                }
             }
         }
-    } else if let Value::Array(list) = value {
-        let Merge::Keyed(keys) = merge(plural, parent, name) else {
-            list.retain(|item| format!("v:{item}") != *first);
-            return;
-        };
-        if rest == ["."] {
-            list.retain(|item| key_step(keys, item) != *first);
-        } else if let Some(item) = list.iter_mut().find(|item| key_step(keys, item) == *first) {
-            step(plural, parent, name, item, rest);
+        (Value::Array(list), Merge::Keyed(keys)) if rest == ["."] => list.retain(|item| key_step(keys, item) != *first),
+        (Value::Array(list), Merge::Keyed(keys)) => {
+            if let Some(item) = list.iter_mut().find(|item| key_step(keys, item) == *first) {
+                step(plural, name, Merge::Fields, item, rest);
+            }
         }
+        (Value::Array(list), _) => list.retain(|item| format!("v:{item}") != *first),
+        _ => {}
     }
 }
 
