@@ -97,3 +97,14 @@ fn every_field_of_the_resource_is_in_the_table() {
     let fields: Vec<String> = table("ChatCluster").into_keys().collect();
     assert_eq!(fields, expected);
 }
+
+#[cfg(feature = "kubernetes")]
+#[test]
+fn every_format_of_the_schema_is_one_that_kubernetes_knows() {
+    /// Those of `k8s.io/apiextensions-apiserver/pkg/apiserver/validation` that are used; the API server warns of any other.
+    const KNOWN: [&str; 4] = ["int32", "int64", "double", "date-time"];
+    let crd = serde_json::to_string(&<crds::ChatCluster as kube::CustomResourceExt>::crd()).unwrap();
+    let formats: Vec<&str> = crd.split(r#""format":""#).skip(1).filter_map(|rest| rest.split('"').next()).collect();
+    assert!(!formats.is_empty());
+    assert!(formats.iter().all(|format| KNOWN.contains(format)), "{formats:?}");
+}

@@ -46,7 +46,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
             }
             ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
             ConditionType::Progressing => [DEADLINE_EXCEEDED, status::DELETION_HELD_UP].contains(&now.reason.as_str()),
-            ConditionType::Ready => now.reason == "Invalid",
+            ConditionType::Ready => ["Invalid", status::NODES_IN_TROUBLE].contains(&now.reason.as_str()),
             ConditionType::DurabilityReduced => false,
         };
         if warning {
@@ -101,6 +101,7 @@ pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>
 #[cfg(test)]
 mod tests {
     use crds::chatcluster::RolloutStatus;
+    use serde_json::json;
 
     use super::*;
 
@@ -135,5 +136,20 @@ mod tests {
         );
         let told = between(&failed(RolloutPhase::Returning), &failed(RolloutPhase::Stable));
         assert_eq!(told.iter().map(|told| told.reason.as_str()).collect::<Vec<_>>(), ["RolledBack"]);
+    }
+
+    #[test]
+    fn what_nodes_cannot_use_is_a_warning_and_too_few_nodes_alone_are_none() {
+        let ready = |reason: &str| {
+            let condition = json!({"type": "Ready", "status": "False", "reason": reason, "message": "0 of 1 nodes are ready",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            ChatClusterStatus { conditions: vec![serde_json::from_value(condition).unwrap()], ..Default::default() }
+        };
+        let starting = ready("NodesNotReady");
+        assert_eq!(between(&ChatClusterStatus::default(), &starting), []);
+        let in_trouble = ready(status::NODES_IN_TROUBLE);
+        let told = between(&starting, &in_trouble);
+        assert_eq!((told.len(), told[0].warning, told[0].reason.as_str()), (1, true, "NodesInTrouble"));
+        assert_eq!(between(&in_trouble, &in_trouble), []);
     }
 }

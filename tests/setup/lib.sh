@@ -59,11 +59,12 @@ services_are_up() {
     ! tool services status | grep '^[PR][oa].* does not run' >/dev/null
 }
 
-# A tool of the workspace: tool NAME ARGUMENTS...
+# A tool of the workspace: tool NAME ARGUMENTS... Servers that it starts outlive the caller, whose open files, a lock among them, they must
+# not hold.
 tool() {
     tool_name=$1
     shift
-    cargo run -q -p "$tool_name" --bin "$tool_name" -- "$@"
+    cargo run -q -p "$tool_name" --bin "$tool_name" -- "$@" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-
 }
 
 # Builds a package as it is packed, as a static binary, and sets $built to the folder that it is in: build_static PACKAGE PROFILE. The

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
 };
 use kube::{CustomResource, KubeSchema};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -81,6 +81,7 @@ use crate::node_config::{ForwardedHeader, Persistence};
         "a cluster cannot move between self-contained and bound, its history would stay behind: create a second ChatCluster instead"
     )
 )]
+#[schemars(transform = RecursiveTransform(known_to_kubernetes))]
 #[serde(rename_all = "camelCase")]
 pub struct ChatClusterSpec {
     /// Number of chat nodes. More than one needs `postgres` and `rabbitmq`.
@@ -301,4 +302,12 @@ fn default_port() -> i32 {
 
 fn default_replicas() -> i32 {
     1
+}
+
+/// Leaves out formats that Kubernetes does not know, of which it warns whoever applies the CRD. The bounds of unsigned numbers stand in
+/// `minimum` and `maximum`.
+fn known_to_kubernetes(schema: &mut Schema) {
+    if schema.get("format").and_then(|format| format.as_str()).is_some_and(|format| format.starts_with("uint")) {
+        schema.remove("format");
+    }
 }

@@ -10,6 +10,8 @@ mod rabbitmq_bound;
 mod ready;
 mod redis_bound;
 
+pub(crate) use ready::NODES_IN_TROUBLE;
+
 use crds::{ChatCluster, ChatClusterStatus, chatcluster::ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};

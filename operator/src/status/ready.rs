@@ -2,6 +2,9 @@
 
 use super::{Inputs, Progress, Verdict};
 
+/// Reason of too few nodes where one has said what it cannot use: it does not come by itself.
+pub(crate) const NODES_IN_TROUBLE: &str = "NodesInTrouble";
+
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     let wanted = match (&inputs.progress, inputs.cluster) {
         (Progress::Invalid(invalid), _) => return Verdict::new(false, "Invalid", invalid.to_string()),
@@ -21,8 +24,11 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     match usize::try_from(wanted).is_ok_and(|wanted| ready >= wanted) {
         true => Verdict::new(true, "NodesReady", inputs.trouble.unwrap_or_default()),
         false => {
-            let trouble = inputs.trouble.map(|trouble| format!(": {trouble}")).unwrap_or_default();
-            Verdict::new(false, "NodesNotReady", format!("{ready} of {wanted} nodes are ready{trouble}"))
+            let told = format!("{ready} of {wanted} nodes are ready");
+            match inputs.trouble {
+                Some(trouble) => Verdict::new(false, NODES_IN_TROUBLE, format!("{told}: {trouble}")),
+                None => Verdict::new(false, "NodesNotReady", told),
+            }
         }
     }
 }

@@ -41,7 +41,12 @@ pub(crate) async fn bindings(stage: &Stage) -> Result<String> {
         Ok(told.filter(|(ready, _, why)| ready == "False" && why.contains("sealed-0 cannot use postgres")))
     });
     let why = why.await?;
-    ensure!(why.1 == "NodesNotReady" && why.2.contains("UnknownIssuer"), "{why:?}");
+    ensure!(why.1 == "NodesInTrouble" && why.2.contains("UnknownIssuer"), "{why:?}");
+    let of_trouble =
+        ["-n", NAMESPACE, "get", "events", "-o=name", "--field-selector=type=Warning,reason=NodesInTrouble"];
+    stage
+        .until("an Event that tells so", || async { Ok(Some(kubectl(&of_trouble)?).filter(|told| !told.is_empty())) })
+        .await?;
 
     apply(&secret("sealed-ca", &[("authority.pem", &authority.certificate)]))?;
     stage.at_rest(NAME, 1).await?;
