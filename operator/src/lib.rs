@@ -5,7 +5,7 @@
 //! | room | what it owns | client, clock? |
 //! |---|---|---|
 //! | [`caches`] | watches, and what they told, each kind in a [`cache`]; [`kinds`] those of other operators' kinds, [`interest`] who refers to which Secret | client |
-//! | [`observe`] | the only reads; [`contents`] what is remembered of Secrets | client |
+//! | [`observe`] | the only reads; [`contents`] what is remembered of Secrets, [`pods`] what a pod's object says of it | client |
 //! | [`nodes`] | what is asked of nodes; [`probes`] when, and what is remembered of it | client |
 //! | [`validate`] | from a resource to a type that cannot hold nonsense | pure |
 //! | [`bindings`] | which Secrets are read, whether they are complete, what pods mount of them | pure |
@@ -37,6 +37,7 @@ pub mod names;
 pub mod nodes;
 pub mod observe;
 pub mod pace;
+pub mod pods;
 pub mod probes;
 pub mod reconcile;
 pub mod rights;

@@ -23,8 +23,9 @@ use crate::{
     ending::{self, Left},
     names,
     nodes::Nodes,
+    pods,
     probes::{Probes, Told},
-    rollout::{PodView, Policy, Scene, SetView},
+    rollout::{Policy, Scene, SetView},
     template,
 };
 
@@ -203,11 +204,11 @@ impl Observer {
     /// may not read them goes by what Kubernetes has written on the pod when it gave the machine up.
     async fn lost(&self, pods: &[Pod], now: Timestamp) -> kube::Result<BTreeSet<String>> {
         let mut lost = BTreeSet::new();
-        for pod in pods.iter().filter(|pod| is_overdue(pod, now)) {
+        for pod in pods.iter().filter(|pod| pods::is_overdue(pod, now)) {
             let Some(machine) = pod.spec.as_ref().and_then(|spec| spec.node_name.clone()) else { continue };
             let dead = match Api::<Node>::all(self.client.clone()).get_opt(&machine).await {
                 Ok(machine) => machine.is_none_or(|machine| !is_up(&machine)),
-                Err(kube::Error::Api(refusal)) if refusal.code == FORBIDDEN => was_given_up(pod),
+                Err(kube::Error::Api(refusal)) if refusal.code == FORBIDDEN => pods::was_given_up(pod),
                 Err(error) => return Err(error),
             };
             if dead {
@@ -231,7 +232,7 @@ impl Observed {
             spec_hash,
             command: cluster.annotations().get(names::ROLLOUT).cloned(),
             set: self.stateful_set.as_ref().and_then(|set| set_view(set, template_current)),
-            pods: pod_views(&self.pods, &name, &self.lost),
+            pods: pods::views(&self.pods, &name, &self.lost),
             serving: client_service.and_then(desired::serving),
             endpoints: self.endpoints(&name),
             revisions,
@@ -277,54 +278,7 @@ fn set_view(set: &StatefulSet, template_current: bool) -> Option<SetView> {
     })
 }
 
-/// Pods, as far as a rollout and the status depend on them.
-pub fn pod_views(pods: &[Pod], cluster: &str, lost: &BTreeSet<String>) -> Vec<PodView> {
-    pods.iter().filter_map(|pod| pod_view(pod, cluster, lost)).collect()
-}
-
-fn pod_view(pod: &Pod, cluster: &str, lost: &BTreeSet<String>) -> Option<PodView> {
-    let name = pod.name_any();
-    let ordinal = name.strip_prefix(cluster)?.strip_prefix('-')?.parse().ok()?;
-    Some(PodView {
-        ordinal,
-        revision: pod.labels().get(names::REVISION).cloned().unwrap_or_default(),
-        ready: is_ready(pod),
-        since: since(pod),
-        terminating: pod.metadata.deletion_timestamp.is_some(),
-        lost: lost.contains(&name),
-        name,
-    })
-}
-
-/// When a pod became ready, or ceased to be.
-pub fn since(pod: &Pod) -> Timestamp {
-    let changed = condition(pod).and_then(|ready| ready.last_transition_time.clone());
-    changed.or_else(|| pod.creation_timestamp()).map_or(Timestamp::UNIX_EPOCH, |time| time.0)
-}
-
-fn condition(pod: &Pod) -> Option<&k8s_openapi::api::core::v1::PodCondition> {
-    pod.status.as_ref()?.conditions.as_ref()?.iter().find(|condition| condition.type_ == "Ready")
-}
-
-/// Whether a pod is ready.
-pub fn is_ready(pod: &Pod) -> bool {
-    condition(pod).is_some_and(|ready| ready.status == "True")
-}
-
-/// Whether the grace of a leaving pod is over.
-fn is_overdue(pod: &Pod, now: Timestamp) -> bool {
-    pod.metadata.deletion_timestamp.as_ref().is_some_and(|end| end.0 < now)
-}
-
 fn is_up(machine: &Node) -> bool {
     let conditions = machine.status.iter().flat_map(|status| status.conditions.iter().flatten());
     conditions.filter(|condition| condition.type_ == "Ready").any(|condition| condition.status == "True")
-}
-
-/// Whether Kubernetes has deleted the pod because its machine does not answer
-/// (<https://kubernetes.io/docs/concepts/workloads/pods/disruptions/#pod-disruption-conditions>).
-fn was_given_up(pod: &Pod) -> bool {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let mut target = conditions.filter(|condition| condition.type_ == "DisruptionTarget" && condition.status == "True");
-    target.any(|condition| condition.reason.as_deref() == Some("DeletionByTaintManager"))
 }

@@ -22,7 +22,7 @@ use tokio::{sync::Mutex, time::Instant};
 
 use crate::{
     nodes::Nodes,
-    observe::{is_ready, since},
+    pods::{is_ready, since},
 };
 
 /// How long what nodes told is good enough.

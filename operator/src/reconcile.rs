@@ -15,8 +15,9 @@ use crate::{
     apply::{Applier, ApplyError},
     bindings::Bindings,
     desired, ending, events, metrics, names,
-    observe::{self, Observed, Observer},
+    observe::{Observed, Observer},
     pace::{Pace, Turn},
+    pods,
     probes::STATUS_AGE_MAX,
     rollout::{self, Decision, PodView},
     status::{self, Inputs, Progress, Template},
@@ -130,7 +131,7 @@ pub async fn end(resource: &ChatCluster, context: &Context) -> kube::Result<Verd
     let ending = ending::decide(resource, &left, now);
     let (name, namespace) = (resource.name_any(), resource.namespace().unwrap_or_default());
     let applier = applier(context, &namespace, &name);
-    let status = status::of_end(resource, &ending, &observe::pod_views(&left.pods, &name, &left.lost), now);
+    let status = status::of_end(resource, &ending, &pods::views(&left.pods, &name, &left.lost), now);
     let before = resource.status.clone().unwrap_or_default();
     if status != before {
         // It may have gone meanwhile.
@@ -191,7 +192,7 @@ impl Told<'_> {
     /// Tells status and Events, when they differ from what was told. Gives when that is to be, when it can wait.
     async fn tell(&self, cluster: Option<&Cluster>, progress: Progress<'_>) -> kube::Result<Option<Duration>> {
         let Told { context, resource, observed, bindings, now } = self;
-        let pods = observe::pod_views(&observed.pods, &resource.name_any(), &observed.lost);
+        let pods = pods::views(&observed.pods, &resource.name_any(), &observed.lost);
         let connections = connections(observed, &pods);
         let synchronous =
             observed.nodes.values().filter_map(|node| node.store_synchronous).reduce(|all, one| all && one);

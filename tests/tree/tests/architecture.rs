@@ -102,6 +102,8 @@ fn what_decides_has_no_client_no_clock_no_chance_and_waits_for_nothing() {
     for path in [
         "operator/src/validate.rs",
         "operator/src/template.rs",
+        "operator/src/ending.rs",
+        "operator/src/pods.rs",
         "operator/src/same.rs",
         "chat-node/src/session.rs",
         "chat-node/src/intake/outboxes.rs",
