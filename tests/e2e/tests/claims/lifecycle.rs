@@ -8,6 +8,7 @@ use e2e::{
     people::Party,
     stage::{BOUND, NAMESPACE, OTHER_NAMESPACE, Stage, apply, chat_cluster, kubectl, secret},
 };
+use futures::future::try_join;
 use k8s_openapi::api::{apps::v1::StatefulSet, core::v1::PersistentVolumeClaim};
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -113,44 +114,73 @@ pub(crate) async fn paused_and_asleep(stage: &Stage) -> Result<String> {
     Ok(format!("nothing was written while it was paused; after its sleep: {report}"))
 }
 
-/// A deletion that waits for what the cluster owns says for whom, and ends in time though one of these does not.
+/// What does not go with its cluster.
+struct Holder {
+    cluster: &'static str,
+    spec: Value,
+    /// As kubectl takes it.
+    resource: &'static str,
+    /// As the status names it.
+    named: &'static str,
+}
+
+/// A deletion that waits for what the cluster owns says for whom, and ends in time though one of these does not: of its own children, or of
+/// those that it has another operator make.
 pub(crate) async fn held_up(stage: &Stage) -> Result<String> {
+    let child = Holder {
+        cluster: "held",
+        spec: json!({"updateStrategy": {"drainSeconds": 0}}),
+        resource: "statefulset/held",
+        named: "StatefulSet \"held\"",
+    };
+    let managed = Holder {
+        cluster: "host",
+        spec: json!({"replicas": 0, "postgres": {"managed": {}}, "rabbitmq": {"managed": {}}}),
+        resource: "clusters.postgresql.cnpg.io/host-postgres",
+        named: "Cluster \"host-postgres\"",
+    };
+    let (child, managed) = try_join(held_up_by(stage, child), held_up_by(stage, managed)).await?;
+    let [child, managed] = [child, managed].map(|took| took.as_secs());
+    Ok(format!("it was told who holds it up; gone after {child} s (its StatefulSet), {managed} s (its Postgres)"))
+}
+
+async fn held_up_by(stage: &Stage, Holder { cluster, spec, resource, named }: Holder) -> Result<Duration> {
     const HOLD: &str = "e2e.chatcluster.dev/hold";
-    apply(&chat_cluster("held", json!({"updateStrategy": {"drainSeconds": 0}})))?;
-    stage.at_rest("held", 1).await?;
+    let of_ours = |arguments: &[&str]| kubectl(&[&["-n", NAMESPACE], arguments].concat());
+    apply(&chat_cluster(cluster, spec))?;
+    stage.until(resource, || async { Ok(of_ours(&["get", resource]).ok()) }).await?;
+    if resource.starts_with("statefulset") {
+        stage.at_rest(cluster, 1).await?;
+    }
     let hold = |by: Value| {
         let patch = json!({"metadata": {"finalizers": by}}).to_string();
-        kubectl(&["-n", NAMESPACE, "patch", "statefulset", "held", "--type=merge", "-p", &patch])
+        of_ours(&["patch", resource, "--type=merge", "-p", &patch])
     };
     hold(json!([HOLD]))?;
     let began = Instant::now();
-    kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "held", "--cascade=foreground", "--wait=false"])?;
-    let told = |reason: &'static str| {
-        stage.until(reason, move || async move {
-            let told = stage.condition("held", "Progressing").await?;
-            let is_so = |(_, now, message): &(String, String, String)| {
-                now == reason && message.contains("StatefulSet \"held\"") && message.contains(HOLD)
-            };
-            Ok(told.filter(is_so).map(drop))
-        })
+    of_ours(&["delete", "chatcluster", cluster, "--cascade=foreground", "--wait=false"])?;
+    let is_told = || async {
+        let told = stage.condition(cluster, "Progressing").await?;
+        Ok(told.filter(|(_, now, why)| now == "Deleting" && why.contains(named) && why.contains(HOLD)))
     };
-    told("Deleting").await?;
-    stage.until("the pod to go", || async { Ok(stage.pods("held").await?.is_empty().then_some(())) }).await?;
+    stage.until(&format!("{cluster} to tell of its holder"), is_told).await?;
+    stage.until("the pods to go", || async { Ok(stage.pods(cluster).await?.is_empty().then_some(())) }).await?;
     let clusters: Api<ChatCluster> = Api::namespaced(stage.client.clone(), NAMESPACE);
-    stage.until("the cluster to go", || async { Ok(clusters.get_opt("held").await?.is_none().then_some(())) }).await?;
+    let is_gone = || async { Ok(clusters.get_opt(cluster).await?.is_none().then_some(())) };
+    stage.until(&format!("{cluster} to go"), is_gone).await?;
     let took = began.elapsed();
     // The drain and the margins of the pods, a minute, and what a busy machine adds.
-    ensure!(took > Duration::from_secs(60), "it was not waited for: {took:?}");
-    ensure!(took < Duration::from_secs(75 + 30), "it took {took:?}");
-    let selector = "--field-selector=reason=DeletionHeldUp,involvedObject.name=held";
-    let event = kubectl(&["-n", NAMESPACE, "get", "events", selector, "-o=jsonpath={.items[*].message}"])?;
-    ensure!(event.contains(HOLD), "no Event tells who holds it up: {event:?}");
-    let left = stateful_set(stage, NAMESPACE, "held").await?;
-    ensure!(left.metadata.deletion_timestamp.is_some(), "the StatefulSet does not go");
+    ensure!(took > Duration::from_secs(60), "{cluster} was not waited for: {took:?}");
+    ensure!(took < Duration::from_secs(75 + 30), "{cluster} took {took:?}");
+    let selector = format!("--field-selector=reason=DeletionHeldUp,involvedObject.name={cluster}");
+    let event = of_ours(&["get", "events", &selector, "-o=jsonpath={.items[*].message}"])?;
+    ensure!(event.contains(HOLD), "no Event tells who holds {cluster} up: {event:?}");
+    let left = of_ours(&["get", resource, "-o=jsonpath={.metadata.deletionTimestamp}"])?;
+    ensure!(!left.is_empty(), "{resource} does not go");
     hold(Value::Null)?;
-    let sets: Api<StatefulSet> = Api::namespaced(stage.client.clone(), NAMESPACE);
-    stage.until("the rest to go", || async { Ok(sets.get_opt("held").await?.is_none().then_some(())) }).await?;
-    Ok(format!("it was told who holds it up, and gone after {} s", took.as_secs()))
+    let is_rid_of = || async { Ok(of_ours(&["get", resource, "--ignore-not-found"])?.is_empty().then_some(())) };
+    stage.until(&format!("{resource} to go"), is_rid_of).await?;
+    Ok(took)
 }
 
 /// Orphans are taken up again, and their pods go on.
