@@ -82,6 +82,7 @@ fn decides(rollout: Option<&RolloutStatus>) -> Option<RolloutStatus> {
             phase: rollout.phase,
             spec_hash: rollout.spec_hash,
             failed_spec_hash: rollout.failed_spec_hash,
+            forgiven_self_tests: rollout.forgiven_self_tests,
             order: rollout.order,
             command: rollout.command,
             failure: rollout.failure,

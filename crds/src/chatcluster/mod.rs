@@ -11,6 +11,8 @@ mod status;
 mod storage;
 mod update_strategy;
 
+use schemars::Schema;
+
 pub use auth::{AuthJwks, AuthKey, AuthSpec, SecretKeyReference};
 pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
@@ -24,3 +26,11 @@ pub use update_strategy::{OnFailure, OnInconclusive, UpdateStrategy};
 
 /// API group of the resource.
 pub const GROUP: &str = "chatcluster.dev";
+
+/// Leaves out formats that Kubernetes does not know, of which it warns whoever applies the CRD. The bounds of unsigned numbers stand in
+/// `minimum` and `maximum`.
+fn known_to_kubernetes(schema: &mut Schema) {
+    if schema.get("format").and_then(|format| format.as_str()).is_some_and(|format| format.starts_with("uint")) {
+        schema.remove("format");
+    }
+}

@@ -8,12 +8,13 @@ use k8s_openapi::api::core::v1::{
     Affinity, EnvVar, LocalObjectReference, ResourceRequirements, Toleration, TopologySpreadConstraint,
 };
 use kube::{CustomResource, KubeSchema};
-use schemars::{JsonSchema, Schema, transform::RecursiveTransform};
+use schemars::{JsonSchema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
 
 use super::{
     auth::AuthSpec,
     bindings::{PostgresBinding, RabbitmqBinding, RedisBinding},
+    known_to_kubernetes,
     limits::Limits,
     status::ChatClusterStatus,
     storage::Storage,
@@ -302,12 +303,4 @@ fn default_port() -> i32 {
 
 fn default_replicas() -> i32 {
     1
-}
-
-/// Leaves out formats that Kubernetes does not know, of which it warns whoever applies the CRD. The bounds of unsigned numbers stand in
-/// `minimum` and `maximum`.
-fn known_to_kubernetes(schema: &mut Schema) {
-    if schema.get("format").and_then(|format| format.as_str()).is_some_and(|format| format.starts_with("uint")) {
-        schema.remove("format");
-    }
 }

@@ -1,11 +1,14 @@
 //! What the operator reports.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, transform::RecursiveTransform};
 use serde::{Deserialize, Serialize};
+
+use super::known_to_kubernetes;
 
 /// What the operator saw and did.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(transform = RecursiveTransform(known_to_kubernetes))]
 #[serde(rename_all = "camelCase", default)]
 pub struct ChatClusterStatus {
     /// The generation of the spec that this status speaks of.
@@ -73,6 +76,9 @@ pub struct RolloutStatus {
     /// How the new nodes did against the old ones, when that was last judged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub live_gate: Option<LiveGate>,
+    /// Self-tests in a row that a node may have failed already: it did when a person said `resume`, and is asked anew.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub forgiven_self_tests: u32,
     /// What a person has ordered for this rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<RolloutOrder>,
@@ -219,4 +225,8 @@ impl ConditionType {
             ConditionType::DurabilityReduced => "DurabilityReduced",
         }
     }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }

@@ -54,6 +54,7 @@ pub(super) fn take_down(scene: &Scene, standing: &Standing, step: Step, now: Tim
         spec_hash: scene.spec_hash.clone(),
         failed_spec_hash: if failure.is_empty() { String::new() } else { scene.spec_hash.clone() },
         live_gate: step.live_gate.or(standing.live_gate),
+        forgiven_self_tests: standing.forgiven,
         order: standing.order,
         command: standing.command.clone(),
         step_time: Some(Time(step_time)),

@@ -115,7 +115,7 @@ impl Advance<'_> {
     fn step(&self) -> Step {
         let (view, policy, window) = (&self.view, self.view.scene.policy, self.view.set.window);
         let dark = match self.standing.is_judged() {
-            true => dark::look(view.scene, view.new_nodes()),
+            true => dark::look(view.scene, self.standing.forgiven, view.new_nodes()),
             false => Dark::Passed,
         };
         let serving = serving::choose(view.scene, view.set, dark == Dark::Passed);
@@ -154,7 +154,9 @@ impl Advance<'_> {
         if let Some(step) = wait {
             return step;
         }
-        let batch = if policy.surge > 0 { window.replicas - policy.replicas } else { policy.unavailable };
+        let surplus = window.replicas - policy.replicas;
+        // Fewer nodes may be wanted than there are: also none.
+        let batch = if policy.surge > 0 { surplus } else { policy.unavailable.max(surplus) };
         let batch = if holds(Rule::SlideBySurge) { batch } else { batch + 1 };
         match view.removable_below(batch.min(view.old)) {
             0 => patient(RolloutPhase::Sliding),

@@ -19,6 +19,8 @@ pub(super) struct Standing {
     pub(super) failure: String,
     /// How its nodes did when they were last judged.
     pub(super) live_gate: Option<LiveGate>,
+    /// Failures of a node in a row that do not count: those that were there when a person said `resume`.
+    pub(super) forgiven: u32,
     /// The command that was taken last.
     pub(super) command: String,
     /// It has failed, and the old nodes are what is wanted.
@@ -36,13 +38,14 @@ impl Standing {
                 order: previous.order,
                 failure: previous.failure.clone(),
                 live_gate: previous.live_gate,
+                forgiven: previous.forgiven_self_tests,
                 ..Standing::default()
             },
             false => Standing::default(),
         };
         standing.command = scene.command.clone().unwrap_or_default();
         if standing.command != previous.command {
-            standing.obey(&previous);
+            standing.obey(&previous, scene);
         }
         let failed = !standing.failure.is_empty();
         let back = standing.order == Some(RolloutOrder::Abort) || scene.policy.on_failure == OnFailure::Rollback;
@@ -51,11 +54,15 @@ impl Standing {
         standing
     }
 
-    fn obey(&mut self, previous: &RolloutStatus) {
+    fn obey(&mut self, previous: &RolloutStatus, scene: &Scene) {
         let under_way = previous.phase != RolloutPhase::Stable;
         match self.command.split('/').next().unwrap_or_default() {
             "promote" => (self.order, self.failure) = (Some(RolloutOrder::Promote), String::new()),
-            "resume" => (self.order, self.failure) = (None, String::new()),
+            "resume" => {
+                (self.order, self.failure) = (None, String::new());
+                let failures = scene.nodes.values().filter_map(|node| Some(node.self_test.as_ref()?.failures));
+                self.forgiven = failures.max().unwrap_or(0);
+            }
             "abort" if under_way => {
                 self.order = Some(RolloutOrder::Abort);
                 self.failure = "it was aborted by the annotation".into();

@@ -4,6 +4,7 @@ use crds::chatcluster::{OnFailure, RolloutPhase};
 use rand::{SeedableRng, rngs::SmallRng};
 
 use super::{
+    super::FAILURES_MAX,
     forward::walk,
     policies, policies_to, policy,
     world::{Fault, World, revision},
@@ -177,10 +178,17 @@ fn with_pause_a_failure_stops_where_it_is_and_a_person_decides() {
 
         let mut resumed = failed();
         resumed.faults.clear();
-        resumed.tested.clear();
         resumed.command = Some("resume".into());
         resumed.settle_down();
         resumed.assert_done();
+
+        let mut sick_still = failed();
+        sick_still.command = Some("resume".into());
+        sick_still.turns(200);
+        let told = sick_still.status.clone().unwrap();
+        let tested_anew = if fault == Fault::Sick { FAILURES_MAX } else { 0 };
+        assert_eq!((told.phase, told.forgiven_self_tests), (RolloutPhase::Paused, tested_anew));
+        assert!(!told.failure.is_empty());
 
         let mut changed = failed();
         changed.policy.on_failure = OnFailure::Rollback;

@@ -50,7 +50,7 @@ fn disturb(world: &mut World, random: &mut SmallRng, policy: Policy) {
         }
         // The user scales, sends another template (perhaps a bad one), or goes back to the first.
         3 => {
-            world.policy.replicas = random.random_range(1..=NODES_MAX);
+            world.policy.replicas = random.random_range(0..=NODES_MAX);
             world.policy.surge = policy.surge.min(world.policy.replicas);
         }
         4 => {
@@ -77,7 +77,6 @@ fn disturb(world: &mut World, random: &mut SmallRng, policy: Policy) {
 fn calm(world: &mut World) {
     world.policy.paused = false;
     world.faults.clear();
-    world.tested.clear();
     world.turns(100);
     world.settle_down();
     if world.status.clone().unwrap().failure.is_empty() {
@@ -112,13 +111,13 @@ pub(super) fn a_third_template_in_the_middle_restarts_nothing_in_place() {
 #[test]
 pub(super) fn fewer_or_more_nodes_in_the_middle_keep_the_new_ones() {
     for policy in policies_to(3) {
-        for (turns, replicas) in (1..20).flat_map(|turns| [(turns, 1), (turns, NODES_MAX)]) {
+        for (turns, replicas) in (1..20).flat_map(|turns| [(turns, 0), (turns, 1), (turns, NODES_MAX)]) {
             let mut world = World::rolling(policy, None);
             world.turns(turns);
             world.undisturbed = false;
             world.policy.replicas = replicas;
             world.policy.surge = policy.surge.min(replicas);
-            world.policy.unavailable = if policy.surge == 0 { policy.unavailable.clamp(1, replicas) } else { 0 };
+            world.policy.unavailable = if policy.surge == 0 { policy.unavailable.max(1).min(replicas) } else { 0 };
             world.settle_down();
             world.assert_done();
         }

@@ -268,10 +268,12 @@ impl World {
 
     /// The operator asks nodes to test themselves, and deletes by force what a dead machine holds.
     fn ask(&mut self, decision: &Decision) {
+        let forgiven = decision.told.forgiven_self_tests;
         for name in &decision.tests {
             let Some(pod) = self.pods.iter().find(|pod| pod.name == *name && pod.ready) else { continue };
             let failed = match (self.fault(&pod.revision), self.tested.get(name)) {
-                (Some(Fault::Sick), Some(Some(failures))) => Some((failures + 1).min(FAILURES_MAX)),
+                // No more than decides, so that the states are few.
+                (Some(Fault::Sick), Some(Some(failures))) => Some((failures + 1).min(forgiven + FAILURES_MAX)),
                 (Some(Fault::Sick), _) => Some(1),
                 _ => None,
             };
