@@ -95,7 +95,7 @@ impl Applier<'_> {
             stateful_set,
         } = children;
         let services: BTreeSet<String> = [&headless_service, &client_service].map(ResourceExt::name_any).into();
-        let config = config_map.name_any();
+        let config = config_map.as_ref().map(ResourceExt::name_any).unwrap_or_default();
         let caches = self.caches;
         self.ensure(service_account, &observed.service_accounts, &caches.service_accounts).await?;
         self.ensure(config_map, &observed.config_maps, &caches.config_maps).await?;
@@ -218,12 +218,13 @@ impl Applier<'_> {
         }
     }
 
-    /// Applies an object unless it is so already.
-    async fn ensure<K>(&self, desired: K, observed: &[K], cache: &Cache<K>) -> Result<(), ApplyError>
+    /// Applies an object, if there is one, unless it is so already.
+    async fn ensure<K>(&self, desired: impl Into<Option<K>>, observed: &[K], cache: &Cache<K>) -> Result<(), ApplyError>
     where
         K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
         K: Clone + Debug + Serialize + DeserializeOwned + 'static,
     {
+        let Some(desired) = desired.into() else { return Ok(()) };
         let name = desired.name_any();
         let observed = observed.iter().find(|object| object.name_any() == name);
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);

@@ -102,7 +102,9 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         return Ok(Verdict::Done(None));
     };
     cluster.image.clone_from(&choice.image);
-    let spec_hash = template::noted(&choice.stateful_set);
+    // What cannot be had yet is not tried: until then it is the spec of before that stands or has failed.
+    let before = || Some(resource.status.as_ref()?.rollout.as_ref()?.spec_hash.clone());
+    let spec_hash = choice.spec_hash.or_else(before).unwrap_or_default();
     let decision = rollout::decide(&observed.scene(resource, cluster.policy, spec_hash, choice.current), now);
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);

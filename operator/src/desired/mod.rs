@@ -40,8 +40,8 @@ use crate::{names, rollout::Decision, validate::Cluster};
 pub struct Children {
     /// Who the pods are.
     pub service_account: ServiceAccount,
-    /// What the nodes read.
-    pub config_map: ConfigMap,
+    /// What the nodes read; `None`: it is there.
+    pub config_map: Option<ConfigMap>,
     /// Names of the pods.
     pub headless_service: Service,
     /// Where clients connect.
@@ -57,7 +57,7 @@ pub struct Children {
 pub fn children(
     cluster: &Cluster,
     owner: &OwnerReference,
-    config_map: ConfigMap,
+    config_map: Option<ConfigMap>,
     stateful_set: StatefulSet,
     decision: &Decision,
 ) -> Children {

@@ -1,7 +1,8 @@
 //! Which shape and which image the pods have.
 //!
 //! Owns the promise that a new operator restarts no pod: as long as nothing changed that pods must know of, they keep the shape and the
-//! default image that they were made with; with the next change they take the newest. A function of the live StatefulSet alone, so a lost
+//! default image that they were made with; with the next change they take the newest. And that no pod is made of what is known to be
+//! missing: while a binding or a key cannot be used, the pods' template stays as it is. A function of the live StatefulSet alone, so a lost
 //! status costs nothing.
 
 use k8s_openapi::{
@@ -26,16 +27,21 @@ use crate::{
 /// | 2 | 0.2 | the keys that are used are mounted, with the certificate authority beside them, and only they count |
 pub const POD_TEMPLATE_VERSION: i32 = 2;
 
+/// The shape by which a spec is known. It is never another one, so that a new operator knows the specs of before.
+const KNOWN_BY: i32 = 1;
+
 /// What is made of the pods.
 pub struct Choice {
-    /// What the nodes read.
-    pub config_map: ConfigMap,
+    /// What the nodes read. `None`: what they read already.
+    pub config_map: Option<ConfigMap>,
     /// The StatefulSet at rest, with its template noted.
     pub stateful_set: StatefulSet,
     /// Image of the nodes.
     pub image: String,
-    /// Shape of the template.
-    pub shape: i32,
+    /// Hash of what the user has asked for: neither an operator's default image nor its shape counts. `None` while that cannot be had.
+    pub spec_hash: Option<String>,
+    /// Shape of the template; `None` when it is that of before, whatever it was.
+    pub shape: Option<i32>,
     /// The live StatefulSet has this template already.
     pub current: bool,
     /// What the newest shape and image would change; empty when these are the newest.
@@ -56,22 +62,53 @@ pub fn choose(
     // What runs stays, also where new pods are held at an older shape.
     let shapes = || (1..=newest).rev().chain(newest + 1..=POD_TEMPLATE_VERSION);
     let candidates = images.flat_map(|image| shapes().map(move |shape| (image.clone(), shape)));
+    let spec_hash = bindings.sources(KNOWN_BY).map(|sources| {
+        let image = cluster.spec.image.clone().unwrap_or_default();
+        template::noted(&build(cluster, owner, &image, &sources, KNOWN_BY).1)
+    });
     let mut first = None;
     for (image, shape) in candidates {
         let sources = bindings.sources(shape).or_else(|| live.and_then(Sources::of))?;
-        let cluster = Cluster { image: image.clone(), ..cluster.clone() };
-        let config_map = config_map::build(&cluster, owner);
-        let set = stateful_set::build(&cluster, owner, &config_map.name_any(), &sources, shape);
-        let stateful_set = template::note(set);
+        let (config_map, stateful_set) = build(cluster, owner, &image, &sources, shape);
         let current = live.is_some_and(|live| template::has(live, &stateful_set));
         let update = first.as_ref().map(|first: &Choice| difference(first, &image, shape)).unwrap_or_default();
-        let choice = Choice { config_map, stateful_set, image, shape, current, update };
+        let (config_map, shape, spec_hash) = (Some(config_map), Some(shape), spec_hash.clone());
+        let choice = Choice { config_map, stateful_set, image, spec_hash, shape, current, update };
         if current {
             return Some(choice);
         }
         first.get_or_insert(choice);
     }
-    first
+    match live {
+        Some(live) if spec_hash.is_none() => Some(held(first?, live)),
+        _ => first,
+    }
+}
+
+fn build(
+    cluster: &Cluster,
+    owner: &OwnerReference,
+    image: &str,
+    sources: &Sources,
+    shape: i32,
+) -> (ConfigMap, StatefulSet) {
+    let cluster = Cluster { image: image.to_owned(), ..cluster.clone() };
+    let config_map = config_map::build(&cluster, owner);
+    let set = stateful_set::build(&cluster, owner, &config_map.name_any(), sources, shape);
+    (config_map, template::note(set))
+}
+
+/// The template of before. What the user has changed waits until it can be had whole.
+fn held(wanted: Choice, live: &StatefulSet) -> Choice {
+    let pods = live.spec.as_ref().map(|spec| spec.template.clone()).unwrap_or_default();
+    Choice {
+        config_map: None,
+        stateful_set: template::at_revision(wanted.stateful_set, &template::noted(live), pods),
+        image: image(live).unwrap_or(wanted.image),
+        shape: None,
+        current: true,
+        ..wanted
+    }
 }
 
 fn image(set: &StatefulSet) -> Option<String> {
@@ -80,6 +117,7 @@ fn image(set: &StatefulSet) -> Option<String> {
 
 fn difference(newest: &Choice, image: &str, shape: i32) -> String {
     let image = (newest.image != image).then(|| format!("image {} (now {image})", newest.image));
-    let shape = (newest.shape != shape).then(|| format!("pod template {} (now {shape})", newest.shape));
+    let newer = newest.shape.filter(|newest| *newest != shape);
+    let shape = newer.map(|newest| format!("pod template {newest} (now {shape})"));
     [image, shape].into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

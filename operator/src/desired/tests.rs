@@ -63,10 +63,10 @@ fn chosen(spec: Value, image: &str, live: Option<&StatefulSet>, newest: i32) -> 
 #[test]
 fn a_new_operator_leaves_the_pods_as_they_are_until_something_else_changes() {
     let old = chosen(bound(), "chat-node:1", None, 1);
-    assert_eq!((old.shape, old.current, &*old.update), (1, false, ""));
+    assert_eq!((old.shape, old.current, &*old.update), (Some(1), false, ""));
     let live = Some(&old.stateful_set);
     let kept = chosen(bound(), "chat-node:2", live, POD_TEMPLATE_VERSION);
-    assert_eq!((kept.shape, kept.current, &*kept.image), (1, true, "chat-node:1"));
+    assert_eq!((kept.shape, kept.current, &*kept.image), (Some(1), true, "chat-node:1"));
     assert_eq!(
         kept.update,
         format!("image chat-node:2 (now chat-node:1), pod template {POD_TEMPLATE_VERSION} (now 1)")
@@ -77,10 +77,10 @@ fn a_new_operator_leaves_the_pods_as_they_are_until_something_else_changes() {
     let taken = chosen(changed, "chat-node:2", live, POD_TEMPLATE_VERSION);
     assert_eq!(
         (taken.shape, &*taken.image, taken.current, &*taken.update),
-        (POD_TEMPLATE_VERSION, "chat-node:2", false, "")
+        (Some(POD_TEMPLATE_VERSION), "chat-node:2", false, "")
     );
     let named = chosen(with(bound(), "image", json!("chat-node:3")), "chat-node:2", live, POD_TEMPLATE_VERSION);
-    assert_eq!((named.shape, &*named.image), (POD_TEMPLATE_VERSION, "chat-node:3"));
+    assert_eq!((named.shape, &*named.image), (Some(POD_TEMPLATE_VERSION), "chat-node:3"));
 }
 
 #[test]
@@ -89,9 +89,9 @@ fn an_operator_that_is_held_at_an_older_shape_leaves_newer_pods_until_something_
     let live = Some(&new.stateful_set);
     let kept = chosen(bound(), "chat-node:1", live, 1);
     let told = format!("pod template 1 (now {POD_TEMPLATE_VERSION})");
-    assert_eq!((kept.shape, kept.current, kept.update), (POD_TEMPLATE_VERSION, true, told));
+    assert_eq!((kept.shape, kept.current, kept.update), (Some(POD_TEMPLATE_VERSION), true, told));
     let changed = chosen(with(bound(), "pod", json!({"annotations": {"a": "b"}})), "chat-node:1", live, 1);
-    assert_eq!((changed.shape, changed.current), (1, false));
+    assert_eq!((changed.shape, changed.current), (Some(1), false));
 }
 
 #[test]
@@ -105,6 +105,54 @@ fn what_cannot_be_read_keeps_what_the_pods_mount() {
         assert!(choose(&cluster, &owner, &unreadable, None, shape).is_none());
         let kept = choose(&cluster, &owner, &unreadable, Some(&live), POD_TEMPLATE_VERSION).unwrap();
         assert!(kept.current, "shape {shape} changed: {:?}", kept.stateful_set);
+    }
+}
+
+#[test]
+fn what_is_known_to_be_missing_is_not_rolled_out_to_nodes_that_run() {
+    let read = |auth: &str| Read {
+        secrets: [
+            ("pg".to_owned(), Some([("uri".to_owned(), b"postgres://h/d".to_vec())].into())),
+            ("mq".to_owned(), Some([("uri".to_owned(), b"amqp://h".to_vec())].into())),
+            (auth.to_owned(), Some([("key".to_owned(), vec![b'k'; 32])].into())),
+        ]
+        .into(),
+        ..Read::default()
+    };
+    let missing = [
+        json!({"auth": {"tokenSecret": {"name": "typo"}}}),
+        json!({"auth": {"keys": [{"id": "a", "algorithm": "HS256", "secret": {"name": "typo"}}]}}),
+    ];
+    let of_bound = [json!({"redis": {"secret": {"name": "typo"}}}), json!({"postgres": {"secret": {"name": "typo"}}})];
+    let cases = missing.iter().map(|change| (json!({}), change));
+    let of_bound = missing.iter().chain(&of_bound).map(|change| (bound(), change));
+    for (before, change) in cases.chain(of_bound) {
+        let live = chosen(before.clone(), "chat-node:1", None, POD_TEMPLATE_VERSION).stateful_set;
+        let mut spec = with(before, "image", json!("chat-node:9"));
+        spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        let resource = resource(spec);
+        let cluster = Cluster::new(&resource, "chat-node:2").unwrap();
+        let bindings = Bindings::resolve(&resource, &read("demo-auth"));
+        let owner = OwnerReference::default();
+        let held = choose(&cluster, &owner, &bindings, Some(&live), POD_TEMPLATE_VERSION).unwrap();
+        assert_eq!((held.current, held.spec_hash, &*held.image), (true, None, "chat-node:1"), "{change}");
+        assert!(held.config_map.is_none() && template::has(&live, &held.stateful_set), "{change}");
+        let found = Bindings::resolve(&resource, &read("typo"));
+        let is_whole = found.sources(1).is_some();
+        let taken = choose(&cluster, &owner, &found, Some(&live), POD_TEMPLATE_VERSION).unwrap();
+        assert_eq!(taken.current, !is_whole, "{change}");
+    }
+}
+
+#[test]
+fn a_spec_is_known_by_what_the_user_asks_for() {
+    let old = chosen(bound(), "chat-node:1", None, 1);
+    let new = chosen(bound(), "chat-node:2", None, POD_TEMPLATE_VERSION);
+    assert_eq!(old.spec_hash, new.spec_hash, "a new operator makes no other spec of it");
+    for change in [json!({"image": "chat-node:1"}), json!({"pod": {"annotations": {"a": "b"}}})] {
+        let mut spec = bound();
+        spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
+        assert_ne!(chosen(spec, "chat-node:1", None, 1).spec_hash, old.spec_hash, "{change}");
     }
 }
 

@@ -52,8 +52,8 @@ pub enum Progress<'a> {
 /// The pod template that was chosen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Template {
-    /// Its shape.
-    pub shape: i32,
+    /// Its shape; `None` when it is that of before.
+    pub shape: Option<i32>,
     /// What a newer one would change.
     pub update: String,
 }
@@ -115,7 +115,7 @@ pub fn fold(inputs: &Inputs<'_>, now: Timestamp) -> ChatClusterStatus {
         Progress::Invalid(_) | Progress::Unbound | Progress::Paused => previous.rollout.clone(),
     };
     let (pod_template_version, update_available) = match &inputs.progress {
-        Progress::Rollout(_, template) => (Some(template.shape), template.update.clone()),
+        Progress::Rollout(_, template) => (template.shape.or(previous.pod_template_version), template.update.clone()),
         _ => (previous.pod_template_version, previous.update_available.clone()),
     };
     let version = match (&inputs.progress, inputs.cluster) {
