@@ -37,6 +37,7 @@ use crate::{
     observe::Observer,
     pace::Pace,
     reconcile::{self, Context, Verdict},
+    status,
 };
 
 /// Wake-ups that wait to be taken.
@@ -92,6 +93,7 @@ impl Shared {
         self.context.observer.forget(cluster).await;
         self.context.pace.forget(cluster);
         metrics::rollout_failed(&cluster.to_string(), false);
+        metrics::rollout_stuck(&cluster.to_string(), false);
     }
 }
 
@@ -173,6 +175,8 @@ pub async fn run(
 async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, std::convert::Infallible> {
     let reference = ObjectRef::from_obj(&*cluster);
     shared.failures.lock().entry(reference.clone()).or_insert(0);
+    // As it was told last, by whichever process; what is told now leads here again.
+    metrics::rollout_stuck(&reference.to_string(), cluster.status.as_ref().is_some_and(status::is_stuck));
     let began = Instant::now();
     metrics::in_flight(1.0);
     let result = timeout(RECONCILE_MAX, async {

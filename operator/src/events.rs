@@ -13,9 +13,6 @@ use kube::{
 
 use crate::{metrics, status};
 
-/// Reason of a rollout that does not come forward.
-const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
-
 /// Reason of a rollout whose new nodes are not good enough.
 const ROLLOUT_FAILED: &str = "RolloutFailed";
 
@@ -45,7 +42,9 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
                 now.status == "False" && !status::is_by_choice(&now.reason)
             }
             ConditionType::AuthConfigured => now.status == "False" && now.reason != "SecretNotFound",
-            ConditionType::Progressing => [DEADLINE_EXCEEDED, status::DELETION_HELD_UP].contains(&now.reason.as_str()),
+            ConditionType::Progressing => {
+                [status::DEADLINE_EXCEEDED, status::DELETION_HELD_UP].contains(&now.reason.as_str())
+            }
             ConditionType::Ready => ["Invalid", status::NODES_IN_TROUBLE].contains(&now.reason.as_str()),
             ConditionType::DurabilityReduced => false,
         };
@@ -80,7 +79,7 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
 pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>) {
     for Told { warning, reason, action, note } in told {
         match reason.as_str() {
-            DEADLINE_EXCEEDED => metrics::rollout_stuck(),
+            status::DEADLINE_EXCEEDED => metrics::rollout_has_got_stuck(),
             ROLLOUT_FAILED => metrics::rollout_has_failed(),
             _ => {}
         }

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use kube::{Client, Config};
-use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
 use rand::RngExt;
 use tokio::{
     net::TcpListener,
@@ -103,11 +102,7 @@ async fn lead(
 }
 
 async fn serve(settings: &Settings, health: Arc<Health>) -> Result<(), String> {
-    const DURATION_SECONDS: [f64; 8] = [0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0];
-    let metrics = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &DURATION_SECONDS)
-        .and_then(PrometheusBuilder::install_recorder)
-        .map_err(|error| error.to_string())?;
+    let metrics = metrics::install().map_err(|error| error.to_string())?;
     let address = settings.admin_addr;
     let listener = TcpListener::bind(address)
         .await

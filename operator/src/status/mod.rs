@@ -32,6 +32,15 @@ const NOT_CONFIGURED: &str = "NotConfigured";
 /// Reason of a deletion that takes longer than it may.
 pub(crate) const DELETION_HELD_UP: &str = "DeletionHeldUp";
 
+/// Reason of a rollout that does not come forward.
+pub(crate) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
+/// Whether a status tells of a rollout that is past its deadline.
+pub(crate) fn is_stuck(status: &ChatClusterStatus) -> bool {
+    let mut conditions = status.conditions.iter();
+    conditions.any(|told| told.type_ == ConditionType::Progressing.as_str() && told.reason == DEADLINE_EXCEEDED)
+}
+
 /// Whether a binding is absent by choice, which is no trouble.
 pub(crate) fn is_by_choice(reason: &str) -> bool {
     [SELF_CONTAINED, NOT_CONFIGURED].contains(&reason)

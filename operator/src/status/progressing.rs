@@ -2,7 +2,7 @@
 
 use crds::chatcluster::RolloutPhase;
 
-use super::{Inputs, Progress, Verdict};
+use super::{DEADLINE_EXCEEDED, Inputs, Progress, Verdict};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     let decision = match &inputs.progress {
@@ -19,7 +19,7 @@ pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     };
     if decision.deadline_exceeded {
         let message = format!("nothing came forward within the deadline: {}", decision.told.message);
-        return Verdict::new(false, "ProgressDeadlineExceeded", message);
+        return Verdict::new(false, DEADLINE_EXCEEDED, message);
     }
     let told = &decision.told;
     match (told.phase, told.failure.is_empty()) {

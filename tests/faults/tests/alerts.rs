@@ -1,0 +1,36 @@
+//! What alerts are told of, as long as it lasts. In a process of its own: what an operator counts, it counts for all of its process.
+
+use faults::{
+    run::run,
+    scenario::{DEMO, Scenario, Step, bound, with},
+    world::BROKEN,
+};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use serde_json::{Value, json};
+
+/// Seconds that a rollout has, and the next look of the operator after them.
+const DEADLINE_SECONDS: u64 = 60;
+const LOOK_SECONDS: u64 = 35;
+
+#[test]
+fn a_rollout_that_is_stuck_is_told_as_long_as_it_is() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let stuck_after = |steps: Vec<Step>| {
+        let scenario = Scenario { name: "stuck".into(), steps };
+        let outcome = metrics::with_local_recorder(&recorder, || run(&scenario, &[]));
+        assert_eq!(outcome.breaches, [""; 0]);
+        let page = recorder.handle().render();
+        page.lines().find_map(|line| line.strip_prefix("chatcluster_rollouts_stuck ")?.parse::<u32>().ok())
+    };
+    let wants = |image: &str| -> Value {
+        with(bound(2, image), json!({"updateStrategy": {"progressDeadlineSeconds": DEADLINE_SECONDS}}))
+    };
+    let breaks = || {
+        let past = Step::Pass(DEADLINE_SECONDS + LOOK_SECONDS);
+        vec![Step::Want(DEMO, wants("chat-node:1")), Step::Settle, Step::Want(DEMO, wants(BROKEN)), past]
+    };
+    let mended = [Step::Want(DEMO, wants("chat-node:2")), Step::Settle];
+    assert_eq!(stuck_after(vec![Step::Want(DEMO, wants("chat-node:1")), Step::Settle]), Some(0));
+    assert_eq!(stuck_after(breaks()), Some(1));
+    assert_eq!(stuck_after(breaks().into_iter().chain(mended).collect()), Some(0));
+}
