@@ -85,3 +85,43 @@ pub fn token(cluster: &ChatCluster) -> (String, String) {
     let named = cluster.spec.auth.as_ref().and_then(|auth| auth.token_secret.clone());
     named.map_or_else(|| (auth_secret(&cluster.name_any()), TOKEN_KEY.into()), |token| (token.name, token.key))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Characters of a label's value (<https://kubernetes.io/docs/concepts/overview/working-with-objects/labels/#syntax-and-character-set>).
+    const LABEL_MAX: usize = 63;
+
+    /// Characters of the name of a CloudNativePG `Cluster` (`validateName` of its webhook).
+    const POSTGRES_MAX: usize = 50;
+
+    /// The longest hash of a revision: a number of 32 bits, which is encoded digit by digit.
+    const HASH: &str = "4294967295";
+
+    /// Characters of a name that the rule of the schema for such clusters allows.
+    fn allowed(condition: &str) -> usize {
+        let crd = <ChatCluster as kube::CustomResourceExt>::crd();
+        let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
+        let rules = schema.x_kubernetes_validations.iter().flatten();
+        let start = format!("{condition}size(self.metadata.name) <= ");
+        let mut found = rules.filter_map(|rule| rule.rule.strip_prefix(&start)?.parse().ok());
+        found.next().unwrap_or_else(|| panic!("no rule begins with {start:?}"))
+    }
+
+    /// The label of a revision is the name of its StatefulSet and the hash.
+    fn revision(stateful_set: &str) -> usize {
+        format!("{stateful_set}-{HASH}").len()
+    }
+
+    #[test]
+    fn the_longest_name_that_the_schema_takes_is_the_longest_that_runs() {
+        let name = |condition: &str| "a".repeat(allowed(condition));
+        assert_eq!(revision(&name("")), LABEL_MAX);
+        let postgres = name("!has(self.spec.postgres) || !has(self.spec.postgres.managed) || ");
+        assert_eq!(managed_postgres(&postgres).len(), POSTGRES_MAX);
+        // The RabbitMQ Cluster Operator names its StatefulSet so.
+        let rabbitmq = name("!has(self.spec.rabbitmq) || !has(self.spec.rabbitmq.managed) || ");
+        assert_eq!(revision(&format!("{}-server", managed_rabbitmq(&rabbitmq))), LABEL_MAX);
+    }
+}

@@ -57,7 +57,9 @@ use crate::node_config::{ForwardedHeader, Persistence};
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name becomes the name of a Service: start with a letter and use only a-z, 0-9 and '-'"),
     validation = Rule::new("!has(self.spec.postgres) || !has(self.spec.postgres.managed) || size(self.metadata.name) <= 41")
-        .message("metadata.name is longer than 41 characters: CloudNativePG takes 50 for <name>-postgres, choose a shorter one")
+        .message("metadata.name is longer than 41 characters: CloudNativePG takes 50 for <name>-postgres, choose a shorter one"),
+    validation = Rule::new("!has(self.spec.rabbitmq) || !has(self.spec.rabbitmq.managed) || size(self.metadata.name) <= 36")
+        .message("metadata.name is longer than 36 characters: the pods of <name>-rabbitmq are labelled <name>-rabbitmq-server-<hash>, choose a shorter one")
 )]
 #[x_kube(
     validation = Rule::new("has(self.postgres) == has(self.rabbitmq)").message(

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 32] = [
+    let bad: [(&str, Value, &str); 33] = [
         ("bad", json!({"persistence": "Queued"}), "set postgres and rabbitmq, or write Direct"),
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
@@ -57,6 +57,7 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
             json!({"postgres": {"managed": {}}, "rabbitmq": {"managed": {}}}),
             "longer than 41 characters",
         ),
+        (&"a".repeat(37), json!({"postgres": secret(), "rabbitmq": {"managed": {}}}), "longer than 36 characters"),
         (
             "bad",
             json!({"postgres": {"serviceBinding": {"apiVersion": "v1", "kind": "not-a-kind", "name": "d"}}, "rabbitmq": secret()}),
