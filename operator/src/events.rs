@@ -16,6 +16,9 @@ use crate::{metrics, status};
 /// Reason of a rollout whose new nodes are not good enough.
 const ROLLOUT_FAILED: &str = "RolloutFailed";
 
+/// Characters of a note: the API server refuses an Event with more (`pkg/apis/core/validation` of Kubernetes).
+const NOTE_MAX: usize = 1_000;
+
 /// Something worth telling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Told {
@@ -86,7 +89,7 @@ pub async fn publish(recorder: &Recorder, cluster: &ChatCluster, told: Vec<Told>
         let event = Event {
             type_: if warning { EventType::Warning } else { EventType::Normal },
             reason,
-            note: Some(note).filter(|note| !note.is_empty()),
+            note: Some(note.chars().take(NOTE_MAX).collect()).filter(|note: &String| !note.is_empty()),
             action: action.into(),
             secondary: None,
         };

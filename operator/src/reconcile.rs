@@ -181,7 +181,16 @@ impl Told<'_> {
             Err(ApplyError::Api(kube::Error::Api(refusal))) if refusal.code == UNPROCESSABLE => {
                 (Invalid { field: "spec", reason: refusal.message.clone() }, Verdict::Invalid)
             }
-            Err(ApplyError::Api(error)) => return Err(error),
+            // By a quota, an admission webhook or a missing right: told, and tried again, because nothing wakes when that changes.
+            Err(ApplyError::Api(error)) => {
+                if let kube::Error::Api(refusal) = &error
+                    && is_refused(refusal.code)
+                {
+                    let invalid = Invalid { field: "spec", reason: refusal.message.clone() };
+                    self.tell(Some(cluster), Progress::Invalid(&invalid)).await?;
+                }
+                return Err(error);
+            }
             // Nothing wakes when somebody else's object goes.
             Err(taken @ ApplyError::Taken { .. }) => {
                 (Invalid { field: "metadata.name", reason: taken.to_string() }, Verdict::Done(Some(TAKEN_AGAIN)))
@@ -234,6 +243,11 @@ impl Told<'_> {
         events::publish(&context.recorder, resource, events::between(&before, &status)).await;
         Ok(None)
     }
+}
+
+/// Whether the API server will not do what is asked, however often: neither by the moment (404, 409, 410, 429) nor by a fault of its own.
+fn is_refused(code: u16) -> bool {
+    (400..500).contains(&code) && ![404, 409, 410, 429].contains(&code)
 }
 
 /// Upon the version that was read: a stale operator, or a former leader, overwrites nothing.

@@ -47,7 +47,7 @@ fn is_same_quantity(desired: &Value, live: &Value) -> bool {
 
 /// The number that a quantity stands for
 /// (<https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/quantity/>).
-fn quantity(value: &Value) -> Option<f64> {
+pub(crate) fn quantity(value: &Value) -> Option<f64> {
     let text = match value {
         Value::Number(number) => return number.as_f64(),
         Value::String(text) => text,

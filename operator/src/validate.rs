@@ -3,6 +3,8 @@
 //! Pure. The schema has refused most nonsense already; what is left (an older object) becomes an
 //! [`Invalid`], which waits for a change and is never retried.
 
+mod pod;
+
 use std::{str::FromStr, time::Duration};
 
 use crds::{
@@ -85,6 +87,7 @@ impl Cluster {
             let reason = "Queued needs postgres and rabbitmq: set them, or write Direct";
             return Err(Invalid { field: "spec.persistence", reason: reason.into() });
         }
+        pod::check(&spec)?;
         let policy = policy(&spec, backing == Backing::Embedded)?;
         if name.len() > NAME_MAX {
             let reason = format!("is longer than {NAME_MAX} characters: choose a shorter one");

@@ -5,7 +5,7 @@ use e2e::stage::{NAMESPACE, Stage, apply, chat_cluster, kubectl};
 use serde_json::{Value, json};
 
 /// Each bad spec is refused with a sentence that says what to write instead.
-pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
+pub(crate) async fn bad_specs(stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
     let bad: [(&str, Value, &str); 33] = [
@@ -93,8 +93,26 @@ pub(crate) async fn bad_specs(_stage: &Stage) -> Result<String> {
     )?;
     refused(&chat_cluster("solid", json!({"storage": {"size": "1Gi"}})), "storage cannot be added or removed")?;
     colliding_labels_lose()?;
+    the_condition_names_what_the_schema_takes(stage).await?;
     kubectl(&["-n", NAMESPACE, "delete", "chatcluster", "solid"])?;
     Ok(format!("{} bad specs were refused", bad.len() + 2))
+}
+
+/// What the schema takes and the API server would refuse in a child, without a word of whose field it is.
+async fn the_condition_names_what_the_schema_takes(stage: &Stage) -> Result<()> {
+    let env = json!([{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]);
+    for (pod, field) in [
+        (json!({"resources": {"limits": {"memory": "512Mb"}}}), "spec.pod.resources: limits.memory: \"512Mb\""),
+        (json!({"env": env}), "spec.pod.env: \"A\""),
+    ] {
+        apply(&chat_cluster("solid", json!({"replicas": 0, "pod": pod})))?;
+        let is_told = || async {
+            let told = stage.condition("solid", "Ready").await?;
+            Ok(told.filter(|(_, reason, message)| reason == "Invalid" && message.contains(field)))
+        };
+        stage.until(field, is_told).await?;
+    }
+    Ok(())
 }
 
 /// A label of the user that collides with one of the operator's is not taken, and no pod escapes its Service.
