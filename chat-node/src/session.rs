@@ -192,7 +192,8 @@ impl Session {
             rooms,
             watched: HashSet::new(),
             entering: 0,
-            deferred: Vec::new(),
+            deferred: Box::default(),
+            explaining: None,
             changed: HashMap::new(),
         };
         deferred.into_iter().for_each(|notice| effects.extend(here.notice(notice, now)));
@@ -283,11 +284,7 @@ impl Session {
                 effects.extend(here.go_on(now));
                 effects
             }
-            Outcome::Explained { seats, endings } => {
-                let mut effects = here.listed(seats, &endings, now);
-                effects.extend(here.go_on(now));
-                effects
-            }
+            Outcome::Explained { seats, endings } => here.explained(seats, &endings, now),
             Outcome::Left { id, room, result } => match result {
                 Ok(_) => here.left(room, id, now),
                 Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],

@@ -30,10 +30,10 @@ pub(super) struct Here {
     pub(super) rooms: HashMap<Uuid, Place>,
     /// Rooms whose members' presence is watched.
     pub(super) watched: HashSet<Uuid>,
-    /// Requests under way that may make the user a member, or tell why it is one no more. Until they are done, the hub's notices wait,
-    /// so that the answer comes before the room's events.
+    /// Requests under way that may make the user a member, and what waits for them.
     pub(super) entering: usize,
-    pub(super) deferred: Vec<Notice>,
+    pub(super) deferred: Box<Deferred>,
+    pub(super) explaining: Option<Box<Explaining>>,
     /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
     pub(super) changed: HashMap<Uuid, i64>,
 }
@@ -45,6 +45,27 @@ pub(super) struct Place {
     /// The position in the room's log up to which changes of it are known: what comes from before it is old.
     pub(super) at: Seq,
 }
+
+/// What the hub tells of rooms that are not known, while requests are under way that may make the user a member: so that the answer comes
+/// before the room's events. What it tells of rooms that are known, a loss above all, waits for nobody: a client could go on asking for ever.
+#[derive(Default)]
+pub(super) struct Deferred {
+    /// Changes, in order.
+    changed: Vec<Membership>,
+    /// What the latest list of all rooms has.
+    listed: Vec<Seat>,
+}
+
+/// The reasons are asked for why a list of all rooms has not some that are known.
+pub(super) struct Explaining {
+    /// Those, and up to where they were known.
+    lost: HashMap<Uuid, Seq>,
+    /// The list that came meanwhile, the latest.
+    next: Option<Vec<Seat>>,
+}
+
+/// Changes that wait. Beyond, they are looked at all the same.
+pub(super) const DEFERRED_MAX: usize = 100;
 
 /// Rooms whose members' presence one connection may watch.
 const WATCHED_MAX: usize = 10;
@@ -150,39 +171,83 @@ impl Here {
         vec![Effect::Ask(request)]
     }
 
-    /// A request that held notices back is done: these are looked at now, in order.
+    /// A request that held something back is done.
     pub(super) fn go_on(&mut self, now: Now) -> Vec<Effect> {
         self.entering -= 1;
-        if self.entering > 0 {
-            return Vec::new();
+        self.look_again(now, self.entering == 0)
+    }
+
+    /// Looks at what waits: at all, or at what tells of rooms that are known by now.
+    fn look_again(&mut self, now: Now, all: bool) -> Vec<Effect> {
+        let Deferred { changed, listed } = std::mem::take(&mut *self.deferred);
+        let mut effects = Vec::new();
+        // First the list: whether a change is older than what it says, its position tells.
+        for seat in listed {
+            if all || self.rooms.contains_key(&seat.room.id) {
+                effects.extend(self.found(seat, now));
+            } else {
+                self.deferred.listed.push(seat);
+            }
         }
-        let deferred = std::mem::take(&mut self.deferred);
-        deferred.into_iter().flat_map(|notice| self.notice(notice, now)).collect()
+        for membership in changed {
+            if all || self.rooms.contains_key(&membership.room.id) {
+                effects.extend(self.change(membership, now));
+            } else {
+                self.deferred.changed.push(membership);
+            }
+        }
+        effects
     }
 
     pub(super) fn notice(&mut self, notice: Notice, now: Now) -> Vec<Effect> {
-        if self.entering > 0 {
-            self.deferred.push(notice);
-            return Vec::new();
-        }
         match notice {
-            Notice::Changed(Membership { room, member: true, standing, .. }) => {
-                self.stand(&room, standing, room.head + 1, now)
+            Notice::Changed(membership) if self.entering > 0 && !self.rooms.contains_key(&membership.room.id) => {
+                self.deferred.changed.push(membership);
+                let is_full = self.deferred.changed.len() > DEFERRED_MAX;
+                if is_full { self.look_again(now, true) } else { Vec::new() }
             }
-            Notice::Changed(Membership { room, cause, .. }) => {
-                let is_old = self.rooms.get(&room.id).is_some_and(|place| room.head < place.at);
-                if is_old { Vec::new() } else { self.lose(room.id, None, cause, now) }
-            }
-            Notice::All(seats) => {
-                self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
-                let lost: Vec<(Uuid, Seq)> = self.unlisted(&seats).map(|(room, place)| (*room, place.at)).collect();
-                if lost.is_empty() {
-                    return self.listed(seats, &HashMap::new(), now);
+            Notice::Changed(membership) => self.change(membership, now),
+            Notice::All(seats) => match &mut self.explaining {
+                Some(explaining) => {
+                    explaining.next = Some(seats);
+                    Vec::new()
                 }
-                // A list does not say why a room is not in it, or whether it was read before the room was gained; the room's log does.
-                self.enter(Request::Explain { user: self.user.clone(), seats, lost })
-            }
+                None => self.list(seats, now),
+            },
         }
+    }
+
+    fn change(&mut self, membership: Membership, now: Now) -> Vec<Effect> {
+        let Membership { room, member, standing, cause, .. } = membership;
+        if member {
+            return self.stand(&room, standing, room.head + 1, now);
+        }
+        let is_old = self.rooms.get(&room.id).is_some_and(|place| room.head < place.at);
+        if is_old { Vec::new() } else { self.lose(room.id, None, cause, now) }
+    }
+
+    fn list(&mut self, seats: Vec<Seat>, now: Now) -> Vec<Effect> {
+        self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
+        let lost: HashMap<Uuid, Seq> = self.unlisted(&seats).map(|(room, place)| (*room, place.at)).collect();
+        if lost.is_empty() {
+            return self.listed(seats, &lost, &HashMap::new(), now);
+        }
+        // A list does not say why a room is not in it, or whether it was read before the room was gained; the room's log does.
+        let asked = lost.iter().map(|(room, at)| (*room, *at)).collect();
+        self.explaining = Some(Box::new(Explaining { lost, next: None }));
+        vec![Effect::Ask(Request::Explain { user: self.user.clone(), seats, lost: asked })]
+    }
+
+    /// This is how memberships of rooms that are not in a list have ended.
+    pub(super) fn explained(&mut self, seats: Vec<Seat>, endings: &HashMap<Uuid, Kind>, now: Now) -> Vec<Effect> {
+        let Some(Explaining { lost, next }) = self.explaining.take().map(|explaining| *explaining) else {
+            return Vec::new();
+        };
+        let mut effects = self.listed(seats, &lost, endings, now);
+        if let Some(seats) = next {
+            effects.extend(self.list(seats, now));
+        }
+        effects
     }
 
     /// The rooms that a list of all does not have.
@@ -191,27 +256,40 @@ impl Here {
         self.rooms.iter().filter(move |(room, _)| !listed.contains(*room))
     }
 
-    /// These were all of the user's rooms, and this is how memberships of others have ended.
-    pub(super) fn listed(&mut self, seats: Vec<Seat>, endings: &HashMap<Uuid, Kind>, now: Now) -> Vec<Effect> {
-        // A room that was gained lately is lost only if its log says so: the list may have been read before.
-        let has_ended = |room: &&Uuid| endings.contains_key(*room) || !self.changed.contains_key(*room);
-        let lost: Vec<Uuid> = self.unlisted(&seats).map(|(room, _)| room).filter(has_ended).copied().collect();
-        let is_known =
-            |seat: &Seat| self.rooms.contains_key(&seat.room.id) || !self.changed.contains_key(&seat.room.id);
-        let found: Vec<Seat> = seats.into_iter().filter(is_known).collect();
+    /// These were all of the user's rooms, these were known beyond them, and this is how memberships of those have ended.
+    fn listed(
+        &mut self,
+        seats: Vec<Seat>,
+        lost: &HashMap<Uuid, Seq>,
+        endings: &HashMap<Uuid, Kind>,
+        now: Now,
+    ) -> Vec<Effect> {
+        // A room that was gained lately is lost only if its log says so: the list may have been read before. One that is known further
+        // than when the log was asked is not lost at all: what was told since is newer.
+        let has_ended = |room: &Uuid| endings.contains_key(room) || !self.changed.contains_key(room);
+        let is_so = |room: &Uuid, at: &Seq| self.rooms.get(room).is_some_and(|place| place.at == *at);
+        let lost: Vec<Uuid> =
+            lost.iter().filter(|(room, at)| is_so(room, at) && has_ended(room)).map(|(room, _)| *room).collect();
         let mut effects = Vec::new();
         for room in lost {
             let cause = endings.get(&room).copied().filter(|kind| *kind != Kind::Left);
             effects.extend(self.lose(room, None, cause, now));
         }
-        for Seat { room, standing, read, first } in found {
-            let at = room.head;
-            let is_new = !self.rooms.contains_key(&room.id);
-            // A new member has read up to where the membership began: what was said since then is still to be told.
-            let room = if is_new { Room { head: read.max(first - 1), ..room } } else { room };
-            effects.extend(self.stand(&room, standing, at, now));
-        }
+        self.deferred.listed = seats;
+        effects.extend(self.look_again(now, self.entering == 0));
         effects
+    }
+
+    /// A list of all rooms has this one.
+    fn found(&mut self, Seat { room, standing, read, first }: Seat, now: Now) -> Vec<Effect> {
+        let is_new = !self.rooms.contains_key(&room.id);
+        if is_new && self.changed.contains_key(&room.id) {
+            return Vec::new();
+        }
+        let at = room.head;
+        // A new member has read up to where the membership began: what was said since then is still to be told.
+        let room = if is_new { Room { head: read.max(first - 1), ..room } } else { room };
+        self.stand(&room, standing, at, now)
     }
 
     /// The hub tells that the user stands so in a room, as of a position in its log.

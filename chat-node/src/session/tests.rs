@@ -2,7 +2,10 @@
 
 mod lists;
 
-use super::{here::LIST_AGE_MS_MAX, *};
+use super::{
+    here::{DEFERRED_MAX, LIST_AGE_MS_MAX},
+    *,
+};
 use crate::{
     auth::Rights,
     event::{EventBody, Kind, Membership, Role, RoomKind, Standing},

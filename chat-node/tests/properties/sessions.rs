@@ -17,6 +17,8 @@ use uuid::Uuid;
 use crate::{damage::damaged_text, frames::corpus};
 
 const TEXT_BYTES_MAX: usize = 20;
+/// No position that is known to a session is beyond this one.
+const HEAD_MAX: Seq = 50;
 const START_MS: i64 = 1_767_225_600_000;
 
 /// Something that happens to a session.
@@ -30,7 +32,7 @@ enum Step {
         well: bool,
     },
     Gained(u8, Seq),
-    Lost(u8),
+    Lost(u8, Seq),
     All(Vec<u8>),
     Tick(i64),
 }
@@ -41,8 +43,8 @@ fn step() -> impl Strategy<Value = Step> {
         2 => damaged_text(corpus()).prop_map(Step::Frame),
         1 => Just(Step::NotText),
         5 => (any::<bool>(), proptest::bool::weighted(0.8)).prop_map(|(oldest, well)| Step::Answer { oldest, well }),
-        1 => (5_u8..10, 0..50_i64).prop_map(|(room, head)| Step::Gained(room, head)),
-        1 => (5_u8..10).prop_map(Step::Lost),
+        1 => (5_u8..10, 0..HEAD_MAX).prop_map(|(room, head)| Step::Gained(room, head)),
+        1 => (5_u8..10, 0..2 * HEAD_MAX).prop_map(|(room, head)| Step::Lost(room, head)),
         1 => proptest::collection::vec(5_u8..10, 0..4).prop_map(Step::All),
         1 => (0..5_000_000_i64).prop_map(Step::Tick),
     ]
@@ -161,6 +163,10 @@ impl Watched {
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
+        let lost = match step {
+            Step::Lost(number, head) if head > HEAD_MAX => Some(room(number, head).id),
+            _ => None,
+        };
         let input = match step {
             Step::Frame(text) => Input::Frame(decode(&text)),
             Step::NotText => Input::NotText,
@@ -173,7 +179,7 @@ impl Watched {
                 input
             }
             Step::Gained(number, head) => changed(room(number, head), true),
-            Step::Lost(number) => changed(room(number, 0), false),
+            Step::Lost(number, head) => changed(room(number, head), false),
             Step::All(numbers) => {
                 let rooms: HashSet<u8> = numbers.into_iter().collect();
                 Input::Notice(Notice::All(rooms.into_iter().map(|number| seat(room(number, 3))).collect()))
@@ -196,6 +202,7 @@ impl Watched {
             self.look_at(effect)?;
         }
         let rooms: HashSet<Uuid> = self.session.rooms().collect();
+        prop_assert!(lost.is_none_or(|lost| !rooms.contains(&lost)), "what is lost is left, whatever is under way");
         prop_assert_eq!(&rooms, &self.followed, "the rooms of a session are those that are followed");
         Ok(())
     }

@@ -47,19 +47,75 @@ fn a_room_that_a_list_does_not_have_is_left_for_the_reason_that_the_log_has() {
         ("alice", 0, &[(ROOM, 9)][..]),
         "what ended it comes after what is known"
     );
-    // Whatever comes meanwhile waits: the publication, and that somebody has invited the user again.
+    // What is told meanwhile holds at once, and what the log says of the time before it changes nothing more: the publication, and that
+    // somebody has invited the user again. Only another list waits.
     let kicked = Notice::Changed(Membership { cause: Some(Kind::Kicked), ..membership(&room(9), false) });
     let back = Notice::Changed(membership(&room(12), true));
-    let again = Notice::All(Vec::new());
-    for notice in [kicked, back, again] {
-        assert_eq!(step(&mut session, Input::Notice(notice), NOW), [""; 0]);
-    }
+    assert_eq!(step(&mut session, Input::Notice(kicked), NOW), ["unfollow", "left kicked"]);
+    assert_eq!(step(&mut session, Input::Notice(back), NOW), ["room", "follow [12]"]);
+    assert_eq!(step(&mut session, Input::Notice(Notice::All(Vec::new())), NOW), [""; 0]);
     let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
     let explained = |endings| Input::Done(Outcome::Explained { seats: Vec::new(), endings });
     let kicked = HashMap::from([(ROOM, Kind::Kicked)]);
-    assert_eq!(step(&mut session, explained(kicked), NOW), ["unfollow", "left kicked", "room", "follow [12]", "ask"]);
+    assert_eq!(step(&mut session, explained(kicked), NOW), ["ask"], "about the second list");
     assert_eq!(step(&mut session, explained(HashMap::new()), NOW), [""; 0]);
     assert_eq!(step(&mut session, send(1), NOW), ["append 1"], "the second list was read before that");
+}
+
+#[test]
+fn what_is_lost_waits_for_no_request_that_is_under_way() {
+    let join = || frame(r#"{"type":"join","name":"x"}"#);
+    let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
+    let lost = Notice::Changed(Membership { cause: Some(Kind::Banned), ..membership(&room(9), false) });
+    let (mut session, _) = here(HELLO);
+    step(&mut session, join(), NOW);
+    assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left banned"]);
+    assert_eq!(step(&mut session, send(1), NOW), ["append 1 as not_a_member"]);
+
+    let (mut session, _) = here(HELLO);
+    step(&mut session, join(), NOW);
+    let standing = Standing { role: Role::Member, muted_until: i64::MAX };
+    let muted = Notice::Changed(Membership { standing, ..membership(&room(9), true) });
+    assert_eq!(step(&mut session, Input::Notice(muted), NOW), ["room"]);
+    assert_eq!(step(&mut session, send(1), NOW), ["append 1 as muted"]);
+
+    // Heard of by a list alone, which has a room besides: that one waits.
+    let (mut session, _) = here(HELLO);
+    step(&mut session, join(), NOW);
+    let other = seat(Room { id: Uuid::from_u128(8), ..room(3) }, Standing::default());
+    assert_eq!(step(&mut session, Input::Notice(Notice::All(vec![other.clone()])), NOW), ["ask"]);
+    let explained = Outcome::Explained { seats: vec![other], endings: HashMap::from([(ROOM, Kind::Kicked)]) };
+    assert_eq!(step(&mut session, Input::Done(explained), NOW), ["unfollow", "left kicked"]);
+    let refused = Outcome::Entered { id: None, result: Err(Code::UnknownRoom) };
+    assert_eq!(step(&mut session, Input::Done(refused), NOW), ["error unknown_room", "room", "follow [3]"]);
+}
+
+#[test]
+fn a_room_that_is_entered_and_lost_at_once_is_lost_whatever_else_is_entered() {
+    let (mut session, _) = here(HELLO);
+    let other = Room { id: Uuid::from_u128(8), ..room(3) };
+    for _ in 0..2 {
+        step(&mut session, frame(r#"{"type":"join","name":"x"}"#), NOW);
+    }
+    for (head, member) in [(3, true), (5, false)] {
+        let told = Notice::Changed(membership(&Room { head, ..other.clone() }, member));
+        assert_eq!(step(&mut session, Input::Notice(told), NOW), [""; 0], "the answer comes first");
+    }
+    let changed = Changed { room: other.clone(), events: Vec::new(), memberships: vec![membership(&other, true)] };
+    let entered = Input::Done(Outcome::Entered { id: Some(1), result: Ok(changed) });
+    assert_eq!(step(&mut session, entered, NOW), ["room", "follow [3]", "unfollow", "left"]);
+}
+
+#[test]
+fn what_is_gained_waits_for_requests_only_up_to_a_number() {
+    let (mut session, _) = here(HELLO);
+    step(&mut session, frame(r#"{"type":"join","name":"x"}"#), NOW);
+    let gained = |number| Notice::Changed(membership(&Room { id: Uuid::from_u128(1_000 + number), ..room(3) }, true));
+    for number in 0..DEFERRED_MAX {
+        assert_eq!(step(&mut session, Input::Notice(gained(number as u128)), NOW), [""; 0]);
+    }
+    let effects = step(&mut session, Input::Notice(gained(DEFERRED_MAX as u128)), NOW);
+    assert_eq!(effects.len(), 2 * (DEFERRED_MAX + 1), "each is told and followed");
 }
 
 #[test]
