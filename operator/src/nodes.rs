@@ -11,6 +11,9 @@ use reqwest::StatusCode;
 /// How long a node may take to tell its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// How long a connection to a node may take. A network policy that drops what the operator sends must not hold up whoever waits for a turn.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long a node may take to test itself; it gives up earlier by itself.
 const SELF_TEST_TIMEOUT: Duration = Duration::from_secs(15);
 
@@ -34,7 +37,8 @@ pub struct HttpNodes {
 
 impl Default for HttpNodes {
     fn default() -> Self {
-        HttpNodes { http: reqwest::Client::builder().timeout(STATUS_TIMEOUT).no_proxy().build().unwrap_or_default() }
+        let http = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).timeout(STATUS_TIMEOUT);
+        HttpNodes { http: http.no_proxy().build().unwrap_or_default() }
     }
 }
 

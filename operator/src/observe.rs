@@ -84,7 +84,7 @@ impl Observer {
         let stateful_set = self.stateful_set(&namespace, &name);
         let read = self.read(cluster, &namespace).await?;
         let pods = caches.pods.of(&namespace, &name);
-        let Told { nodes, trouble } = self.probes.status(cluster, &pods, now).await;
+        let Told { nodes, trouble, .. } = self.probes.status(cluster, &pods, now).await;
         let lost = self.lost(&pods, now).await?;
         Ok(Observed {
             stateful_set,

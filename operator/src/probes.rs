@@ -4,7 +4,7 @@
 //! is not is asked what keeps it. What that means is decided elsewhere.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -41,6 +41,8 @@ pub struct Told {
     pub nodes: BTreeMap<String, NodeStatus>,
     /// What the first that cannot use something says of it.
     pub trouble: Option<String>,
+    /// The ready ones that gave no answer.
+    silent: BTreeSet<String>,
 }
 
 /// Outcomes of self-tests by the pods' ids: a node from before there were any does not remember its own.
@@ -65,10 +67,14 @@ impl Probes {
         let rollout = cluster.status.as_ref().and_then(|status| status.rollout.as_ref());
         let rests = rollout.is_none_or(|rollout| rollout.phase == RolloutPhase::Stable);
         let age_max = if rests { STATUS_AGE_MAX } else { ROLLOUT_STATUS_AGE_MAX };
-        // The first one that is ready is asked at once.
-        let is_first = |told: &Told| told.nodes.is_empty() && pods.iter().any(is_ready);
+        // The first one that is ready is asked at once, but not each time when it does not answer.
+        let is_first = |told: &Told| told.nodes.is_empty() && told.silent.is_empty() && pods.iter().any(is_ready);
+        let age_max = |told: &Told| match told.nodes.is_empty() && !told.silent.is_empty() {
+            true => ROLLOUT_STATUS_AGE_MAX,
+            false => age_max,
+        };
         if let Some((at, told)) = self.told.lock().await.get(&reference)
-            && at.elapsed() < age_max
+            && at.elapsed() < age_max(told)
             && !is_first(told)
         {
             return told.clone();
@@ -87,20 +93,28 @@ impl Probes {
             status.self_test = status.self_test.or_else(remembered);
             (pod.name_any(), status)
         });
-        let told = Told { nodes: with_test.collect(), trouble };
+        let nodes: BTreeMap<_, _> = with_test.collect();
+        let names = pods.iter().filter(|pod| is_ready(pod)).map(ResourceExt::name_any);
+        let silent = names.filter(|name| !nodes.contains_key(name)).collect();
+        let told = Told { nodes, trouble, silent };
         self.told.lock().await.insert(reference, (Instant::now(), told.clone()));
         told
     }
 
-    /// Has the nodes of some pods of a cluster test themselves. Tells whether all passed.
+    /// Has the nodes of some pods of a cluster test themselves, but for those that do not even tell their status. Tells whether all passed.
     pub async fn self_test(&self, cluster: &ChatCluster, pods: &[Pod], names: &[String]) -> bool {
-        let asked = pods.iter().filter(|pod| names.contains(&pod.name_any())).filter_map(|pod| {
+        let reference = ObjectRef::from_obj(cluster);
+        let silent = self.told.lock().await.get(&reference).map(|(_, told)| told.silent.clone()).unwrap_or_default();
+        let is_asked = |name: String| names.contains(&name) && !silent.contains(&name);
+        let asked = pods.iter().filter(|pod| is_asked(pod.name_any())).filter_map(|pod| {
             let (ip, uid) = (pod.status.as_ref()?.pod_ip.clone()?, pod.uid()?);
             Some(async move { Some((uid, self.nodes.self_test(&ip).await?)) })
         });
         let answers: SelfTests = join_all(asked).await.into_iter().flatten().collect();
         let passed = answers.values().filter(|test| test.passed).count() == names.len();
-        let reference = ObjectRef::from_obj(cluster);
+        if answers.is_empty() {
+            return false;
+        }
         let mut known = self.self_tests.lock().await;
         let tests = known.entry(reference.clone()).or_default();
         tests.retain(|uid, _| pods.iter().any(|pod| pod.uid().as_ref() == Some(uid)));
@@ -196,6 +210,39 @@ mod tests {
         assert!(!is_late(&late, at(99)), "whoever leaves is not asked");
         probes.forget(&ObjectRef::from_obj(&cluster)).await;
         assert!(probes.told.lock().await.is_empty());
+    }
+
+    /// Nodes whose ports are closed, and how often they were asked for their status and to test themselves.
+    #[derive(Default)]
+    struct Closed(AtomicUsize, AtomicUsize);
+
+    #[async_trait]
+    impl Nodes for Closed {
+        async fn status(&self, _: &str) -> Option<NodeStatus> {
+            self.0.fetch_add(1, Relaxed);
+            None
+        }
+
+        async fn self_test(&self, _: &str) -> Option<SelfTest> {
+            self.1.fetch_add(1, Relaxed);
+            None
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_node_that_does_not_answer_is_asked_seldom_and_for_no_self_test() {
+        let closed = Arc::new(Closed::default());
+        let probes = Probes::new(closed.clone());
+        let cluster = ChatCluster::new("demo", crds::ChatClusterSpec::default());
+        let pods = [pod("demo-0", "True")];
+        for _ in 0..5 {
+            assert!(probes.status(&cluster, &pods, at(0)).await.nodes.is_empty());
+            assert!(!probes.self_test(&cluster, &pods, &["demo-0".into()]).await);
+        }
+        assert_eq!((closed.0.load(Relaxed), closed.1.load(Relaxed)), (1, 0));
+        tokio::time::advance(ROLLOUT_STATUS_AGE_MAX).await;
+        probes.status(&cluster, &pods, at(2)).await;
+        assert_eq!(closed.0.load(Relaxed), 2);
     }
 
     #[test]
