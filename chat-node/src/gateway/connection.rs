@@ -119,12 +119,14 @@ impl Connection {
         pin!(clock);
         loop {
             outbound.flush();
-            let reads = self.requests.len() - self.accepted < outstanding_max;
+            // Nobody is obeyed any more whose connection is to be closed: the user may have been sent away.
+            let reads = self.requests.len() - self.accepted < outstanding_max && !outbound.is_closing();
             tokio::select! {
                 message = socket.next(&outbound), if reads => match message {
                     Ok(message) => {
                         self.heard = Instant::now();
-                        if !self.receive(message) {
+                        // It may have come to that since the last look.
+                        if !outbound.is_closing() && !self.receive(message) {
                             return None;
                         }
                     }

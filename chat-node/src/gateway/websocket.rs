@@ -222,7 +222,13 @@ impl Read for Io<'_, '_> {
 
 impl Write for Io<'_, '_> {
     fn write(&mut self, frame: &[u8]) -> io::Result<usize> {
-        self.outbound.push_last(Frames::encoded(frame));
+        let frames = Frames::encoded(frame);
+        // Whoever goes on pinging would else keep a connection that is to be closed.
+        if frames.is_pong() {
+            self.outbound.answer(frames)
+        } else {
+            self.outbound.push_last(frames)
+        }
         Ok(frame.len())
     }
 

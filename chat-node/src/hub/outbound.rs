@@ -29,6 +29,9 @@ use crate::{
 /// How long a socket may take nothing before its client counts as gone.
 const STALL_MAX: Duration = Duration::from_secs(10);
 
+/// How long what is queued may take to go out once the connection is to be closed, however slowly its client takes it.
+const GOODBYE_MAX: Duration = Duration::from_secs(10);
+
 /// Pieces of one vectored write.
 const PIECES_MAX: usize = 32;
 
@@ -76,7 +79,7 @@ pub trait Socket: Send + Sync {
 pub enum Turn {
     /// Give these to the session, in order.
     Notices(Vec<Notice>),
-    /// End, for this reason; everything before was written.
+    /// End, for this reason; everything before was written, or had its time.
     Close(CloseReason),
     /// End: the peer is gone.
     Gone,
@@ -92,6 +95,8 @@ struct Queue {
     bytes: usize,
     notices: Vec<Notice>,
     close: Option<CloseReason>,
+    /// Until when what waits may still be written, once it is to be closed.
+    close_by: Option<Instant>,
     /// Since when the socket takes nothing.
     blocked: Option<Instant>,
 }
@@ -118,6 +123,7 @@ impl Outbound {
             bytes: 0,
             notices: Vec::new(),
             close: None,
+            close_by: None,
             blocked: None,
         };
         Outbound { queue: Mutex::new(queue), frames_max, bytes_max, needed: Notify::new(), emptied: Notify::new() }
@@ -193,11 +199,17 @@ impl Outbound {
         let mut queue = self.queue.lock();
         if queue.close.is_none() {
             last.into_iter().for_each(|last| queue.put(Frames::text(last)));
-            queue.close = Some(reason);
+            queue.close_for(reason);
         }
         drop(queue);
         self.needed.notify_one();
         self.emptied.notify_one();
+    }
+
+    /// Adds the answer to a ping and writes it, unless the connection is closing.
+    pub fn answer(&self, pong: Frames) {
+        self.put(pong);
+        self.flush();
     }
 
     /// Adds a frame even when the connection is closing: its close frame, or an answer to one.
@@ -222,8 +234,13 @@ impl Outbound {
     pub async fn turn(&self) -> Turn {
         loop {
             let needed = self.needed.notified();
-            let (socket, blocked) = {
+            let (socket, blocked, close_by) = {
                 let mut queue = self.queue.lock();
+                if let (Some(reason), Some(by)) = (queue.close, queue.close_by)
+                    && by <= Instant::now()
+                {
+                    return Turn::Close(reason);
+                }
                 if !queue.notices.is_empty() {
                     return Turn::Notices(std::mem::take(&mut queue.notices));
                 }
@@ -234,19 +251,23 @@ impl Outbound {
                     return Turn::Close(reason);
                 }
                 let Some(socket) = queue.socket.clone() else { return Turn::Gone };
-                (socket, queue.blocked)
+                (socket, queue.blocked, queue.close_by)
             };
             let Some(since) = blocked else {
                 needed.await;
                 continue;
             };
             // Boxed, because it is rare and every connection would keep a place for it.
-            let room = Box::pin(timeout_at(since + STALL_MAX, socket.writable()));
+            let stalled = since + STALL_MAX;
+            let by = close_by.map_or(stalled, |by| by.min(stalled));
+            let room = Box::pin(timeout_at(by, socket.writable()));
             tokio::select! {
                 room = room => match room {
                     Ok(Ok(())) => self.flush(),
                     Ok(Err(_)) => return Turn::Gone,
-                    Err(_) => return Turn::Close(CloseReason::SlowConsumer),
+                    Err(_) if by == stalled => return Turn::Close(CloseReason::SlowConsumer),
+                    // It is to be closed, and its time is over.
+                    Err(_) => {}
                 },
                 () = needed => {}
             }
@@ -342,7 +363,13 @@ impl Queue {
         self.waiting.keep_first(self.written > 0);
         self.frames = self.waiting.iter().map(Frames::count).sum();
         self.bytes = self.waiting.iter().map(|frames| frames.bytes().len()).sum::<usize>() - self.written;
-        self.close = Some(CloseReason::SlowConsumer);
+        self.close_for(CloseReason::SlowConsumer);
+    }
+
+    /// From now on there is a time by which it is over.
+    fn close_for(&mut self, reason: CloseReason) {
+        self.close = Some(reason);
+        self.close_by.get_or_insert_with(|| Instant::now() + GOODBYE_MAX);
     }
 
     fn end(&mut self) {

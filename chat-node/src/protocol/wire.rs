@@ -10,6 +10,9 @@ const TEXT: u8 = 0x81;
 /// A final ping.
 const PING: u8 = 0x89;
 
+/// A final pong.
+const PONG: u8 = 0x8a;
+
 /// The longest header: two bytes and a length of eight.
 const HEADER_BYTES_MAX: usize = 10;
 
@@ -45,6 +48,11 @@ impl Frames {
     /// One frame that somebody else has encoded.
     pub fn encoded(bytes: &[u8]) -> Self {
         Frames { bytes: Bytes::copy_from_slice(bytes), count: 1 }
+    }
+
+    /// Whether it begins with an answer to a ping.
+    pub fn is_pong(&self) -> bool {
+        self.bytes.first() == Some(&PONG)
     }
 
     /// The bytes of all.

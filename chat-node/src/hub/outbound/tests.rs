@@ -175,3 +175,40 @@ async fn a_replay_waits_for_space() {
     });
     assert_eq!(socket.texts().len(), 3);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_closed_is_over_in_time_however_slowly_its_client_reads() {
+    let (outbound, socket) = outbound(100, 1_000);
+    (0..100).for_each(|_| outbound.push("x"));
+    outbound.close(CloseReason::SignedOut, None);
+    let trickle = async {
+        for _ in 0..60 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            socket.allow(1);
+            outbound.notice(Notice::All(Vec::new()));
+        }
+    };
+    let began = Instant::now();
+    let ended = async {
+        loop {
+            if let Turn::Close(reason) = outbound.turn().await {
+                return reason;
+            }
+        }
+    };
+    tokio::select! {
+        reason = ended => assert_eq!(reason, CloseReason::SignedOut),
+        () = trickle => panic!("a client that reads a byte a second keeps its connection"),
+    }
+    assert!(began.elapsed() <= GOODBYE_MAX + Duration::from_secs(1), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_connection_that_is_closed_answers_no_ping() {
+    let (outbound, socket) = outbound(10, 100);
+    socket.allow(1_000);
+    outbound.close(CloseReason::Idle, Some("bye"));
+    outbound.answer(Frames::encoded(&[0x8a, 0]));
+    assert_eq!(outbound.turn().now_or_never(), Some(Turn::Close(CloseReason::Idle)));
+    assert_eq!(socket.texts(), ["bye"], "and nothing behind it");
+}
