@@ -3,8 +3,10 @@
 //!
 //! Looked at on every new connection, before anything is written over it: whatever replaces a database ends the connections to the one before.
 
+use std::sync::Arc;
+
 use parking_lot::Mutex;
-use sqlx::{Connection, PgConnection};
+use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use super::hints;
 use crate::metric::Metric;
@@ -18,18 +20,41 @@ pub(super) struct Lineage {
     timeline: i64,
 }
 
-/// The lineage that this node knows: none until the schema is there.
+/// The lineage that this node knows.
 #[derive(Default)]
-pub(super) struct Known(Mutex<Option<Lineage>>);
+pub(super) struct Known {
+    /// None until the schema is there.
+    lineage: Mutex<Option<Lineage>>,
+    /// Held by whoever settles.
+    turn: Arc<tokio::sync::Mutex<()>>,
+}
 
 impl Known {
-    /// Looks at a new connection. A standby is refused: it has no history of its own to write.
-    pub(super) async fn check(&self, connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-        let known = self.0.lock().clone();
-        if known.is_some() && known != Some(read(connection).await?) {
-            self.settle(connection).await?;
+    /// Looks at a new connection, to where `options` lead. A standby is refused: it has no history of its own to write.
+    ///
+    /// # Errors
+    /// Another database's connection is refused until the new epochs have begun. They begin apart from it, because with many rooms that takes
+    /// longer than anybody waits for a connection, and giving up would begin it anew.
+    pub(super) async fn check(
+        self: &Arc<Self>,
+        connection: &mut PgConnection,
+        options: &PgConnectOptions,
+    ) -> Result<(), sqlx::Error> {
+        let known = self.lineage.lock().clone();
+        if known.is_none() || known == Some(read(connection).await?) {
+            return Ok(());
         }
-        Ok(())
+        if let Ok(turn) = self.turn.clone().try_lock_owned() {
+            let (known, options) = (self.clone(), options.clone());
+            tokio::spawn(async move {
+                let _turn = turn;
+                let settled = async { known.settle(&mut options.connect().await?).await };
+                if let Err(error) = settled.await {
+                    tracing::warn!(%error, "the new epochs could not begin: the next connection tries again");
+                }
+            });
+        }
+        Err(sqlx::Error::Protocol("the database is another one than before, and all rooms begin a new epoch".into()))
     }
 
     /// Compares with what the database last was, and begins new epochs where it is another. Safe from several nodes at once: one does it,
@@ -67,7 +92,7 @@ impl Known {
                 .await?;
         }
         tx.commit().await?;
-        *self.0.lock() = Some(now);
+        *self.lineage.lock() = Some(now);
         Ok(())
     }
 }

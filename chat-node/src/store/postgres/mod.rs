@@ -72,11 +72,11 @@ impl PostgresStore {
             }
         }
         let lineage = Arc::new(Known::default());
-        let known = lineage.clone();
+        let looked_at = (lineage.clone(), options.clone());
         let pool = PgPoolOptions::new()
             .after_connect(move |connection, _| {
-                let known = known.clone();
-                Box::pin(async move { known.check(connection).await })
+                let (known, options) = looked_at.clone();
+                Box::pin(async move { known.check(connection, &options).await })
             })
             .max_connections(connections_max)
             .acquire_timeout(ACQUIRE_SECONDS_MAX)
