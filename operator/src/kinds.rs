@@ -32,8 +32,9 @@ use crate::{
     caches::Wake,
 };
 
-/// Kinds that are watched at once; what is beyond stays unknown.
-const KINDS_MAX: usize = 32;
+/// Kinds that are watched at once besides those two that are known. Beyond them one that is not served makes room, and while all are, a
+/// further one stays unknown: users name kinds as they like, and none may keep another user's from being found.
+pub const KINDS_MAX: usize = 32;
 
 /// How long a reconcile waits for the first look at a kind.
 const LOOK_MAX: Duration = Duration::from_secs(5);
@@ -78,6 +79,16 @@ enum State {
 }
 
 impl State {
+    /// Which of the kinds that are not served makes room first. A served one never does.
+    fn makes_room(&self) -> Option<u8> {
+        match self {
+            State::NotInstalled => Some(0),
+            State::NotNamespaced | State::Forbidden => Some(1),
+            State::Unknown => Some(2),
+            State::Served(..) => None,
+        }
+    }
+
     fn is_like(&self, other: &State) -> bool {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
@@ -112,14 +123,14 @@ impl Kinds {
         }
     }
 
-    /// The state of a kind. `None` when too many are watched.
+    /// The state of a kind. `None` when there is no room for it.
     fn watch(&self, kind: &GroupVersionKind) -> Option<watch::Receiver<State>> {
         let mut watched = self.shared.watched.lock();
         watched.retain(|kind, watched| !watched.task.is_finished() && self.shared.is_wanted(kind));
         if let Some(watched) = watched.get(kind) {
             return Some(watched.state.clone());
         }
-        if watched.len() >= KINDS_MAX {
+        if !Foreign::is_known(kind) && !has_room(&mut watched) {
             return None;
         }
         let (tell, state) = watch::channel(State::Unknown);
@@ -127,6 +138,18 @@ impl Kinds {
         watched.insert(kind.clone(), Watched { state: state.clone(), task });
         Some(state)
     }
+}
+
+/// Whether one more kind can be watched, for which another may have to go. Whoever refers to that one is not told when it is installed, and
+/// looks again by itself ([`bindings::Read::may_be_missed`]).
+fn has_room(watched: &mut HashMap<GroupVersionKind, Watched>) -> bool {
+    let counted = || watched.iter().filter(|(kind, _)| !Foreign::is_known(kind));
+    if counted().count() < KINDS_MAX {
+        return true;
+    }
+    let dispensable = counted().filter_map(|(kind, watched)| Some((watched.state.borrow().makes_room()?, kind)));
+    let first = dispensable.min_by_key(|(rank, _)| *rank).map(|(_, kind)| kind.clone());
+    first.is_some_and(|kind| watched.remove(&kind).is_some())
 }
 
 impl Shared {

@@ -99,7 +99,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let live = observed.stateful_set.as_ref();
     let Some(choice) = desired::choose(&cluster, &owner, &bindings, live, context.pod_template_version) else {
         told.tell(Some(&cluster), Progress::Unbound).await?;
-        return Ok(Verdict::Done(None));
+        return Ok(Verdict::Done(observed.read.may_be_missed().then_some(STATUS_AGE_MAX)));
     };
     cluster.image.clone_from(&choice.image);
     // What cannot be had yet is not tried: until then it is the spec of before that stands or has failed.

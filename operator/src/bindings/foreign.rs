@@ -46,6 +46,11 @@ impl Foreign {
         Foreign { api_version: "rabbitmq.com/v1beta1".into(), kind: "RabbitmqCluster".into(), name: name.into() }
     }
 
+    /// Whether a kind is one of these two, which no other one may ever keep out.
+    pub fn is_known(kind: &GroupVersionKind) -> bool {
+        [Foreign::postgres(""), Foreign::rabbitmq("")].iter().any(|known| known.kind() == *kind)
+    }
+
     /// Its kind.
     pub fn kind(&self) -> GroupVersionKind {
         let (group, version) = self.api_version.rsplit_once('/').unwrap_or(("", &self.api_version));

@@ -51,6 +51,13 @@ pub struct Read {
     pub token_is_strange: bool,
 }
 
+impl Read {
+    /// Whether the kind of an object may have come without a word: it could not be looked at, or made room for others.
+    pub fn may_be_missed(&self) -> bool {
+        self.found.values().any(|found| !matches!(found, Found::Absent | Found::Present(_)))
+    }
+}
+
 /// State of a binding, or of the signing key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BindingState {
