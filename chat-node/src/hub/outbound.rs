@@ -2,7 +2,7 @@
 //!
 //! Whoever fills the queue also writes it, straight to the socket; only when the socket is full is the connection's task woken to wait for
 //! it. Bounded by frames and by bytes: a queue that a full socket lets grow beyond closes its connection, so that a slow client never
-//! delays another; it resumes where it was.
+//! delays another; it resumes where it was. One piece may be of any size: how large the answer to a question is says nothing of who asked.
 
 mod waiting;
 
@@ -180,8 +180,8 @@ impl Outbound {
 
     /// Closes the connection if more waits than may.
     fn enforce(&self, queue: &mut Queue) {
-        let is_full = queue.frames > self.frames_max || queue.bytes > self.bytes_max;
-        if is_full && queue.close != Some(CloseReason::SlowConsumer) {
+        let too_many_bytes = || queue.bytes > self.bytes_max && queue.bytes - queue.largest() > self.bytes_max;
+        if (queue.frames > self.frames_max || too_many_bytes()) && queue.close != Some(CloseReason::SlowConsumer) {
             queue.give_up();
             self.needed.notify_one();
             self.emptied.notify_one();
@@ -318,6 +318,13 @@ impl Queue {
             self.bytes += frames.bytes().len();
             self.waiting.push(frames);
         }
+    }
+
+    /// Bytes of the largest piece that waits.
+    fn largest(&self) -> usize {
+        let mut sizes = self.waiting.iter().map(|frames| frames.bytes().len());
+        let first = sizes.next().unwrap_or(0) - self.written;
+        sizes.fold(first, usize::max)
     }
 
     fn write(&mut self) {

@@ -83,13 +83,31 @@ fn a_free_socket_takes_everything_at_once() {
 
 #[test]
 fn a_full_queue_closes_the_connection_and_keeps_nothing() {
-    for (frames_max, bytes_max) in [(2, 100), (100, 6)] {
+    for (frames_max, bytes_max) in [(2, 100), (100, 5)] {
         let (outbound, socket) = outbound(frames_max, bytes_max);
         (0..3).for_each(|_| outbound.push("x"));
         socket.allow(1_000);
         outbound.flush();
         assert!(socket.texts().is_empty());
         assert_eq!(outbound.turn().now_or_never(), Some(Turn::Close(CloseReason::SlowConsumer)));
+    }
+}
+
+#[test]
+fn one_large_answer_is_no_slow_client() {
+    let large = "x".repeat(100);
+    for (texts, closes) in [
+        (vec![large.as_str()], false),
+        (vec!["a", &large, "b"], false),
+        (vec![&large, "a", "b", "c", "d", "e"], true),
+        (vec![&large, &large], true),
+    ] {
+        let (outbound, socket) = outbound(100, 14);
+        texts.iter().for_each(|text| outbound.push(text));
+        assert_eq!(outbound.is_closing(), closes, "{texts:?}");
+        socket.allow(3);
+        outbound.flush();
+        assert_eq!(outbound.is_closing(), closes, "{texts:?}, begun");
     }
 }
 
