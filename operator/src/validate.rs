@@ -14,7 +14,9 @@ use crds::{
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
-use crate::{bindings::Read, names, rollout::Policy};
+use tracing_subscriber::EnvFilter;
+
+use crate::{bindings::Read, desired, names, rollout::Policy};
 
 /// Characters of a name: that of a revision, at most 63, is made from it.
 const NAME_MAX: usize = 52;
@@ -95,8 +97,17 @@ impl Cluster {
         }
         let trusted_proxies = parsed(&spec.service.trusted_proxies, "spec.service.trustedProxies")?;
         let allowed_origins = parsed(&spec.service.allowed_origins, "spec.service.allowedOrigins")?;
+        if let Some(logging) = &spec.logging {
+            filter(&logging.filter)?;
+        }
         let token = names::token(cluster);
-        Ok(Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies, allowed_origins })
+        let cluster =
+            Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies, allowed_origins };
+        // What is left: no node is made that would end as soon as it starts.
+        match desired::refusal(&cluster) {
+            Some(why) => Err(Invalid { field: "spec", reason: format!("the nodes would not start with {why}") }),
+            None => Ok(cluster),
+        }
     }
 
     /// Whether the operator makes the signing Secret.
@@ -114,6 +125,17 @@ impl Cluster {
 fn parsed<T: FromStr<Err: ToString>>(texts: &[String], field: &'static str) -> Result<Vec<T>, Invalid> {
     let read = texts.iter().map(|text| text.parse::<T>());
     read.collect::<Result<_, _>>().map_err(|bad| Invalid { field, reason: bad.to_string() })
+}
+
+/// Reads a filter of the log as the nodes do, which end when they cannot.
+fn filter(text: &str) -> Result<(), Invalid> {
+    let refused = |error| {
+        let reason = format!(
+            "{text:?}: {error}: write a level (error, warn, info, debug or trace), or a filter such as info,chat_node::bus=debug"
+        );
+        Invalid { field: "spec.logging.filter", reason }
+    };
+    EnvFilter::builder().parse(text).map(drop).map_err(refused)
 }
 
 /// Resolves the numbers of a rollout, with the rounding of a Deployment: surge up, unavailable down
@@ -195,6 +217,43 @@ mod tests {
             invalid.to_string(),
             "spec.persistence: Queued needs postgres and rabbitmq: set them, or write Direct"
         );
+    }
+
+    /// What is said of a spec that the nodes would refuse.
+    #[track_caller]
+    fn refused(spec: serde_json::Value, expected: &str) {
+        let cluster = ChatCluster::new("demo", serde_json::from_value(spec).unwrap());
+        let told = Cluster::new(&cluster, "chat-node:1").unwrap_err().to_string();
+        assert!(told.contains(expected), "{told:?} does not say {expected:?}");
+    }
+
+    #[test]
+    fn a_filter_of_the_log_is_one_that_the_nodes_read() {
+        for filter in ["info", "warn,chat_node::bus=debug", "off", "info,chat_node[send{room=a}]=trace"] {
+            assert_eq!(super::filter(filter), Ok(()), "{filter}");
+        }
+        for filter in ["info,chat_node=loud", "info,=", "chat_node[=debug"] {
+            refused(serde_json::json!({"logging": {"filter": filter}}), "spec.logging.filter: ");
+        }
+        refused(
+            serde_json::json!({"logging": {"filter": "info,chat_node=loud"}}),
+            "write a level (error, warn, info, debug or trace), or a filter such as info,chat_node::bus=debug",
+        );
+    }
+
+    /// Which the schema refuses, unless they are older than its rules.
+    #[test]
+    fn what_the_nodes_refuse_of_their_file_is_not_rolled_out() {
+        let jwks = serde_json::json!({"url": "login.example.org", "issuer": "i", "audience": "a"});
+        for (spec, expected) in [
+            (serde_json::json!({"limits": {"webIdleSeconds": 25}}), "limits.pingSeconds: must be below"),
+            (serde_json::json!({"limits": {"queueFramesMax": 0}}), "limits.queueFramesMax: must be at least 1"),
+            (serde_json::json!({"auth": {"tokenSeconds": 900, "refreshSeconds": 60}}), "auth.refreshSeconds: must be"),
+            (serde_json::json!({"auth": {"jwks": jwks}}), "auth.jwks.url: must begin with https://"),
+            (serde_json::json!({"traces": {"endpoint": "collector:4317"}}), "traces.endpoint: must be the collector's"),
+        ] {
+            refused(spec, &format!("spec: the nodes would not start with {expected}"));
+        }
     }
 
     #[test]

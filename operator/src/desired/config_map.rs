@@ -34,6 +34,12 @@ pub(super) fn further_key_folder(number: usize) -> String {
     format!("/auth-keys/{number}")
 }
 
+/// Why the nodes of a cluster would not start with what is written for them, if so: what they would say, read as they read it.
+pub(crate) fn refusal(cluster: &Cluster) -> Option<String> {
+    let read = config(cluster).to_yaml().and_then(|yaml| NodeConfig::from_yaml(&yaml));
+    read.err().map(|error| error.to_string())
+}
+
 /// The ConfigMap of a cluster's present configuration.
 pub(super) fn build(cluster: &Cluster, owner: &OwnerReference) -> ConfigMap {
     // A value of this type always encodes.

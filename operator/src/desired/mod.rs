@@ -27,12 +27,12 @@ use k8s_openapi::{
 };
 use kube::Resource;
 
-pub(crate) use self::client_service::serving;
 pub use self::{
     auth_secret::build as auth_secret,
     managed::build as managed,
     shape::{Choice, POD_TEMPLATE_VERSION, choose},
 };
+pub(crate) use self::{client_service::serving, config_map::refusal};
 use crate::{names, rollout::Decision, validate::Cluster};
 
 /// All children but those that come before the bindings are complete: the signing Secret, made once and never again, and the clusters
