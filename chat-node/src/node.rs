@@ -229,8 +229,13 @@ impl Node {
         let drain = gateway.config.drain.clone();
         let flush = Duration::from_secs(drain.flush_seconds);
         drain::run(&gateway, &admin.drain, &drain).await;
-        drain::wait_for_goodbyes(&gateway, flush).await;
         stop.cancel();
+        // Beside the goodbyes, requests that are under way are answered.
+        let (_, answered) =
+            tokio::join!(drain::wait_for_goodbyes(&gateway, flush), timeout(flush, servers.join_next()));
+        if answered.is_err() {
+            tracing::warn!("some requests were not answered in time");
+        }
         background.abort_all();
         let (store, signals, traces) = (gateway.store.clone(), gateway.signals.clone(), gateway.traces.clone());
         // The intake ends once nobody can give it sends any more and all that it has are answered.

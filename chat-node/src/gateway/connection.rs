@@ -240,10 +240,7 @@ impl Connection {
                 let settled = self.gateway.settled(id, n, fate);
                 self.requests.push(settled.boxed());
             }
-            Effect::Ask(request) => {
-                let gateway = self.gateway.clone();
-                self.requests.push(async move { gateway.ask(request).await }.boxed());
-            }
+            Effect::Ask(request) => self.requests.push(self.gateway.ask(request)),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Carries out what a session asks of the store, for connections and for REST alike.
 
-use std::{collections::HashMap, future::Future, sync::Arc, time::Duration};
+use std::{collections::HashMap, future::Future, panic::resume_unwind, sync::Arc, time::Duration};
 
+use futures::{FutureExt, future::BoxFuture};
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
 
@@ -73,8 +74,28 @@ impl Gateway {
         }
     }
 
-    /// Asks the store, publishes what changed, and brings back what came of it.
-    pub(crate) async fn ask(&self, request: Request) -> Input {
+    /// Asks the store, publishes what changed, and brings back what came of it. What changes something begins with this call and goes on
+    /// when whoever asked is gone: else a membership could end in the store and nobody be told of it.
+    pub(crate) fn ask(self: &Arc<Self>, request: Request) -> BoxFuture<'static, Input> {
+        let gateway = self.clone();
+        let changes = request.changes();
+        let answer = async move { gateway.answer(request).await };
+        if !changes {
+            return answer.boxed();
+        }
+        let task = tokio::spawn(answer);
+        async move {
+            match task.await {
+                Ok(input) => input,
+                Err(error) if error.is_panic() => resume_unwind(error.into_panic()),
+                // Only with the runtime, and then nobody waits for long.
+                Err(_) => std::future::pending().await,
+            }
+        }
+        .boxed()
+    }
+
+    async fn answer(&self, request: Request) -> Input {
         let (store, began) = (&self.store, self.traces.now());
         let publish = |result: Result<Changed, StoreError>| match result {
             Ok(changed) => {

@@ -79,6 +79,8 @@ pub(crate) async fn serve(
             }
         }
     }
+    // Whoever comes now goes elsewhere at once.
+    drop(clients);
     while sockets.join_next().await.is_some() {}
     Ok(())
 }

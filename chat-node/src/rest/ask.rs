@@ -1,7 +1,7 @@
 //! Asks on behalf of a user as a connection would that lives for one request: the same [session](crate::session) decides, so a
 //! request over REST may what a frame may, no more and no less.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::extract::ws::Utf8Bytes;
 use serde::{Deserialize, de::DeserializeOwned};
@@ -25,7 +25,7 @@ const TURNS_MAX: usize = 4;
 /// # Errors
 /// What an error frame would have told.
 pub(super) async fn ask<T: DeserializeOwned>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     claims: &Claims,
     outbox: Option<Uuid>,
     rooms: Vec<Seat>,
@@ -60,7 +60,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
 /// # Errors
 /// Likewise, and when the store is away.
 pub(super) async fn ask_in<T: DeserializeOwned>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     claims: &Claims,
     room: Uuid,
     frame: ClientFrame,

@@ -175,6 +175,25 @@ pub enum Request {
     },
 }
 
+impl Request {
+    /// Whether it may change something, and somebody has to be told.
+    pub(crate) fn changes(&self) -> bool {
+        match self {
+            Request::CreateRoom { .. }
+            | Request::Join { .. }
+            | Request::Leave { .. }
+            | Request::Direct { .. }
+            | Request::Read { .. }
+            | Request::CarryOut { .. } => true,
+            Request::History { .. }
+            | Request::Unread { .. }
+            | Request::Seen { .. }
+            | Request::Members { .. }
+            | Request::Explain { .. } => false,
+        }
+    }
+}
+
 /// A moment, as the gateway sees it.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
 mod closing;
+mod leaving;
 #[allow(dead_code, reason = "written for other tests as well")]
 #[path = "../support/running.rs"]
 mod running;

@@ -12,6 +12,7 @@ use crds::{NodeConfig, node_config::Store};
 use futures::{SinkExt, StreamExt};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::{Value, json};
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
 use tokio::{
     net::{TcpSocket, TcpStream},
     time::timeout,
@@ -27,7 +28,7 @@ const UNREAD_BYTES: u32 = 4_096;
 /// A node with a database of its own.
 pub(crate) struct Ground {
     pub(crate) node: Running,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Ground {
@@ -40,7 +41,18 @@ impl Ground {
         config.auth.key_file = Some(key);
         change(&mut config);
         let node = Running::start(0, config, PrometheusBuilder::new().build_recorder().handle()).await;
-        Ground { node, _folder: folder }
+        Ground { node, folder }
+    }
+
+    /// Keeps the node from writing to its database until it is committed.
+    pub(crate) async fn lock(&self) -> sqlx::SqliteTransaction<'static> {
+        let options = SqliteConnectOptions::new().filename(self.folder.path().join("chat.db"));
+        let pool = SqlitePoolOptions::new().connect_with(options).await.unwrap();
+        pool.begin_with("BEGIN IMMEDIATE").await.unwrap()
+    }
+
+    pub(crate) fn address(&self) -> &str {
+        self.node.url.strip_prefix("http://").unwrap()
     }
 
     pub(crate) fn dial(&self) -> Tcp {
@@ -70,7 +82,7 @@ impl Ground {
     pub(crate) async fn hello(&self, token: &str) -> Wire {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(UNREAD_BYTES).unwrap();
-        let address = self.node.url.strip_prefix("http://").unwrap();
+        let address = self.address();
         let stream = socket.connect(address.parse().unwrap()).await.unwrap();
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "chatcluster.v1".parse().unwrap());
@@ -134,6 +146,12 @@ impl Wire {
     /// Hears a message.
     pub(crate) async fn hears(&mut self, text: &str) {
         self.until(|frame| frame["text"] == text).await;
+    }
+
+    /// Closes, and waits until the node has closed too.
+    pub(crate) async fn leave(mut self) {
+        self.socket.close(None).await.unwrap();
+        while self.socket.next().await.is_some_and(|read| read.is_ok()) {}
     }
 
     pub(crate) async fn ping(&mut self) -> Result<(), Error> {
