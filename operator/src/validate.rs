@@ -131,7 +131,7 @@ fn parsed<T: FromStr<Err: ToString>>(texts: &[String], field: &'static str) -> R
 fn filter(text: &str) -> Result<(), Invalid> {
     let refused = |error| {
         let reason = format!(
-            "{text:?}: {error}: write a level (error, warn, info, debug or trace), or a filter such as info,chat_node::bus=debug"
+            "{text:?}: {error}: write a level (error, warn, info, debug or trace), or a filter such as info,hyper=debug"
         );
         Invalid { field: "spec.logging.filter", reason }
     };
@@ -229,15 +229,15 @@ mod tests {
 
     #[test]
     fn a_filter_of_the_log_is_one_that_the_nodes_read() {
-        for filter in ["info", "warn,chat_node::bus=debug", "off", "info,chat_node[send{room=a}]=trace"] {
+        for filter in ["info", "warn,hyper::client=debug", "off", "info,hyper[send{room=a}]=trace"] {
             assert_eq!(super::filter(filter), Ok(()), "{filter}");
         }
-        for filter in ["info,chat_node=loud", "info,=", "chat_node[=debug"] {
+        for filter in ["info,hyper=loud", "info,=", "hyper[=debug"] {
             refused(serde_json::json!({"logging": {"filter": filter}}), "spec.logging.filter: ");
         }
         refused(
-            serde_json::json!({"logging": {"filter": "info,chat_node=loud"}}),
-            "write a level (error, warn, info, debug or trace), or a filter such as info,chat_node::bus=debug",
+            serde_json::json!({"logging": {"filter": "info,hyper=loud"}}),
+            "write a level (error, warn, info, debug or trace), or a filter such as info,hyper=debug",
         );
     }
 
