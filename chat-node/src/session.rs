@@ -293,7 +293,14 @@ impl Session {
                 let seq = changed.events.last().map(|event| event.seq);
                 ServerFrame::Done { id, room: Some(room), seq }
             }),
-            Outcome::Watched { result: Ok(()), .. } => Vec::new(),
+            // Given up meanwhile, perhaps before it had begun.
+            Outcome::Watched { room, result: Ok(()), .. } => {
+                if here.watched.contains(&room) {
+                    Vec::new()
+                } else {
+                    vec![Effect::Unwatch(room)]
+                }
+            }
             Outcome::Watched { id, room, result: Err(code) } => {
                 here.watched.remove(&room);
                 vec![Effect::Reply(ServerFrame::error(id, None, code).encode())]

@@ -4,6 +4,7 @@
 //! full. It decides nothing.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, LazyLock, atomic::Ordering},
     time::Duration,
 };
@@ -14,6 +15,7 @@ use tokio::{
     pin,
     time::{Instant, sleep_until, timeout},
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
@@ -23,7 +25,7 @@ use super::{
 };
 use crate::{
     event::User,
-    hub::{ConnectionId, Outbound, Socket, Turn},
+    hub::{ConnectionId, Outbound, Socket, Start, Turn},
     intake::OpenOutbox,
     metric::Metric,
     protocol::{ClientType, CloseReason, Frames, Position, decode},
@@ -53,6 +55,8 @@ pub(super) struct Connection {
     outbox: Option<Arc<OpenOutbox>>,
     /// Rooms that are being caught up with.
     following: FuturesUnordered<BoxFuture<'static, ()>>,
+    /// What ends that for one of them.
+    catching_up: HashMap<Uuid, CancellationToken>,
     began: Instant,
     heard: Instant,
     /// Since when neither side had anything to say: a ping, or a message that is no pong.
@@ -87,6 +91,7 @@ impl Connection {
             accepted: 0,
             outbox: None,
             following: FuturesUnordered::new(),
+            catching_up: HashMap::new(),
             began: now,
             heard: now,
             quiet: now,
@@ -139,7 +144,11 @@ impl Connection {
                         self.done(input);
                     }
                 }
-                Some(()) = self.following.next() => {}
+                Some(()) = self.following.next() => {
+                    if self.following.is_empty() {
+                        self.catching_up = HashMap::new();
+                    }
+                }
                 turn = outbound.turn() => match turn {
                     Turn::Notices(notices) => notices.into_iter().for_each(|notice| self.handle(Input::Notice(notice))),
                     Turn::Close(reason) => return Some(reason),
@@ -212,10 +221,22 @@ impl Connection {
             Effect::Belong(login) => self.belong(login),
             Effect::Announce => self.gateway.announcements.enter(self.id, &self.outbound, now_ms()),
             Effect::Follow(positions) => {
-                let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), positions);
+                let start = |(room, position)| {
+                    let ended = CancellationToken::new();
+                    self.catching_up.insert(room, ended.clone());
+                    Start { room, position, ended }
+                };
+                let starts = positions.into_iter().map(start).collect();
+                let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), starts);
                 self.following.push(following.boxed());
             }
-            Effect::Unfollow(room) => self.gateway.hub.unfollow(room, self.id),
+            Effect::Unfollow(room) => {
+                // Else it would go on, and follow the room in the end.
+                if let Some(ended) = self.catching_up.remove(&room) {
+                    ended.cancel();
+                }
+                self.gateway.hub.unfollow(room, self.id);
+            }
             Effect::Unwatch(room) => self.gateway.signals.unwatch(room, self.id),
             Effect::Typing(room) => {
                 if let Some(user) = self.session.user() {

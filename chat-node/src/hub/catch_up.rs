@@ -10,6 +10,7 @@ use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until},
 };
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow};
@@ -31,6 +32,17 @@ const RETRY: Duration = Duration::from_millis(200);
 
 /// Events read at once.
 const PAGE_EVENTS: usize = 200;
+
+/// Where a connection begins to follow a room.
+#[derive(Debug)]
+pub struct Start {
+    /// The room.
+    pub room: Uuid,
+    /// What the connection has seen of it.
+    pub position: Seq,
+    /// Cancelled when the connection is to follow it no more.
+    pub ended: CancellationToken,
+}
 
 impl Hub {
     /// Makes rooms resident, so that everything committed from now on arrives or is noticed to be missing: first the bus, then
@@ -70,13 +82,17 @@ impl Hub {
     }
 
     /// Lets a connection follow rooms, each from the position that it has seen, by replaying what it missed. Dropping the future
-    /// gives up.
-    pub async fn follow(self: Arc<Self>, id: ConnectionId, outbound: Arc<Outbound>, positions: Vec<(Uuid, Seq)>) {
-        let rooms: Vec<Uuid> = positions.iter().map(|(room, _)| *room).collect();
+    /// gives up; a token gives up for one room, before anything more of it is replayed if whoever cancels it also polls this.
+    pub async fn follow(self: Arc<Self>, id: ConnectionId, outbound: Arc<Outbound>, starts: Vec<Start>) {
+        let rooms: Vec<Uuid> = starts.iter().map(|start| start.room).collect();
         let _expected = Expected::new(&self, rooms.clone());
         self.reside(&rooms).await;
-        for (room, position) in positions {
-            self.follow_one(id, &outbound, room, position).await;
+        for Start { room, position, ended } in starts {
+            tokio::select! {
+                biased;
+                () = ended.cancelled() => {}
+                () = self.follow_one(id, &outbound, room, position) => {}
+            }
         }
     }
 

@@ -24,6 +24,7 @@ use rand::RngExt;
 use tokio::sync::mpsc;
 use uuid::Uuid;
 
+pub use self::catch_up::Start;
 #[cfg(test)]
 pub(crate) use self::outbound::tests::outbound as scripted;
 pub use self::outbound::{Notice, Outbound, Socket, Turn, Writes};

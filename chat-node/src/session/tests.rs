@@ -343,6 +343,12 @@ fn signals_are_bounded_by_membership_mutes_and_a_number_of_rooms() {
     assert_eq!(step(&mut session, signal("watch", ROOM), NOW), ["watch"]);
     let failed = Outcome::Watched { id: None, room: ROOM, result: Err(Code::Unavailable) };
     assert_eq!(step(&mut session, Input::Done(failed), NOW), ["error unavailable"]);
+    let watched = || Input::Done(Outcome::Watched { id: None, room: ROOM, result: Ok(()) });
+    step(&mut session, signal("watch", ROOM), NOW);
+    assert_eq!(step(&mut session, watched(), NOW), [""; 0]);
+    step(&mut session, signal("watch", ROOM), NOW);
+    assert_eq!(step(&mut session, signal("unwatch", ROOM), NOW), ["unwatch", "done"]);
+    assert_eq!(step(&mut session, watched(), NOW), ["unwatch"], "it may have begun only now");
     let standing = Standing { role: Role::Member, muted_until: NOW.ms + 1 };
     let muted = Notice::Changed(Membership { standing, ..membership(&room(10), true) });
     step(&mut session, Input::Notice(muted), NOW);

@@ -80,6 +80,11 @@ impl Ground {
 
     /// A connection of whoever has the token.
     pub(crate) async fn hello(&self, token: &str) -> Wire {
+        self.resume(token, json!([])).await
+    }
+
+    /// Likewise, with positions in rooms.
+    pub(crate) async fn resume(&self, token: &str, resume: Value) -> Wire {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(UNREAD_BYTES).unwrap();
         let address = self.address();
@@ -88,7 +93,7 @@ impl Ground {
         request.headers_mut().insert("sec-websocket-protocol", "chatcluster.v1".parse().unwrap());
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         let mut wire = Wire { socket, last_id: 0, last_n: 0, read: Vec::new() };
-        wire.say(json!({"type": "hello", "token": token, "outbox": Uuid::new_v4()})).await;
+        wire.say(json!({"type": "hello", "token": token, "outbox": Uuid::new_v4(), "resume": resume})).await;
         wire.until(|frame| frame["type"] == "welcome").await;
         wire
     }
