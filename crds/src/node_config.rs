@@ -8,6 +8,7 @@ mod addresses;
 mod auth;
 mod origin;
 mod traces;
+mod web;
 
 use std::{net::SocketAddr, path::PathBuf};
 

@@ -241,15 +241,24 @@ mod tests {
         );
     }
 
-    /// Which the schema refuses, unless they are older than its rules.
+    /// Most of it the schema refuses, of objects that are not older than its rules.
     #[test]
     fn what_the_nodes_refuse_of_their_file_is_not_rolled_out() {
-        let jwks = serde_json::json!({"url": "login.example.org", "issuer": "i", "audience": "a"});
+        let jwks = |url: &str| serde_json::json!({"url": url, "issuer": "i", "audience": "a"});
         for (spec, expected) in [
             (serde_json::json!({"limits": {"webIdleSeconds": 25}}), "limits.pingSeconds: must be below"),
             (serde_json::json!({"limits": {"queueFramesMax": 0}}), "limits.queueFramesMax: must be at least 1"),
             (serde_json::json!({"auth": {"tokenSeconds": 900, "refreshSeconds": 60}}), "auth.refreshSeconds: must be"),
-            (serde_json::json!({"auth": {"jwks": jwks}}), "auth.jwks.url: must begin with https://"),
+            (
+                serde_json::json!({"auth": {"jwks": jwks("login.example.org")}}),
+                "auth.jwks.url: must begin with https://",
+            ),
+            // These two the schema takes.
+            (
+                serde_json::json!({"auth": {"jwks": jwks("https://login/the keys")}}),
+                "auth.jwks.url: must be an address",
+            ),
+            (serde_json::json!({"traces": {"endpoint": "http://[::1"}}), "traces.endpoint: must be the collector's"),
             (serde_json::json!({"traces": {"endpoint": "collector:4317"}}), "traces.endpoint: must be the collector's"),
         ] {
             refused(spec, &format!("spec: the nodes would not start with {expected}"));

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::web::is_address;
+
 /// Further keys at most: a rotation needs two, and each may be tried for a token that names none.
 const KEYS_MAX: usize = 16;
 
@@ -173,6 +175,9 @@ impl Auth {
         if !["https://", "http://"].iter().any(|scheme| jwks.url.starts_with(scheme)) {
             return Some(("auth.jwks.url", "must begin with https:// (or http://)"));
         }
+        if !is_address(&jwks.url) {
+            return Some(("auth.jwks.url", "must be an address, such as https://login.example.org/keys"));
+        }
         if jwks.issuer.is_empty() {
             return Some(("auth.jwks.issuer", "must name the provider as its tokens do in iss"));
         }
@@ -194,6 +199,10 @@ mod tests {
         refused("auth: {keys: [{algorithm: RS256}]}", "missing field `file`");
         refused("auth: {jwks: {url: 'https://a/b', issuer: a}}", "missing field `audience`");
         refused("auth: {jwks: {url: a, issuer: a, audience: c}}", "auth.jwks.url: must begin with https://");
+        for bad in ["https://a b/keys", "https://login/the keys", "https:///keys", "https://[::1/keys"] {
+            let jwks = format!("auth: {{jwks: {{url: '{bad}', issuer: a, audience: c}}}}");
+            refused(&jwks, "auth.jwks.url: must be an address, such as https://login.example.org/keys");
+        }
         refused("auth: {jwks: {url: 'https://a/b', issuer: '', audience: c}}", "auth.jwks.issuer");
         refused("auth: {jwks: {url: 'https://a/b', issuer: a, audience: ''}}", "auth.jwks.audience");
         refused("auth: {tokenSeconds: 0}", "auth.tokenSeconds: must be at least 1");

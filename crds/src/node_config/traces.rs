@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::web::is_address;
+
 /// Where spans go, and of how many messages.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -29,7 +31,7 @@ impl Traces {
     /// What makes no sense: the key, and what to write instead.
     pub(super) fn nonsense(&self) -> Option<(&'static str, &'static str)> {
         let after_scheme = ["https://", "http://"].iter().find_map(|scheme| self.endpoint.strip_prefix(scheme));
-        let Some(rest) = after_scheme.filter(|rest| !rest.is_empty()) else {
+        let Some(rest) = after_scheme.filter(|rest| !rest.is_empty() && is_address(&self.endpoint)) else {
             return Some(("traces.endpoint", "must be the collector's address, such as http://collector:4318"));
         };
         if rest.contains(['@', '?', '#', ' ']) {
@@ -50,6 +52,12 @@ mod tests {
         refused("traces: {sampleRatio: 1}", "missing field `endpoint`");
         refused("traces: {endpoint: 'collector:4317'}", "traces.endpoint: must be the collector's address, such as");
         refused("traces: {endpoint: 'http://'}", "traces.endpoint: must be the collector's address");
+        for bad in ["http://a:b:c", "http://[::1", "http://collector/a b", "http://collector/<id>"] {
+            refused(
+                &format!("traces: {{endpoint: '{bad}'}}"),
+                "traces.endpoint: must be the collector's address, such as",
+            );
+        }
         refused("traces: {endpoint: 'http://a@collector'}", "traces.endpoint: must be an address without a user");
         refused("traces: {endpoint: 'http://c', sampleRatio: 1.5}", "traces.sampleRatio: must be from 0");
         refused("traces: {endpoint: 'http://c', sampleRatio: -1}", "traces.sampleRatio: must be from 0");
