@@ -268,11 +268,8 @@ impl Connection {
     /// The connection belongs to this login from now on.
     fn belong(&mut self, login: Option<Uuid>) {
         let former = std::mem::replace(&mut self.login, login);
-        let is_known = self.gateway.config.addresses.enforced;
-        let seen = || {
-            let address = is_known.then(|| self.admitted.ip.to_string());
-            Seen { ms: now_ms(), client: Some(self.client.as_str()), address }
-        };
+        let address = self.gateway.known(self.admitted.ip).map(|address| address.to_string());
+        let seen = || Seen { ms: now_ms(), client: Some(self.client.as_str()), address: address.clone() };
         if let Some(former) = former {
             self.gateway.logins.exit(former, self.id, seen());
         }

@@ -195,7 +195,12 @@ impl Gateway {
 
     /// The same, unless it is that of a proxy which nobody has named.
     pub(crate) fn known_address(&self, peer: SocketAddr, headers: &HeaderMap) -> Option<IpAddr> {
-        self.config.addresses.enforced.then(|| limited_address(self.client_address(peer, headers)))
+        self.known(self.client_address(peer, headers))
+    }
+
+    /// What is kept of a client's address: an IPv6 host is known by its network, wherever it signs in or connects.
+    fn known(&self, address: IpAddr) -> Option<IpAddr> {
+        self.config.addresses.enforced.then(|| limited_address(address))
     }
 
     /// Takes a REST request of an address.

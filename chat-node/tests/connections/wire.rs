@@ -85,12 +85,20 @@ impl Ground {
 
     /// Likewise, with positions in rooms.
     pub(crate) async fn resume(&self, token: &str, resume: Value) -> Wire {
+        self.connect(token, resume, None).await
+    }
+
+    /// Likewise, through a proxy that speaks for an address.
+    pub(crate) async fn connect(&self, token: &str, resume: Value, forwarded_for: Option<&str>) -> Wire {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(UNREAD_BYTES).unwrap();
         let address = self.address();
         let stream = socket.connect(address.parse().unwrap()).await.unwrap();
         let mut request = format!("ws://{address}/ws").into_client_request().unwrap();
         request.headers_mut().insert("sec-websocket-protocol", "chatcluster.v1".parse().unwrap());
+        if let Some(forwarded_for) = forwarded_for {
+            request.headers_mut().insert("x-forwarded-for", forwarded_for.parse().unwrap());
+        }
         let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
         let mut wire = Wire { socket, last_id: 0, last_n: 0, read: Vec::new() };
         wire.say(json!({"type": "hello", "token": token, "outbox": Uuid::new_v4(), "resume": resume})).await;
