@@ -66,6 +66,8 @@ fn by_meaning(path: &str, which: usize) -> Option<Value> {
         "image" => two(json!("chat-node:2"), json!("registry.example/chat/node@sha256:ab")),
         "auth.tokenSecret.name" => two(json!("token-2"), json!("token")),
         "auth.tokenSecret.key" => two(json!("other"), json!("key")),
+        // No shorter than the life of a token, which is a day.
+        "auth.refreshSeconds" => two(json!(172_800), json!(86_400)),
         "auth.jwks.url" => two(json!("https://one.example/keys"), json!("https://two.example/keys")),
         "auth.keys[].secret" => two(json!({"name": "token-2", "key": "key"}), json!({"name": "token", "key": "other"})),
         "pod.imagePullPolicy" => two(json!("Always"), json!("Never")),
