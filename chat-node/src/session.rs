@@ -286,7 +286,7 @@ impl Session {
             }
             Outcome::Explained { seats, endings } => here.explained(seats, &endings, now),
             Outcome::Left { id, room, result } => match result {
-                Ok(_) => here.left(room, id, now),
+                Ok(changed) => here.left(room, &changed, id, now),
                 Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
             },
             Outcome::CarriedOut { id, room, result } => answer(id, result, |changed| {

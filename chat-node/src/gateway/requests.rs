@@ -190,12 +190,12 @@ impl Gateway {
     }
 
     /// How a user's memberships of these rooms have ended after these positions, as far as it can be read.
-    async fn endings(&self, user: &str, lost: Vec<(Uuid, Seq)>) -> HashMap<Uuid, Kind> {
+    async fn endings(&self, user: &str, lost: Vec<(Uuid, Seq)>) -> HashMap<Uuid, (Kind, Seq)> {
         let mut endings = HashMap::new();
         let read = async {
             for (room, after) in lost {
                 match self.store.ending(user, room, after).await {
-                    Ok(kind) => endings.extend(kind.map(|kind| (room, kind))),
+                    Ok(ending) => endings.extend(ending.map(|ending| (room, ending))),
                     Err(error) => return tracing::debug!(%error, "how a membership ended cannot be read"),
                 }
             }

@@ -34,8 +34,17 @@ pub(super) struct Here {
     pub(super) entering: usize,
     pub(super) deferred: Box<Deferred>,
     pub(super) explaining: Option<Box<Explaining>>,
-    /// When rooms were last gained or lost, in milliseconds: a list of all rooms may have been read before.
-    pub(super) changed: HashMap<Uuid, i64>,
+    /// How rooms were last gained or lost: a list of all rooms may have been read before.
+    pub(super) changed: HashMap<Uuid, Change>,
+}
+
+/// A room was gained or lost.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Change {
+    /// When, in milliseconds.
+    ms: i64,
+    /// Where in the room's log it was lost, if that is known. What is told of the room beyond that is newer, however old the list.
+    lost_at: Option<Seq>,
 }
 
 /// The user's place in a room, as far as it is known here.
@@ -219,15 +228,18 @@ impl Here {
 
     fn change(&mut self, membership: Membership, now: Now) -> Vec<Effect> {
         let Membership { room, member, standing, cause, .. } = membership;
-        if member {
-            return self.stand(&room, standing, room.head + 1, now);
+        let at = room.head + 1;
+        let place = self.rooms.get(&room.id);
+        match member {
+            true if place.is_none() && self.was_lost_at(room.id).is_some_and(|lost| at <= lost) => Vec::new(),
+            true => self.stand(&room, standing, at, now),
+            false if place.is_some_and(|place| at <= place.at) => Vec::new(),
+            false => self.lose(room.id, None, (cause, Some(at)), now),
         }
-        let is_old = self.rooms.get(&room.id).is_some_and(|place| room.head < place.at);
-        if is_old { Vec::new() } else { self.lose(room.id, None, cause, now) }
     }
 
     fn list(&mut self, seats: Vec<Seat>, now: Now) -> Vec<Effect> {
-        self.changed.retain(|_, at| now.ms - *at < LIST_AGE_MS_MAX);
+        self.changed.retain(|_, change| now.ms - change.ms < LIST_AGE_MS_MAX);
         let lost: HashMap<Uuid, Seq> = self.unlisted(&seats).map(|(room, place)| (*room, place.at)).collect();
         if lost.is_empty() {
             return self.listed(seats, &lost, &HashMap::new(), now);
@@ -239,7 +251,12 @@ impl Here {
     }
 
     /// This is how memberships of rooms that are not in a list have ended.
-    pub(super) fn explained(&mut self, seats: Vec<Seat>, endings: &HashMap<Uuid, Kind>, now: Now) -> Vec<Effect> {
+    pub(super) fn explained(
+        &mut self,
+        seats: Vec<Seat>,
+        endings: &HashMap<Uuid, (Kind, Seq)>,
+        now: Now,
+    ) -> Vec<Effect> {
         let Some(Explaining { lost, next }) = self.explaining.take().map(|explaining| *explaining) else {
             return Vec::new();
         };
@@ -261,7 +278,7 @@ impl Here {
         &mut self,
         seats: Vec<Seat>,
         lost: &HashMap<Uuid, Seq>,
-        endings: &HashMap<Uuid, Kind>,
+        endings: &HashMap<Uuid, (Kind, Seq)>,
         now: Now,
     ) -> Vec<Effect> {
         // A room that was gained lately is lost only if its log says so: the list may have been read before. One that is known further
@@ -272,8 +289,8 @@ impl Here {
             lost.iter().filter(|(room, at)| is_so(room, at) && has_ended(room)).map(|(room, _)| *room).collect();
         let mut effects = Vec::new();
         for room in lost {
-            let cause = endings.get(&room).copied().filter(|kind| *kind != Kind::Left);
-            effects.extend(self.lose(room, None, cause, now));
+            let (kind, at) = endings.get(&room).copied().unzip();
+            effects.extend(self.lose(room, None, (kind.filter(|kind| *kind != Kind::Left), at), now));
         }
         self.deferred.listed = seats;
         effects.extend(self.look_again(now, self.entering == 0));
@@ -283,7 +300,8 @@ impl Here {
     /// A list of all rooms has this one.
     fn found(&mut self, Seat { room, standing, read, first }: Seat, now: Now) -> Vec<Effect> {
         let is_new = !self.rooms.contains_key(&room.id);
-        if is_new && self.changed.contains_key(&room.id) {
+        let is_old = |change: &Change| change.lost_at.is_none_or(|lost| room.head <= lost);
+        if is_new && self.changed.get(&room.id).is_some_and(is_old) {
             return Vec::new();
         }
         let at = room.head;
@@ -326,23 +344,34 @@ impl Here {
 
     fn gain(&mut self, room: &Room, place: Place, id: Option<u64>, now: Now) -> Vec<Effect> {
         self.rooms.insert(room.id, place);
-        self.changed.insert(room.id, now.ms);
+        self.changed.insert(room.id, Change { ms: now.ms, lost_at: None });
         vec![self.told(room, id, place.standing), Effect::Follow(vec![(room.id, room.head)])]
     }
 
     /// The user left a room.
-    pub(super) fn left(&mut self, room: Uuid, id: Option<u64>, now: Now) -> Vec<Effect> {
+    pub(super) fn left(&mut self, room: Uuid, changed: &Changed, id: Option<u64>, now: Now) -> Vec<Effect> {
         if self.rooms.contains_key(&room) {
-            return self.lose(room, id, None, now);
+            let at = changed.events.iter().map(|event| event.seq).fold(changed.room.head, Seq::max);
+            return self.lose(room, id, (None, Some(at)), now);
         }
         vec![Effect::Reply(ServerFrame::Left { id, room, cause: None }.encode())]
     }
 
-    fn lose(&mut self, room: Uuid, id: Option<u64>, cause: Option<Kind>, now: Now) -> Vec<Effect> {
-        if self.rooms.remove(&room).is_none() {
+    fn was_lost_at(&self, room: Uuid) -> Option<Seq> {
+        self.changed.get(&room).and_then(|change| change.lost_at)
+    }
+
+    /// A room is lost for a reason, at a position in its log, as far as these are known.
+    fn lose(&mut self, room: Uuid, id: Option<u64>, (cause, at): (Option<Kind>, Option<Seq>), now: Now) -> Vec<Effect> {
+        let known = self.rooms.remove(&room);
+        if known.is_none() && at <= self.was_lost_at(room) {
             return Vec::new();
         }
-        self.changed.insert(room, now.ms);
+        // Also of a room that is not known: a list that has it may have been read before.
+        self.changed.insert(room, Change { ms: now.ms, lost_at: at });
+        if known.is_none() {
+            return Vec::new();
+        }
         let mut effects = vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause }.encode())];
         effects.extend(self.watched.remove(&room).then_some(Effect::Unwatch(room)));
         effects

@@ -63,8 +63,8 @@ pub enum Outcome {
     Counted { id: Option<u64>, result: Result<Vec<Unread>, Code> },
     /// `seen`.
     Seen { id: Option<u64>, result: Result<Vec<PresenceFrame>, Code> },
-    /// How memberships have ended, of those that have by their rooms' logs; `seats` is what was listed.
-    Explained { seats: Vec<Seat>, endings: HashMap<Uuid, Kind> },
+    /// How memberships have ended, and at which positions, of those that have by their rooms' logs; `seats` is what was listed.
+    Explained { seats: Vec<Seat>, endings: HashMap<Uuid, (Kind, Seq)> },
     /// `leave`.
     Left { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `history`.

@@ -38,9 +38,9 @@ pub trait Directory {
     /// A room's members by their names, from behind `after` on.
     async fn members(&self, room: Uuid, after: &str, limit: usize) -> Result<Vec<Member>, StoreError>;
 
-    /// How the user's membership of a room ended, by the latest event after a position that tells of it: left, kicked or banned. `None`
-    /// when no such event is among the latest that are kept.
-    async fn ending(&self, user: &str, room: Uuid, after: Seq) -> Result<Option<Kind>, StoreError>;
+    /// How the user's membership of a room ended, by the latest event after a position that tells of it: left, kicked or banned; and that
+    /// event's position. `None` when no such event is among the latest that are kept.
+    async fn ending(&self, user: &str, room: Uuid, after: Seq) -> Result<Option<(Kind, Seq)>, StoreError>;
 
     /// The public rooms whose names begin with `prefix`, by their names, from behind `after` on.
     async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError>;
@@ -109,10 +109,10 @@ macro_rules! directory {
                 user: &str,
                 room: uuid::Uuid,
                 after: $crate::event::Seq,
-            ) -> Result<Option<$crate::event::Kind>, $crate::store::StoreError> {
+            ) -> Result<Option<($crate::event::Kind, $crate::event::Seq)>, $crate::store::StoreError> {
                 use $crate::event::Kind;
-                let kind: Option<i16> = sqlx::query_scalar(concat!(
-                    "SELECT kind FROM events WHERE room = $1 AND seq > $2
+                let ending: Option<(i16, i64)> = sqlx::query_as(concat!(
+                    "SELECT kind, seq FROM events WHERE room = $1 AND seq > $2
                          AND seq > (SELECT head FROM rooms WHERE id = $1) - $4
                          AND (kind = $5 AND sender = $3 OR kind IN ($6, $7) AND ",
                     $whom,
@@ -127,7 +127,7 @@ macro_rules! directory {
                 .bind(Kind::Banned as i16)
                 .fetch_optional(self.gate.pool()?)
                 .await?;
-                Ok(kind.map(Kind::from_number))
+                Ok(ending.map(|(kind, seq)| (Kind::from_number(kind), seq)))
             }
 
             async fn directory(

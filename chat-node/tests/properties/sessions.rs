@@ -123,7 +123,8 @@ impl Waiting {
                 Input::Done(Outcome::Seen { id, result: if well { Ok(Vec::new()) } else { Err(Code::Unavailable) } })
             }
             Waiting::Asked(Request::Explain { seats, lost, .. }) => {
-                let endings = lost.into_iter().filter(|_| well).map(|(room, _)| (room, Kind::Kicked)).collect();
+                let endings =
+                    lost.into_iter().filter(|_| well).map(|(room, at)| (room, (Kind::Kicked, at + 1))).collect();
                 Input::Done(Outcome::Explained { seats, endings })
             }
             Waiting::Asked(Request::Members { id, room, .. }) => {

@@ -14,7 +14,7 @@ fn an_old_list_of_rooms_undoes_no_newer_change() {
             ["ask"]
         );
         let seats = vec![seat(room(9), Standing::default())];
-        let endings = ending.map(|kind| (other.id, kind)).into_iter().collect();
+        let endings = ending.map(|kind| (other.id, (kind, 5))).into_iter().collect();
         step(&mut session, Input::Done(Outcome::Explained { seats, endings }), now)
     };
     assert_eq!(list(None, NOW), [""; 0], "it may have been read before");
@@ -32,7 +32,7 @@ fn a_room_that_was_gained_and_lost_within_a_moment_is_lost_by_its_log() {
         let effects = session.handle(Input::Notice(Notice::All(list())), NOW);
         let [Effect::Ask(Request::Explain { lost, .. })] = effects.as_slice() else { panic!("{effects:?}") };
         assert_eq!(lost, &[(other.id, 4)], "what comes after the joining");
-        let explained = Outcome::Explained { seats: list(), endings: HashMap::from([(other.id, kind)]) };
+        let explained = Outcome::Explained { seats: list(), endings: HashMap::from([(other.id, (kind, 5))]) };
         assert_eq!(step(&mut session, Input::Done(explained), NOW), ["unfollow", told]);
     }
 }
@@ -56,7 +56,7 @@ fn a_room_that_a_list_does_not_have_is_left_for_the_reason_that_the_log_has() {
     assert_eq!(step(&mut session, Input::Notice(Notice::All(Vec::new())), NOW), [""; 0]);
     let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ROOM}","text":"hi"}}"#));
     let explained = |endings| Input::Done(Outcome::Explained { seats: Vec::new(), endings });
-    let kicked = HashMap::from([(ROOM, Kind::Kicked)]);
+    let kicked = HashMap::from([(ROOM, (Kind::Kicked, 10))]);
     assert_eq!(step(&mut session, explained(kicked), NOW), ["ask"], "about the second list");
     assert_eq!(step(&mut session, explained(HashMap::new()), NOW), [""; 0]);
     assert_eq!(step(&mut session, send(1), NOW), ["append 1"], "the second list was read before that");
@@ -84,7 +84,7 @@ fn what_is_lost_waits_for_no_request_that_is_under_way() {
     step(&mut session, join(), NOW);
     let other = seat(Room { id: Uuid::from_u128(8), ..room(3) }, Standing::default());
     assert_eq!(step(&mut session, Input::Notice(Notice::All(vec![other.clone()])), NOW), ["ask"]);
-    let explained = Outcome::Explained { seats: vec![other], endings: HashMap::from([(ROOM, Kind::Kicked)]) };
+    let explained = Outcome::Explained { seats: vec![other], endings: HashMap::from([(ROOM, (Kind::Kicked, 10))]) };
     assert_eq!(step(&mut session, Input::Done(explained), NOW), ["unfollow", "left kicked"]);
     let refused = Outcome::Entered { id: None, result: Err(Code::UnknownRoom) };
     assert_eq!(step(&mut session, Input::Done(refused), NOW), ["error unknown_room", "room", "follow [3]"]);
@@ -116,6 +116,47 @@ fn what_is_gained_waits_for_requests_only_up_to_a_number() {
     }
     let effects = step(&mut session, Input::Notice(gained(DEFERRED_MAX as u128)), NOW);
     assert_eq!(effects.len(), 2 * (DEFERRED_MAX + 1), "each is told and followed");
+}
+
+#[test]
+fn whoever_is_removed_and_comes_back_is_let_in_by_a_list_that_was_read_since() {
+    let list = |head| Input::Notice(Notice::All(vec![seat(room(head), Standing::default())]));
+    let (mut session, _) = here(HELLO);
+    let kicked = Notice::Changed(membership(&room(9), false));
+    assert_eq!(step(&mut session, Input::Notice(kicked), NOW), ["unfollow", "left"]);
+    assert_eq!(step(&mut session, list(9), NOW), [""; 0], "it was read before");
+    let late = Notice::Changed(membership(&room(7), true));
+    assert_eq!(step(&mut session, Input::Notice(late), NOW), [""; 0], "so long ago was nobody let in");
+    assert_eq!(step(&mut session, list(11), NOW), ["room", "follow [11]"]);
+
+    // Lost by a list, whose log says where.
+    let (mut session, _) = here(HELLO);
+    assert_eq!(step(&mut session, Input::Notice(Notice::All(Vec::new())), NOW), ["ask"]);
+    let explained = Outcome::Explained { seats: Vec::new(), endings: HashMap::from([(ROOM, (Kind::Kicked, 20))]) };
+    assert_eq!(step(&mut session, Input::Done(explained), NOW), ["unfollow", "left kicked"]);
+    assert_eq!(step(&mut session, list(19), NOW), [""; 0]);
+    assert_eq!(step(&mut session, list(21), NOW), ["room", "follow [21]"]);
+
+    // Left, on this connection.
+    let (mut session, _) = here(HELLO);
+    let left = Changed { room: room(9), events: Vec::new(), memberships: vec![membership(&room(9), false)] };
+    step(&mut session, Input::Done(Outcome::Left { id: None, room: ROOM, result: Ok(left) }), NOW);
+    assert_eq!(step(&mut session, list(9), NOW), [""; 0]);
+    assert_eq!(step(&mut session, list(11), NOW), ["room", "follow [11]"]);
+}
+
+#[test]
+fn a_loss_that_is_heard_of_before_an_older_list_holds() {
+    let (mut session, _) = here(HELLO);
+    let other = Room { id: Uuid::from_u128(8), ..room(3) };
+    let lost = Notice::Changed(membership(&other, false));
+    assert_eq!(step(&mut session, Input::Notice(lost), NOW), [""; 0]);
+    let seats = |head| {
+        let others = [room(9), Room { head, ..other.clone() }];
+        Input::Notice(Notice::All(others.map(|room| seat(room, Standing::default())).into()))
+    };
+    assert_eq!(step(&mut session, seats(3), NOW), [""; 0], "it was read before");
+    assert_eq!(step(&mut session, seats(5), NOW), ["room", "follow [5]"]);
 }
 
 #[test]
