@@ -20,7 +20,7 @@ use kube::{
     },
 };
 use parking_lot::Mutex;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use tokio::{
     sync::watch,
     task::AbortHandle,
@@ -42,6 +42,9 @@ const LOOK_MAX: Duration = Duration::from_secs(5);
 /// Bounds of the wait before an absent kind is looked for again; it doubles.
 const BACKOFF_MIN: Duration = Duration::from_secs(1);
 const BACKOFF_MAX: Duration = Duration::from_secs(30);
+
+/// The annotation in which `kubectl apply` leaves the whole object once more.
+const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// The watches of one namespace, or of all.
 #[derive(Clone)]
@@ -251,12 +254,60 @@ fn refused(error: &Error) -> State {
     }
 }
 
-/// Drops what no binding depends on: others' objects are large, and their status changes all the time.
+/// Drops what no binding depends on: others' objects are large, and their status changes all the time. Users name kinds as they like, also
+/// that of Secrets, of which nothing may be remembered here.
 fn keep_what_matters(object: &mut DynamicObject) {
-    object.managed_fields_mut().clear();
-    if let Some(status) = object.data.get_mut("status").and_then(Value::as_object_mut) {
-        let kept = ["binding", "certificates"].into_iter();
-        let kept: Map<_, _> = kept.filter_map(|key| status.remove_entry(key)).collect();
-        *status = kept;
+    object.metadata.managed_fields = None;
+    if let Some(annotations) = &mut object.metadata.annotations {
+        annotations.remove(LAST_APPLIED);
+    }
+    keep(&mut object.data, &["spec", "status"]);
+    if let Some(status) = object.data.get_mut("status") {
+        keep(status, &["binding", "certificates"]);
+    }
+}
+
+/// Keeps these fields of an object and no other.
+fn keep(object: &mut Value, fields: &[&str]) {
+    if let Some(map) = object.as_object_mut() {
+        map.retain(|name, _| fields.contains(&name.as_str()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[track_caller]
+    fn check(object: Value, expected: &Value) {
+        let mut object: DynamicObject = serde_json::from_value(object).unwrap();
+        keep_what_matters(&mut object);
+        assert_eq!(&serde_json::to_value(object).unwrap(), expected);
+    }
+
+    #[test]
+    fn of_a_foreign_object_no_more_is_kept_than_a_binding_depends_on() {
+        let metadata = json!({"name": "pg", "namespace": "chat", "annotations": {"kept": "y"}, "ownerReferences": [
+            {"apiVersion": "v1", "kind": "A", "name": "a", "uid": "1"}]});
+        let spec = json!({"instances": 3});
+        check(
+            json!({"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": metadata, "spec": spec,
+                "status": {"certificates": {"serverCASecret": "ca"}, "binding": {"name": "b"}, "phase": "healthy"}}),
+            &json!({"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": metadata, "spec": spec,
+                "status": {"certificates": {"serverCASecret": "ca"}, "binding": {"name": "b"}}}),
+        );
+    }
+
+    #[test]
+    fn of_a_secret_that_is_named_as_a_service_nothing_is_kept() {
+        let noted =
+            json!({"kubectl.kubernetes.io/last-applied-configuration": "{\"stringData\":{\"password\":\"x\"}}"});
+        check(
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "annotations": noted}, "type": "Opaque",
+                "data": {"password": "eA=="}}),
+            &json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s", "annotations": {}}}),
+        );
     }
 }
