@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgListener};
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{interval, timeout},
+};
 use uuid::Uuid;
 
 use crate::{
@@ -34,6 +37,12 @@ const QUEUE_MAX: usize = 1024;
 
 /// Time between attempts to listen again.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// Time between proofs that the connection still is one: a server that has lost its power ends none.
+const PROVED_EVERY: Duration = Duration::from_secs(5);
+
+/// How long the server may take to answer that, and to begin.
+const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Default, Serialize, Deserialize)]
 struct Payload {
@@ -90,14 +99,20 @@ pub(super) fn listen(pool: PgPool) -> mpsc::Receiver<Hint> {
 async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::Error> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.ignore_pool_close_event(false);
-    listener.listen(CHANNEL).await?;
+    in_time(listener.listen(CHANNEL)).await?;
     if hints.send(Hint::Missed).await.is_err() {
         return Ok(());
     }
+    let mut prove = interval(PROVED_EVERY);
     loop {
         let notification = tokio::select! {
             notification = listener.try_recv() => notification?,
             () = hints.closed() => return Ok(()),
+            _ = prove.tick() => {
+                // What is told meanwhile waits for the next look.
+                in_time(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+                continue;
+            }
         };
         let hint = match notification.map(|notification| serde_json::from_str(notification.payload())) {
             Some(Ok(Payload { ended, .. })) if !ended.is_empty() => Hint::Ended(ended),
@@ -110,6 +125,12 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             return Ok(());
         }
     }
+}
+
+async fn in_time<T>(question: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    timeout(ANSWER_SECONDS_MAX, question)
+        .await
+        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
 #[cfg(test)]
