@@ -267,7 +267,7 @@ fn with_the_bus_away_presence_goes_on_through_where_sessions_live() {
         // The database's hint of somebody who became a member is lost with the connection that it was for.
         let _erin = Wire::hello(&other, "erin");
         ground.sql(&format!("INSERT INTO members (member, room) VALUES ('erin', '{}')", room.as_str().unwrap()));
-        ground.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%'");
+        ground.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^(LISTEN|SELECT pg_listening)'");
         alice.sees("erin", "online");
         // The bus has told this one nothing.
         let third = start(2, &ground, &rabbitmq);

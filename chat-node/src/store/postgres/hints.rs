@@ -110,7 +110,7 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             () = hints.closed() => return Ok(()),
             _ = prove.tick() => {
                 // What is told meanwhile waits for the next look.
-                in_time(sqlx::query("SELECT 1").execute(&mut listener)).await?;
+                in_time(sqlx::query("SELECT pg_listening_channels()").execute(&mut listener)).await?;
                 continue;
             }
         };
