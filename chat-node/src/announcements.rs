@@ -20,7 +20,7 @@ use uuid::Uuid;
 use crate::{
     hub::{ConnectionId, Outbound, Writes},
     protocol::{AnnouncementFrame, Frames, ServerFrame},
-    store::{ANNOUNCEMENTS_MAX, Announcement, SharedStore, StoreError},
+    store::{ANNOUNCEMENTS_MAX, Announcement, SharedStore, StoreError, within},
 };
 
 /// Time between comparisons with the store, should a hint be lost unnoticed.
@@ -99,8 +99,7 @@ impl Announcements {
     /// Reads what is in force, and tells what differs from what was told. One at a time, so that what was read first comes first.
     async fn recheck(&self) -> Result<(), StoreError> {
         let now_ms = crate::gateway::now_ms();
-        let read = timeout(ANSWER_SECONDS_MAX, self.store.announcements(None, ANNOUNCEMENTS_MAX, now_ms));
-        let read = read.await.unwrap_or(Err(StoreError::Silent))?;
+        let read = within(ANSWER_SECONDS_MAX, self.store.announcements(None, ANNOUNCEMENTS_MAX, now_ms)).await?;
         let told = self.told.lock().take(&read, now_ms);
         let mut writes = Writes::default();
         for outbound in &told {

@@ -10,17 +10,14 @@ use std::{
 
 use crds::node_status::Dependency;
 use parking_lot::Mutex;
-use tokio::{
-    sync::watch,
-    time::{sleep, timeout},
-};
+use tokio::{sync::watch, time::sleep};
 
 use crate::{
     bus::Bus,
     hub::Hub,
     metric::Metric,
     reach::Reach,
-    store::{SharedStore, StoreError},
+    store::{SharedStore, within},
 };
 
 /// Time between looks at a store that answers, and at one that is away.
@@ -107,11 +104,11 @@ impl Health {
     /// Looks again and again, and more often while the store is away.
     pub async fn watch(self: Arc<Self>, store: SharedStore, bus: Bus, hub: Arc<Hub>) {
         loop {
-            let answer = timeout(ANSWER_SECONDS_MAX, store.ping()).await.unwrap_or(Err(StoreError::Silent));
+            let answer = within(ANSWER_SECONDS_MAX, store.ping()).await;
             let up = answer.is_ok();
             answer.unwrap_or_else(|error| self.store.down(&error));
             self.see(up);
-            if up && let Ok(Ok(synchronous)) = timeout(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
+            if up && let Ok(synchronous) = within(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
                 *self.synchronous.lock() = synchronous;
             }
             Metric::StoreUp.set(f64::from(u8::from(up)));

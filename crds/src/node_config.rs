@@ -335,7 +335,11 @@ impl NodeConfig {
         Ok(serde_yaml::to_string(&value)?)
     }
 
-    fn check(&self) -> Result<(), ConfigError> {
+    /// Checks what its types alone do not refuse.
+    ///
+    /// # Errors
+    /// Names the key and the reason.
+    pub fn check(&self) -> Result<(), ConfigError> {
         let refuse = |key, reason: &str| Err(ConfigError::Value { key, reason: reason.into() });
         let positive = [
             ("limits.connectionsMax", self.limits.connections_max),

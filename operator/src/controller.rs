@@ -8,7 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crds::ChatCluster;
+use crds::{ChatCluster, ChatClusterStatus};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use kube::{
@@ -92,8 +92,7 @@ impl Shared {
         self.failures.lock().remove(cluster);
         self.context.observer.forget(cluster).await;
         self.context.pace.forget(cluster);
-        metrics::rollout_failed(&cluster.to_string(), false);
-        metrics::rollout_stuck(&cluster.to_string(), false);
+        metrics::rollout_stands(&cluster.to_string(), false, false);
     }
 }
 
@@ -176,7 +175,8 @@ async fn once(cluster: Arc<ChatCluster>, shared: Arc<Shared>) -> Result<Action, 
     let reference = ObjectRef::from_obj(&*cluster);
     shared.failures.lock().entry(reference.clone()).or_insert(0);
     // As it was told last, by whichever process; what is told now leads here again.
-    metrics::rollout_stuck(&reference.to_string(), cluster.status.as_ref().is_some_and(status::is_stuck));
+    let told = |is_so: fn(&ChatClusterStatus) -> bool| cluster.status.as_ref().is_some_and(is_so);
+    metrics::rollout_stands(&reference.to_string(), told(status::is_stuck), told(status::has_failed));
     let began = Instant::now();
     metrics::in_flight(1.0);
     let result = timeout(RECONCILE_MAX, async {

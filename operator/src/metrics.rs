@@ -91,15 +91,12 @@ pub fn rollout_has_failed() {
     metrics::counter!("chatcluster_rollout_failures_total").increment(1);
 }
 
-/// Whether the rollout of a cluster is past its deadline. The gauge tells how many are, also those of which a former process was told.
-pub fn rollout_stuck(cluster: &str, stuck: bool) {
+/// Whether the rollout of a cluster is past its deadline, and whether its spec stands as failed. The gauges tell of how many that is so, also of
+/// those of which a former process has told.
+pub fn rollout_stands(cluster: &str, stuck: bool, failed: bool) {
     static STUCK: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    count(&STUCK, cluster, stuck, &metrics::gauge!("chatcluster_rollouts_stuck"));
-}
-
-/// Whether the spec of a cluster stands as failed. The gauge tells how many do.
-pub fn rollout_failed(cluster: &str, failed: bool) {
     static FAILED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    count(&STUCK, cluster, stuck, &metrics::gauge!("chatcluster_rollouts_stuck"));
     count(&FAILED, cluster, failed, &metrics::gauge!("chatcluster_rollouts_failed"));
 }
 
@@ -159,10 +156,13 @@ mod tests {
         let gauge =
             |told: &dyn Fn()| page(told).into_iter().find(|line| line.starts_with("chatcluster_rollouts_stuck "));
         let twice = || {
-            rollout_stuck("chat/demo", true);
-            rollout_stuck("chat/demo", true);
+            rollout_stands("chat/demo", true, false);
+            rollout_stands("chat/demo", true, false);
         };
         assert_eq!(gauge(&twice).as_deref(), Some("chatcluster_rollouts_stuck 1"));
-        assert_eq!(gauge(&|| rollout_stuck("chat/demo", false)).as_deref(), Some("chatcluster_rollouts_stuck 0"));
+        assert_eq!(
+            gauge(&|| rollout_stands("chat/demo", false, false)).as_deref(),
+            Some("chatcluster_rollouts_stuck 0")
+        );
     }
 }

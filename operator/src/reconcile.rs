@@ -68,7 +68,7 @@ pub enum Verdict {
 pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Result<Verdict> {
     let now = (context.clock)();
     let mut observed = context.observer.observe(resource, now).await?;
-    let checked = Cluster::new(resource, &context.node_image);
+    let checked = Cluster::new(resource, &context.node_image).and_then(desired::checked);
     let owner = desired::owner(resource);
     if let Ok(cluster) = &checked
         && cluster.lacks_token(&observed.read)
@@ -219,8 +219,6 @@ impl Told<'_> {
         };
         let status = status::fold(&inputs, *now);
         let before = resource.status.clone().unwrap_or_default();
-        let failed = status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty());
-        metrics::rollout_failed(&ObjectRef::from_obj(*resource).to_string(), failed);
         let turn = match inputs.progress {
             Progress::Rollout(..) => {
                 context.pace.turn(&ObjectRef::from_obj(*resource), resource.status.as_ref(), &status)

@@ -13,10 +13,9 @@ use crds::{
 };
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
-
 use tracing_subscriber::EnvFilter;
 
-use crate::{bindings::Read, desired, names, rollout::Policy};
+use crate::{bindings::Read, names, rollout::Policy};
 
 /// Characters of a name: that of a revision, at most 63, is made from it.
 const NAME_MAX: usize = 52;
@@ -101,13 +100,7 @@ impl Cluster {
             filter(&logging.filter)?;
         }
         let token = names::token(cluster);
-        let cluster =
-            Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies, allowed_origins };
-        // What is left: no node is made that would end as soon as it starts.
-        match desired::refusal(&cluster) {
-            Some(why) => Err(Invalid { field: "spec", reason: format!("the nodes would not start with {why}") }),
-            None => Ok(cluster),
-        }
+        Ok(Cluster { name, namespace, spec, image, policy, backing, token, trusted_proxies, allowed_origins })
     }
 
     /// Whether the operator makes the signing Secret.
@@ -239,30 +232,6 @@ mod tests {
             serde_json::json!({"logging": {"filter": "info,hyper=loud"}}),
             "write a level (error, warn, info, debug or trace), or a filter such as info,hyper=debug",
         );
-    }
-
-    /// Most of it the schema refuses, of objects that are not older than its rules.
-    #[test]
-    fn what_the_nodes_refuse_of_their_file_is_not_rolled_out() {
-        let jwks = |url: &str| serde_json::json!({"url": url, "issuer": "i", "audience": "a"});
-        for (spec, expected) in [
-            (serde_json::json!({"limits": {"webIdleSeconds": 25}}), "limits.pingSeconds: must be below"),
-            (serde_json::json!({"limits": {"queueFramesMax": 0}}), "limits.queueFramesMax: must be at least 1"),
-            (serde_json::json!({"auth": {"tokenSeconds": 900, "refreshSeconds": 60}}), "auth.refreshSeconds: must be"),
-            (
-                serde_json::json!({"auth": {"jwks": jwks("login.example.org")}}),
-                "auth.jwks.url: must begin with https://",
-            ),
-            // These two the schema takes.
-            (
-                serde_json::json!({"auth": {"jwks": jwks("https://login/the keys")}}),
-                "auth.jwks.url: must be an address",
-            ),
-            (serde_json::json!({"traces": {"endpoint": "http://[::1"}}), "traces.endpoint: must be the collector's"),
-            (serde_json::json!({"traces": {"endpoint": "collector:4317"}}), "traces.endpoint: must be the collector's"),
-        ] {
-            refused(spec, &format!("spec: the nodes would not start with {expected}"));
-        }
     }
 
     #[test]

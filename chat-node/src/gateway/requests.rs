@@ -14,7 +14,7 @@ use crate::{
     metric::Metric,
     protocol::{Code, PresenceFrame},
     session::{Input, Outcome, Request},
-    store::{Answer, Append, Changed, Member, StoreError},
+    store::{self, Answer, Append, Changed, Member, StoreError},
 };
 
 /// How long the store may take for a request.
@@ -171,9 +171,8 @@ fn outcome(answer: &Result<Answer, Code>) -> &'static str {
     }
 }
 
-/// Bounds a request: a database that was cut off does not even say no.
 pub(super) async fn within<T>(request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(REQUEST_SECONDS_MAX, request).await.unwrap_or(Err(StoreError::Silent))
+    store::within(REQUEST_SECONDS_MAX, request).await
 }
 
 impl Gateway {

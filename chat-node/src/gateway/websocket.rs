@@ -225,7 +225,7 @@ impl Write for Io<'_, '_> {
         let frames = Frames::encoded(frame);
         // Whoever goes on pinging would else keep a connection that is to be closed.
         if frames.is_pong() {
-            self.outbound.answer(frames)
+            self.outbound.send(frames)
         } else {
             self.outbound.push_last(frames)
         }

@@ -131,7 +131,12 @@ impl Outbound {
 
     /// Adds a frame and writes it, if the socket takes it.
     pub fn push(&self, text: &str) {
-        self.put(Frames::text(text));
+        self.send(Frames::text(text));
+    }
+
+    /// Likewise.
+    pub fn send(&self, frames: Frames) {
+        self.put(frames);
         self.flush();
     }
 
@@ -153,8 +158,7 @@ impl Outbound {
             queue.frames >= self.frames_max / 2 || queue.bytes + frame.bytes().len() > self.bytes_max / 2
         };
         if !is_busy {
-            self.put(frame.clone());
-            self.flush();
+            self.send(frame.clone());
         }
     }
 
@@ -204,12 +208,6 @@ impl Outbound {
         drop(queue);
         self.needed.notify_one();
         self.emptied.notify_one();
-    }
-
-    /// Adds the answer to a ping and writes it, unless the connection is closing.
-    pub fn answer(&self, pong: Frames) {
-        self.put(pong);
-        self.flush();
     }
 
     /// Adds a frame even when the connection is closing: its close frame, or an answer to one.

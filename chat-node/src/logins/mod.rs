@@ -14,7 +14,7 @@ use std::{
 };
 
 use parking_lot::Mutex;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval};
 use uuid::Uuid;
 
 use self::{asking::Asking, register::Register};
@@ -22,7 +22,7 @@ use crate::{
     hub::{ConnectionId, Outbound},
     metric::Metric,
     protocol::{CloseReason, Code, ServerFrame},
-    store::{Seen, SharedSessions, SharedStore, StoreError},
+    store::{self, Seen, SharedSessions, SharedStore, StoreError},
 };
 
 /// Time between writes of signs of life.
@@ -160,9 +160,8 @@ impl Logins {
     }
 }
 
-/// Bounds a question: a database that was cut off does not even say no.
 async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(ANSWER_SECONDS_MAX, question).await.unwrap_or(Err(StoreError::Silent))
+    store::within(ANSWER_SECONDS_MAX, question).await
 }
 
 /// Tells a client that its session is over, and to stop.

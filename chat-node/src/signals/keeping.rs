@@ -7,10 +7,10 @@
 
 use std::{sync::Weak, time::Duration};
 
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::{Inner, Signals, ledger, now_ms, roll::Told};
-use crate::store::{ROLL_KEPT_MS, Run, StoreError};
+use crate::store::{self, ROLL_KEPT_MS, Run, StoreError};
 
 /// Time between two signs of life.
 const EVERY: Duration = Duration::from_secs(1);
@@ -56,7 +56,7 @@ pub(super) async fn keep(signals: Weak<Signals>) {
 }
 
 async fn within<T>(request: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    timeout(PATIENCE, request).await.unwrap_or(Err(StoreError::Silent))
+    store::within(PATIENCE, request).await
 }
 
 impl Signals {

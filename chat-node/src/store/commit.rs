@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::time::timeout;
-
-use super::{Answer, Append, Content, Store, StoreError};
+use super::{Answer, Append, Content, Store, StoreError, within};
 use crate::protocol::Code;
 
 /// How long a batch may take. Beyond, its commit is unknown: it may have happened.
@@ -19,8 +17,7 @@ pub async fn commit(store: &dyn Store, batch: &mut [Append]) -> (Vec<Result<Answ
     while answers.len() < batch.len() {
         let from = answers.len();
         let to = (from + size).min(batch.len());
-        let appended = timeout(COMMIT_SECONDS_MAX, store.append(&batch[from..to])).await;
-        match appended.unwrap_or(Err(StoreError::Silent)) {
+        match within(COMMIT_SECONDS_MAX, store.append(&batch[from..to])).await {
             Ok(done) => {
                 answers.extend(done.into_iter().map(Ok));
                 size = batch.len();

@@ -27,7 +27,7 @@ mod statements;
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, time::timeout};
 use uuid::Uuid;
 
 pub(crate) use self::rolls::RUNS_MAX;
@@ -74,6 +74,17 @@ pub enum StoreError {
     /// The request breaks a rule, and nothing happened.
     #[error("refused: {}", .0.as_str())]
     Refused(Code),
+}
+
+/// Bounds a question: a database that was cut off does not even say no.
+///
+/// # Errors
+/// The question's, and [`StoreError::Silent`] when there is no answer in time.
+pub(crate) async fn within<T, E: Into<StoreError>>(
+    limit: Duration,
+    question: impl Future<Output = Result<T, E>>,
+) -> Result<T, StoreError> {
+    timeout(limit, question).await.map_err(|_| StoreError::Silent)?.map_err(Into::into)
 }
 
 impl StoreError {

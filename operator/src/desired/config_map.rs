@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use super::metadata;
 use crate::{
     names,
-    validate::{Backing, Cluster, hex},
+    validate::{Backing, Cluster, Invalid, hex},
 };
 
 /// Where a pod finds what is mounted.
@@ -34,10 +34,15 @@ pub(super) fn further_key_folder(number: usize) -> String {
     format!("/auth-keys/{number}")
 }
 
-/// Why the nodes of a cluster would not start with what is written for them, if so: what they would say, read as they read it.
-pub(crate) fn refusal(cluster: &Cluster) -> Option<String> {
-    let read = config(cluster).to_yaml().and_then(|yaml| NodeConfig::from_yaml(&yaml));
-    read.err().map(|error| error.to_string())
+/// Lets through a cluster whose nodes would start with what is written for them.
+///
+/// # Errors
+/// What they would say of it, and end.
+pub(crate) fn checked(cluster: Cluster) -> Result<Cluster, Invalid> {
+    match config(&cluster).check() {
+        Ok(()) => Ok(cluster),
+        Err(why) => Err(Invalid { field: "spec", reason: format!("the nodes would not start with {why}") }),
+    }
 }
 
 /// The ConfigMap of a cluster's present configuration.

@@ -32,7 +32,7 @@ pub use self::{
     managed::build as managed,
     shape::{Choice, POD_TEMPLATE_VERSION, choose},
 };
-pub(crate) use self::{client_service::serving, config_map::refusal};
+pub(crate) use self::{client_service::serving, config_map::checked};
 use crate::{names, rollout::Decision, validate::Cluster};
 
 /// All children but those that come before the bindings are complete: the signing Secret, made once and never again, and the clusters

@@ -62,17 +62,22 @@ pub fn choose(
     // What runs stays, also where new pods are held at an older shape.
     let shapes = || (1..=newest).rev().chain(newest + 1..=POD_TEMPLATE_VERSION);
     let candidates = images.flat_map(|image| shapes().map(move |shape| (image.clone(), shape)));
+    let config_map = config_map::build(cluster, owner);
+    let build = |image: &str, sources: &Sources, shape: i32| {
+        let cluster = Cluster { image: image.to_owned(), ..cluster.clone() };
+        template::note(stateful_set::build(&cluster, owner, &config_map.name_any(), sources, shape))
+    };
     let spec_hash = bindings.sources(KNOWN_BY).map(|sources| {
-        let image = cluster.spec.image.clone().unwrap_or_default();
-        template::noted(&build(cluster, owner, &image, &sources, KNOWN_BY).1)
+        let image = cluster.spec.image.as_deref().unwrap_or_default();
+        template::noted(&build(image, &sources, KNOWN_BY))
     });
     let mut first = None;
     for (image, shape) in candidates {
         let sources = bindings.sources(shape).or_else(|| live.and_then(Sources::of))?;
-        let (config_map, stateful_set) = build(cluster, owner, &image, &sources, shape);
+        let stateful_set = build(&image, &sources, shape);
         let current = live.is_some_and(|live| template::has(live, &stateful_set));
         let update = first.as_ref().map(|first: &Choice| difference(first, &image, shape)).unwrap_or_default();
-        let (config_map, shape, spec_hash) = (Some(config_map), Some(shape), spec_hash.clone());
+        let (config_map, shape, spec_hash) = (Some(config_map.clone()), Some(shape), spec_hash.clone());
         let choice = Choice { config_map, stateful_set, image, spec_hash, shape, current, update };
         if current {
             return Some(choice);
@@ -83,19 +88,6 @@ pub fn choose(
         Some(live) if spec_hash.is_none() => Some(held(first?, live)),
         _ => first,
     }
-}
-
-fn build(
-    cluster: &Cluster,
-    owner: &OwnerReference,
-    image: &str,
-    sources: &Sources,
-    shape: i32,
-) -> (ConfigMap, StatefulSet) {
-    let cluster = Cluster { image: image.to_owned(), ..cluster.clone() };
-    let config_map = config_map::build(&cluster, owner);
-    let set = stateful_set::build(&cluster, owner, &config_map.name_any(), sources, shape);
-    (config_map, template::note(set))
 }
 
 /// The template of before. What the user has changed waits until it can be had whole.

@@ -144,6 +144,26 @@ fn what_is_known_to_be_missing_is_not_rolled_out_to_nodes_that_run() {
     }
 }
 
+/// Most of it the schema refuses, of objects that are not older than its rules.
+#[test]
+fn what_the_nodes_refuse_of_their_file_is_not_rolled_out() {
+    let jwks = |url: &str| json!({"url": url, "issuer": "i", "audience": "a"});
+    for (spec, expected) in [
+        (json!({"limits": {"webIdleSeconds": 25}}), "limits.pingSeconds: must be below"),
+        (json!({"limits": {"queueFramesMax": 0}}), "limits.queueFramesMax: must be at least 1"),
+        (json!({"auth": {"tokenSeconds": 900, "refreshSeconds": 60}}), "auth.refreshSeconds: must be"),
+        (json!({"auth": {"jwks": jwks("login.example.org")}}), "auth.jwks.url: must begin with https://"),
+        // These two the schema takes.
+        (json!({"auth": {"jwks": jwks("https://login/the keys")}}), "auth.jwks.url: must be an address"),
+        (json!({"traces": {"endpoint": "http://[::1"}}), "traces.endpoint: must be the collector's"),
+        (json!({"traces": {"endpoint": "collector:4317"}}), "traces.endpoint: must be the collector's"),
+    ] {
+        let told = Cluster::new(&resource(spec), "chat-node:1").and_then(super::checked).unwrap_err().to_string();
+        let expected = format!("spec: the nodes would not start with {expected}");
+        assert!(told.contains(&expected), "{told:?} does not say {expected:?}");
+    }
+}
+
 #[test]
 fn a_spec_is_known_by_what_the_user_asks_for() {
     let old = chosen(bound(), "chat-node:1", None, 1);

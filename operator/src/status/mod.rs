@@ -10,8 +10,6 @@ mod rabbitmq_bound;
 mod ready;
 mod redis_bound;
 
-pub(crate) use ready::NODES_IN_TROUBLE;
-
 use crds::{ChatCluster, ChatClusterStatus, chatcluster::ConditionType};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -32,6 +30,9 @@ const NOT_CONFIGURED: &str = "NotConfigured";
 /// Reason of a deletion that takes longer than it may.
 pub(crate) const DELETION_HELD_UP: &str = "DeletionHeldUp";
 
+/// Reason of too few nodes where one has said what it cannot use: it does not come by itself.
+pub(crate) const NODES_IN_TROUBLE: &str = "NodesInTrouble";
+
 /// Reason of a rollout that does not come forward.
 pub(crate) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -39,6 +40,11 @@ pub(crate) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 pub(crate) fn is_stuck(status: &ChatClusterStatus) -> bool {
     let mut conditions = status.conditions.iter();
     conditions.any(|told| told.type_ == ConditionType::Progressing.as_str() && told.reason == DEADLINE_EXCEEDED)
+}
+
+/// Whether a status tells that the spec stands as failed.
+pub(crate) fn has_failed(status: &ChatClusterStatus) -> bool {
+    status.rollout.as_ref().is_some_and(|rollout| !rollout.failure.is_empty())
 }
 
 /// Whether a binding is absent by choice, which is no trouble.

@@ -1,9 +1,6 @@
 //! `Ready`: clients can connect to as many nodes as were asked for.
 
-use super::{Inputs, Progress, Verdict};
-
-/// Reason of too few nodes where one has said what it cannot use: it does not come by itself.
-pub(crate) const NODES_IN_TROUBLE: &str = "NodesInTrouble";
+use super::{Inputs, NODES_IN_TROUBLE, Progress, Verdict};
 
 pub(super) fn verdict(inputs: &Inputs<'_>) -> Verdict {
     let wanted = match (&inputs.progress, inputs.cluster) {

@@ -226,7 +226,7 @@ fn a_connection_that_is_closed_answers_no_ping() {
     let (outbound, socket) = outbound(10, 100);
     socket.allow(1_000);
     outbound.close(CloseReason::Idle, Some("bye"));
-    outbound.answer(Frames::encoded(&[0x8a, 0]));
+    outbound.send(Frames::encoded(&[0x8a, 0]));
     assert_eq!(outbound.turn().now_or_never(), Some(Turn::Close(CloseReason::Idle)));
     assert_eq!(socket.texts(), ["bye"], "and nothing behind it");
 }

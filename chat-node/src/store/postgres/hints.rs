@@ -7,15 +7,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgListener};
-use tokio::{
-    sync::mpsc,
-    time::{interval, timeout},
-};
+use tokio::{sync::mpsc, time::interval};
 use uuid::Uuid;
 
 use crate::{
     event::{Seq, User},
-    store::Hint,
+    store::{Hint, StoreError, within},
 };
 
 /// The channel's name in the database.
@@ -96,10 +93,10 @@ pub(super) fn listen(pool: PgPool) -> mpsc::Receiver<Hint> {
 }
 
 /// Follows one connection to its end. Whatever was told before it began counts as missed.
-async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::Error> {
+async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), StoreError> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.ignore_pool_close_event(false);
-    in_time(listener.listen(CHANNEL)).await?;
+    within(ANSWER_SECONDS_MAX, listener.listen(CHANNEL)).await?;
     if hints.send(Hint::Missed).await.is_err() {
         return Ok(());
     }
@@ -110,7 +107,7 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             () = hints.closed() => return Ok(()),
             _ = prove.tick() => {
                 // What is told meanwhile waits for the next look.
-                in_time(sqlx::query("SELECT pg_listening_channels()").execute(&mut listener)).await?;
+                within(ANSWER_SECONDS_MAX, sqlx::query("SELECT pg_listening_channels()").execute(&mut listener)).await?;
                 continue;
             }
         };
@@ -125,12 +122,6 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), sqlx::E
             return Ok(());
         }
     }
-}
-
-async fn in_time<T>(question: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    timeout(ANSWER_SECONDS_MAX, question)
-        .await
-        .unwrap_or_else(|_| Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()))
 }
 
 #[cfg(test)]
