@@ -55,6 +55,9 @@ struct Ports {
     redis: u16,
 }
 
+/// What the names of databases and virtual hosts that nobody wants back begin with.
+const OF_TESTS: &str = "test_";
+
 /// Of the servers that everybody shares. Away from what the packages' own servers use.
 const SHARED: Ports = Ports { postgres: 25432, rabbitmq: 25672, distribution: 25682, mapper: 24369, redis: 25379 };
 
@@ -84,7 +87,7 @@ impl Services {
         self.rabbitmq.start()
     }
 
-    /// Ends all. What tests have stored goes: hundreds of databases would be read again after the next power cut.
+    /// Ends all. What tests have stored goes: hundreds of databases and queues would be read again at the next start.
     ///
     /// # Errors
     /// When one cannot be ended.
@@ -92,6 +95,11 @@ impl Services {
         let _lock = folders::lock(&self.root)?;
         // One that does not run, or not well, is not asked, and keeps everything.
         let keeps_something = !self.postgres.is_running() || self.postgres.keeps_something().unwrap_or(true);
+        if keeps_something {
+            // What one of them does not forget costs its next start some time, no more.
+            let _ = self.postgres.forget_tests();
+            let _ = self.rabbitmq.forget_tests();
+        }
         self.redis.stop()?;
         self.rabbitmq.stop()?;
         self.postgres.stop()?;

@@ -13,7 +13,7 @@ use daemon::Signal;
 use uuid::Uuid;
 
 use crate::{
-    Ports, Server, Tls,
+    OF_TESTS, Ports, Server, Tls,
     folders::{PASSWORD_FILE, certify, check_name, command_as, give, lock, owned, password, remove, run},
 };
 
@@ -22,9 +22,6 @@ const USER: &str = "postgres";
 
 /// After a power cut it reads what it had logged, which takes a while on a slow disk.
 const PATIENCE: Duration = Duration::from_secs(180);
-
-/// What the names of databases that nobody wants back begin with.
-const OF_TESTS: &str = "test_";
 
 /// The database server.
 pub struct Postgres {
@@ -167,20 +164,27 @@ impl Postgres {
         self.database(&format!("{OF_TESTS}{}", Uuid::new_v4().simple()), "127.0.0.1")
     }
 
-    /// Whether there is a database that is no test's. Drops those that are, if so: without it all data can go at once.
+    /// Whether there is a database that is no test's.
     ///
     /// # Errors
     /// When it does not answer.
     pub(crate) fn keeps_something(&self) -> Result<bool> {
-        let all =
-            self.sql("postgres", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'")?;
-        let (tests, kept): (Vec<&str>, Vec<&str>) = all.lines().partition(|name| name.starts_with(OF_TESTS));
-        if !kept.is_empty() {
-            tests.iter().try_for_each(|name| {
-                self.sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).map(drop)
-            })?;
-        }
-        Ok(!kept.is_empty())
+        Ok(self.databases()?.iter().any(|name| !name.starts_with(OF_TESTS)))
+    }
+
+    /// Drops the databases of tests.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub(crate) fn forget_tests(&self) -> Result<()> {
+        let databases = self.databases()?;
+        let of_tests = databases.iter().filter(|name| name.starts_with(OF_TESTS));
+        of_tests.map(|name| self.sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).map(drop)).collect()
+    }
+
+    fn databases(&self) -> Result<Vec<String>> {
+        let all = "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'";
+        Ok(self.sql("postgres", all)?.lines().map(str::to_owned).collect())
     }
 
     /// Removes what a stopped server has stored; its password stays.
