@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use chat_node::{
     event::{RoomKind, User},
@@ -15,11 +15,6 @@ use chat_node::{
     trace::Traces,
 };
 use services::Services;
-use tokio::{
-    io::copy_bidirectional,
-    net::{TcpListener, TcpStream},
-    sync::watch,
-};
 use uuid::Uuid;
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
@@ -335,55 +330,4 @@ async fn two_people_have_one_direct_room_whoever_asks() {
         assert_eq!(memberships[0].1.room.with("bob"), Some(&user("alice")));
     })
     .await;
-}
-
-/// Carries connections to a server, until it carries nothing more and lets go of none: what a server leaves that has lost its power.
-struct Wires {
-    address: SocketAddr,
-    are_dead: watch::Sender<bool>,
-}
-
-impl Wires {
-    async fn to(server: String) -> Wires {
-        let (are_dead, dead) = watch::channel(false);
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        tokio::spawn(async move {
-            while let Ok((mut client, _)) = listener.accept().await {
-                let mut server = TcpStream::connect(&server).await.unwrap();
-                let mut dead = dead.clone();
-                // Whoever comes later finds the server that took the place of the other.
-                dead.mark_unchanged();
-                tokio::spawn(async move {
-                    tokio::select! {
-                        _ = copy_bidirectional(&mut client, &mut server) => {}
-                        _ = dead.changed() => std::future::pending().await,
-                    }
-                });
-            }
-        });
-        Wires { address, are_dead }
-    }
-}
-
-#[tokio::test]
-async fn a_listener_whose_server_is_silent_for_ever_listens_anew() {
-    let services = Services::new().unwrap();
-    services.postgres.start().unwrap();
-    let url = services.postgres.fresh_database().unwrap();
-    let writes = postgres(&url);
-    writes.migrate().await.unwrap();
-    let server = url.rsplit_once('@').unwrap().1.split('/').next().unwrap().to_owned();
-    let wires = Wires::to(server.clone()).await;
-    let listens = postgres(&url.replace(&server, &wires.address.to_string()));
-    listens.migrate().await.unwrap();
-    let mut hints = listens.hints().await.unwrap();
-    assert_eq!(hints.recv().await, Some(Hint::Missed));
-    wires.are_dead.send_replace(true);
-    let missed = tokio::time::timeout(Duration::from_secs(30), hints.recv()).await;
-    assert_eq!(missed.expect("it waits for a server that is gone"), Some(Hint::Missed));
-    let room = writes.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
-    let told = tokio::time::timeout(Duration::from_secs(30), hints.recv()).await.unwrap();
-    assert!(matches!(&told, Some(Hint::Changed { heads, .. }) if heads[0].0 == room), "{told:?}");
-    writes.close().await;
 }

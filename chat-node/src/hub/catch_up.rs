@@ -19,6 +19,7 @@ use crate::{
     event::{Event, Seq},
     metric::Metric,
     protocol::{Frames, HistoryRange},
+    store::within,
 };
 
 /// How long a gap waits for the bus before the store is read. Long beside the bus's latency, short beside a person's.
@@ -66,7 +67,7 @@ impl Hub {
             return;
         }
         let heads = loop {
-            match self.store.heads(&loading).await {
+            match within(self.store.heads(&loading)).await {
                 Ok(heads) => break heads,
                 Err(error) => tracing::debug!(%error, "heads cannot be read yet"),
             }
@@ -158,7 +159,7 @@ impl Hub {
     async fn read(&self, room: Uuid, range: HistoryRange, limit: usize) -> Vec<Event> {
         loop {
             Metric::LogReads.count();
-            match self.store.page(room, range, limit).await {
+            match within(self.store.page(room, range, limit)).await {
                 Ok(page) => return page.events,
                 Err(error) => tracing::debug!(%error, "events cannot be read yet"),
             }
@@ -221,7 +222,8 @@ pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiv
                 continue;
             }
             Metric::GapReads.count();
-            match hub.store.page(room, HistoryRange { before: None, after: Some(head) }, PAGE_EVENTS).await {
+            let missing = HistoryRange { before: None, after: Some(head) };
+            match within(hub.store.page(room, missing, PAGE_EVENTS)).await {
                 Ok(page) => hub.deliver_now(page.events).await,
                 Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),
             }

@@ -342,5 +342,10 @@ fn page_of(mut rows: Vec<rows::EventRow>, epoch: i32, limit: usize, forwards: bo
     Page { epoch, events: rows.into_iter().map(|row| rows::event(row).encode()).collect(), more }
 }
 
+/// Bounds a question that is asked beside requests: a database that was cut off does not even say no.
+pub(crate) async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    tokio::time::timeout(STATEMENT_SECONDS_MAX, question).await.unwrap_or(Err(StoreError::Silent))
+}
+
 /// How long a statement may take before the database counts as away.
 const STATEMENT_SECONDS_MAX: Duration = Duration::from_secs(10);
