@@ -19,7 +19,7 @@ use crate::{
     event::{Event, Seq},
     metric::Metric,
     protocol::{Frames, HistoryRange},
-    store::within,
+    store::answered,
 };
 
 /// How long a gap waits for the bus before the store is read. Long beside the bus's latency, short beside a person's.
@@ -67,7 +67,7 @@ impl Hub {
             return;
         }
         let heads = loop {
-            match within(self.store.heads(&loading)).await {
+            match answered(self.store.heads(&loading)).await {
                 Ok(heads) => break heads,
                 Err(error) => tracing::debug!(%error, "heads cannot be read yet"),
             }
@@ -159,7 +159,7 @@ impl Hub {
     async fn read(&self, room: Uuid, range: HistoryRange, limit: usize) -> Vec<Event> {
         loop {
             Metric::LogReads.count();
-            match within(self.store.page(room, range, limit)).await {
+            match answered(self.store.page(room, range, limit)).await {
                 Ok(page) => return page.events,
                 Err(error) => tracing::debug!(%error, "events cannot be read yet"),
             }
@@ -223,7 +223,7 @@ pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiv
             }
             Metric::GapReads.count();
             let missing = HistoryRange { before: None, after: Some(head) };
-            match within(hub.store.page(room, missing, PAGE_EVENTS)).await {
+            match answered(hub.store.page(room, missing, PAGE_EVENTS)).await {
                 Ok(page) => hub.deliver_now(page.events).await,
                 Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),
             }

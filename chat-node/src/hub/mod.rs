@@ -33,7 +33,7 @@ use crate::{
     bus::{Bus, SHARDS, Scope, shard},
     event::{Event, Membership, Seat, Seq, User},
     protocol::{CloseReason, Frames, ServerFrame},
-    store::{Head, SharedStore, within},
+    store::{Head, SharedStore, answered},
     trace::{Traces, Trail},
 };
 
@@ -216,7 +216,7 @@ impl Hub {
         let resident: Vec<Uuid> =
             shards.flat_map(|shard| self.rooms[shard].lock().keys().copied().collect::<Vec<_>>()).collect();
         for rooms in resident.chunks(ROOMS_AT_ONCE) {
-            let heads = within(self.store.heads(rooms)).await?;
+            let heads = answered(self.store.heads(rooms)).await?;
             for Head { room, epoch, .. } in &heads {
                 if self.with_feed(*room, |feed| feed.is_of(*epoch)) == Some(false) {
                     self.break_off(*room);
@@ -240,7 +240,7 @@ impl Hub {
         };
         for users in here.chunks(USERS_AT_ONCE) {
             let mut rooms: HashMap<User, Vec<Seat>> = users.iter().map(|user| (user.clone(), Vec::new())).collect();
-            for (user, room) in within(self.store.memberships(users)).await? {
+            for (user, room) in answered(self.store.memberships(users)).await? {
                 rooms.entry(user).or_default().push(room);
             }
             let connected = self.users.lock();

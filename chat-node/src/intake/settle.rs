@@ -8,7 +8,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Shared;
-use crate::store::{SendKey, within};
+use crate::store::{SendKey, answered};
 
 /// Time between looks while something waits.
 const EVERY: Duration = Duration::from_millis(100);
@@ -43,7 +43,7 @@ pub(super) async fn look_up_of(shared: &Shared, keys: &HashSet<Uuid>) {
 
 async fn look_up(shared: &Shared, waiting: Vec<(Uuid, SendKey)>) {
     let (keys, sends): (Vec<Uuid>, Vec<SendKey>) = waiting.into_iter().unzip();
-    match within(shared.parts.store.outcomes(&sends)).await {
+    match answered(shared.parts.store.outcomes(&sends)).await {
         Ok(answers) => {
             for ((key, send), answer) in keys.into_iter().zip(&sends).zip(answers) {
                 if let Some(answer) = answer {

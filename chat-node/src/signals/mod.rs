@@ -40,7 +40,7 @@ use crate::{
     event::{Membership, Seq, User},
     hub::{ConnectionId, Hub, Outbound},
     protocol::{ClientType, Frames, ServerFrame},
-    store::{SharedSessions, SharedStore, StoreError, within},
+    store::{SharedSessions, SharedStore, StoreError, answered},
 };
 
 /// Time between frames of typing; presence is told at every second one.
@@ -151,7 +151,7 @@ impl Signals {
         let mut members: Vec<User> = Vec::new();
         loop {
             let after = members.last().cloned().unwrap_or_else(|| "".into());
-            let page = within(self.store.members(room, &after, MEMBERS_PAGE)).await?;
+            let page = answered(self.store.members(room, &after, MEMBERS_PAGE)).await?;
             let is_last = page.len() < MEMBERS_PAGE;
             members.extend(page.into_iter().map(|member| member.user));
             if is_last {
@@ -187,8 +187,11 @@ impl Signals {
         if users.is_empty() || self.inner.lock().board.rooms().is_empty() {
             return Ok(());
         }
-        let seats: HashSet<(User, Uuid)> =
-            within(self.store.memberships(users)).await?.into_iter().map(|(user, seat)| (user, seat.room.id)).collect();
+        let seats: HashSet<(User, Uuid)> = answered(self.store.memberships(users))
+            .await?
+            .into_iter()
+            .map(|(user, seat)| (user, seat.room.id))
+            .collect();
         let mut inner = self.inner.lock();
         let Inner { roll, board, .. } = &mut *inner;
         for user in users {

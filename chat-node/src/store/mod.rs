@@ -87,6 +87,14 @@ pub(crate) async fn within<T, E: Into<StoreError>>(
     timeout(limit, question).await.map_err(|_| StoreError::Silent)?.map_err(Into::into)
 }
 
+/// Bounds a question that no request bounds, and that is asked again when it had no answer.
+///
+/// # Errors
+/// Those of [`within`].
+pub(crate) async fn answered<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
+    within(STATEMENT_SECONDS_MAX, question).await
+}
+
 impl StoreError {
     /// What the client is told.
     pub fn code(&self) -> Code {
@@ -340,11 +348,6 @@ fn page_of(mut rows: Vec<rows::EventRow>, epoch: i32, limit: usize, forwards: bo
         rows.reverse();
     }
     Page { epoch, events: rows.into_iter().map(|row| rows::event(row).encode()).collect(), more }
-}
-
-/// Bounds a question that is asked beside requests: a database that was cut off does not even say no.
-pub(crate) async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Result<T, StoreError> {
-    tokio::time::timeout(STATEMENT_SECONDS_MAX, question).await.unwrap_or(Err(StoreError::Silent))
 }
 
 /// How long a statement may take before the database counts as away.

@@ -178,8 +178,8 @@ impl Postgres {
     /// When it does not answer.
     pub(crate) fn forget_tests(&self) -> Result<()> {
         let databases = self.databases()?;
-        let of_tests = databases.iter().filter(|name| name.starts_with(OF_TESTS));
-        of_tests.map(|name| self.sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).map(drop)).collect()
+        let mut of_tests = databases.iter().filter(|name| name.starts_with(OF_TESTS));
+        of_tests.try_for_each(|name| self.sql("postgres", &format!("DROP DATABASE \"{name}\" WITH (FORCE)")).map(drop))
     }
 
     fn databases(&self) -> Result<Vec<String>> {
