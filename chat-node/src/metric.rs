@@ -140,7 +140,7 @@ impl Metric {
         const CLOSED: Label = ("reason", &["client", "idle", "frame_too_large", "node_leaving", "too_many_connections", "bad_token",
             "token_expired", "signed_out", "no_hello", "slow_consumer", "history_changed", "unavailable"]);
         const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out",
-            "address_requests", "user_requests", "user_sends", "node_sockets", "origin", "slow_request"]);
+            "address_requests", "user_requests", "user_sends", "node_sockets", "address_sockets", "origin", "slow_request", "slow_reader"]);
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable", "muted", "unknown_event", "too_many_mentions", "forbidden"]);
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);

@@ -31,17 +31,25 @@ impl<K: Clone + Eq + Hash> Rates<K> {
     /// # Errors
     /// How long to wait before the next has a chance.
     pub(crate) fn take(&mut self, key: &K, now: Instant) -> Result<(), Duration> {
+        self.reserve(key, now, Duration::ZERO).map(drop)
+    }
+
+    /// Takes one for whoever is ready to wait for it, and tells how long.
+    ///
+    /// # Errors
+    /// How long to wait before the next has a chance, where nobody waits for longer than `patience`.
+    pub(crate) fn reserve(&mut self, key: &K, now: Instant, patience: Duration) -> Result<Duration, Duration> {
         if self.full_at.len() >= self.sweep_at {
             self.full_at.retain(|_, full_at| *full_at > now);
             self.sweep_at = KEYS_BEFORE_SWEEP.max(2 * self.full_at.len());
         }
         let full_at = self.full_at.get(key).copied().unwrap_or(now).max(now) + self.interval;
         let wait = full_at.duration_since(now).saturating_sub(self.burst);
-        if !wait.is_zero() {
-            return Err(wait);
+        if wait > patience {
+            return Err(wait - patience);
         }
         self.full_at.insert(key.clone(), full_at);
-        Ok(())
+        Ok(wait)
     }
 }
 
@@ -63,6 +71,15 @@ mod tests {
         assert_eq!(taken(&mut rates, &alice, 99), Err(Duration::from_millis(1)), "a refusal costs nothing");
         assert_eq!(taken(&mut rates, &alice, 100), Ok(()));
         assert!(taken(&mut rates, &alice, 100).is_err());
+    }
+
+    #[test]
+    fn who_waits_gets_its_turn_in_order() {
+        let (mut rates, now) = (Rates::new(10, 1), Instant::now());
+        let mut reserve = || rates.reserve(&User::from("alice"), now, Duration::from_millis(200));
+        assert_eq!([reserve(), reserve(), reserve()].map(Result::unwrap).map(|wait| wait.as_millis()), [0, 100, 200]);
+        assert_eq!(reserve(), Err(Duration::from_millis(100)), "nobody waits for longer than that");
+        assert_eq!(rates.take(&User::from("alice"), now), Err(Duration::from_millis(300)), "all turns are given");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use chat_node::{
     trace::Traces,
 };
 use services::Services;
+use sqlx::Connection;
 use uuid::Uuid;
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
@@ -330,4 +331,38 @@ async fn two_people_have_one_direct_room_whoever_asks() {
         assert_eq!(memberships[0].1.room.with("bob"), Some(&user("alice")));
     })
     .await;
+}
+
+#[tokio::test]
+async fn requests_that_hang_take_no_connection_from_sends() {
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let url = services.postgres.fresh_database().unwrap();
+    let store = postgres(&url);
+    store.migrate().await.unwrap();
+    let room = room(&store, "lobby").await;
+    let mut locking = sqlx::PgConnection::connect(&url).await.unwrap();
+    sqlx::raw_sql("BEGIN; LOCK TABLE users IN ACCESS EXCLUSIVE MODE").execute(&mut locking).await.unwrap();
+    let hanging: Vec<_> = (0..20)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { store.password_hash("alice").await.map(drop) })
+        })
+        .collect();
+    let waits = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE datname = current_database() AND NOT granted";
+    let all_hang = async {
+        while sqlx::query_scalar::<_, i64>(waits).fetch_one(&mut locking).await.unwrap() < 3 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), all_hang).await.expect("three of five connections are for requests");
+    let answers = store.append(&[send("alice", 1, 1, room, "hello")]).await.unwrap();
+    assert!(matches!(answers[..], [Answer::Committed { .. }]), "{answers:?}");
+    store.ping().await.expect("the database is there for sends");
+    assert!(hanging.iter().all(|request| !request.is_finished()), "they hang still");
+    sqlx::raw_sql("ROLLBACK").execute(&mut locking).await.unwrap();
+    for request in hanging {
+        request.await.unwrap().unwrap();
+    }
 }

@@ -77,7 +77,7 @@ pub enum Store {
     Postgres {
         /// How to reach it.
         endpoint: Endpoint,
-        /// Connections that this node keeps to it at most.
+        /// Connections that this node keeps to it at most. Two of five or more are for sends alone.
         #[serde(default = "default_pool_connections_max")]
         pool_connections_max: u32,
     },
@@ -169,9 +169,9 @@ pub struct Limits {
     pub sends_per_second_max: u32,
     /// Messages of one user at once, after a while without any.
     pub sends_burst_max: u32,
-    /// REST requests of one user in a second, lasting.
+    /// Requests of one user in a second, lasting, over REST and over connections together; sends are apart.
     pub requests_per_second_max: u32,
-    /// REST requests of one user at once, after a while without any.
+    /// Requests of one user at once, after a while without any.
     pub requests_burst_max: u32,
     /// Silence after which the node sends a ping, in seconds.
     pub ping_seconds: u64,

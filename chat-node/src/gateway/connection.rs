@@ -29,7 +29,7 @@ use crate::{
     intake::OpenOutbox,
     metric::Metric,
     protocol::{ClientType, CloseReason, Frames, Position, decode},
-    session::{Effect, Input, Now, Outcome, Session},
+    session::{Effect, Input, Now, Outcome, Request, Session},
     store::Seen,
 };
 
@@ -250,7 +250,7 @@ impl Connection {
             }
             Effect::Watch { id, room } => {
                 let watch = self.gateway.clone().watch(id, room, self.id, self.outbound.clone());
-                self.requests.push(watch.boxed());
+                self.push_in_turn(watch);
             }
             Effect::Append { id, append } => {
                 let sent = self.gateway.append(id, append);
@@ -261,8 +261,24 @@ impl Connection {
                 let settled = self.gateway.settled(id, n, fate);
                 self.requests.push(settled.boxed());
             }
-            Effect::Ask(request) => self.requests.push(self.gateway.ask(request)),
+            // It was not the client who asks.
+            Effect::Ask(request @ Request::Explain { .. }) => self.requests.push(self.gateway.ask(request)),
+            Effect::Ask(request) => {
+                let gateway = self.gateway.clone();
+                self.push_in_turn(async move { gateway.ask(request).await });
+            }
         }
+    }
+
+    /// A request that begins when it is its user's turn. Meanwhile it counts as one that waits for the store.
+    fn push_in_turn(&mut self, request: impl Future<Output = Input> + Send + 'static) {
+        let Some(user) = self.session.user().cloned() else { return };
+        let gateway = self.gateway.clone();
+        let in_turn = async move {
+            gateway.turn(&user).await;
+            request.await
+        };
+        self.requests.push(in_turn.boxed());
     }
 
     /// The connection belongs to this login from now on.

@@ -41,6 +41,13 @@ pub(crate) fn limited_address(address: IpAddr) -> IpAddr {
     }
 }
 
+/// The address that a socket counts for before it says anything: none where the limits per address do not hold, and none for a proxy,
+/// which speaks for many.
+pub(crate) fn counted_address(peer: IpAddr, addresses: &Addresses) -> Option<IpAddr> {
+    let counts = addresses.enforced && !is_trusted(peer.to_canonical(), &addresses.trusted_proxies);
+    counts.then(|| limited_address(peer))
+}
+
 fn is_trusted(address: IpAddr, trusted: &[Cidr]) -> bool {
     trusted.iter().any(|range| range.contains(address))
 }

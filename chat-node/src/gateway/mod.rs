@@ -7,6 +7,7 @@ mod admission;
 mod connection;
 mod forwarded;
 mod origin;
+mod places;
 mod requests;
 mod server;
 mod websocket;
@@ -32,13 +33,13 @@ use axum::{
 };
 use crds::NodeConfig;
 use parking_lot::Mutex;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
 
 use self::{
     admission::Admission,
     connection::Connection,
-    forwarded::{client_address, limited_address},
+    forwarded::{client_address, counted_address, limited_address},
     server::ServerLimits,
     websocket::Upgrade,
 };
@@ -65,6 +66,12 @@ use crate::{
 /// bytes resets it, and the client would not hear why.
 const FRAME_SIZES_READ: usize = 4;
 
+/// How long a client may take to read an answer over REST.
+const READ_SECONDS_MAX: Duration = Duration::from_secs(60);
+
+/// How long ahead a user's turns are given. Turns of connections that are gone are not given back, so there must not be many.
+const TURN_SECONDS_MAX: Duration = Duration::from_secs(2);
+
 /// What all connections of a node share: the parts that it is made of, and its own state.
 pub struct Gateway {
     parts: Parts,
@@ -72,6 +79,8 @@ pub struct Gateway {
     pub passwords: Passwords,
     /// How fast each user sends.
     sending: Mutex<Rates<User>>,
+    /// How fast each user asks, over REST and over connections together.
+    asking: Mutex<Rates<User>>,
     admission: Mutex<Admission>,
     open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
     next: AtomicU64,
@@ -122,10 +131,12 @@ impl Gateway {
         let admission = Mutex::new(Admission::new(parts.config.addresses.clone()));
         let limits = &parts.config.limits;
         let sending = Mutex::new(Rates::new(limits.sends_per_second_max, limits.sends_burst_max));
+        let asking = Mutex::new(Rates::new(limits.requests_per_second_max, limits.requests_burst_max));
         Arc::new(Gateway {
             parts,
             passwords: Passwords::default(),
             sending,
+            asking,
             admission,
             open: Mutex::default(),
             next: AtomicU64::new(1),
@@ -143,10 +154,18 @@ impl Gateway {
     /// # Errors
     /// When the listening socket fails.
     pub async fn serve(self: Arc<Self>, clients: TcpListener, stop: CancellationToken) -> io::Result<()> {
-        let limits = &self.config.limits;
-        let limits =
-            ServerLimits { header: Duration::from_secs(limits.request_seconds), sockets_max: limits.connections_max };
-        server::serve(clients, self.router(), limits, stop).await
+        let NodeConfig { limits, addresses, .. } = &self.config;
+        let bounds = ServerLimits {
+            header: Duration::from_secs(limits.request_seconds),
+            read: READ_SECONDS_MAX,
+            sockets_max: limits.connections_max,
+            address_sockets_max: addresses.web_connections_max,
+        };
+        let key = {
+            let gateway = self.clone();
+            move |peer| counted_address(peer, &gateway.config.addresses)
+        };
+        server::serve(clients, self.router(), bounds, key, stop).await
     }
 
     /// Refuses new connections from now on.
@@ -213,6 +232,26 @@ impl Gateway {
             Metric::Refusals.count_for(refusal.as_str());
             wait
         })
+    }
+
+    /// Takes a request of a user who does not wait.
+    ///
+    /// # Errors
+    /// How long to wait before the next has a chance.
+    pub(crate) fn admit_user(&self, user: &User) -> Result<(), Duration> {
+        self.asking.lock().take(user, Instant::now())
+    }
+
+    /// Waits until a user may ask for something more. However many connections a user asks over, nobody else waits.
+    async fn turn(&self, user: &User) {
+        loop {
+            let turn = self.asking.lock().reserve(user, Instant::now(), TURN_SECONDS_MAX);
+            match turn {
+                Ok(Duration::ZERO) => return,
+                Ok(wait) => return sleep(wait).await,
+                Err(wait) => sleep(wait).await,
+            }
+        }
     }
 
     /// What sessions need of the configuration.

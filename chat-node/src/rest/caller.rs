@@ -4,7 +4,6 @@ use std::{
     convert::Infallible,
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::Instant,
 };
 
 use axum::{
@@ -32,7 +31,7 @@ impl FromRequestParts<Arc<Rest>> for Caller {
     async fn from_request_parts(parts: &mut Parts, rest: &Arc<Rest>) -> Result<Self, Problem> {
         let token = bearer(&parts.headers).unwrap_or_default();
         let claims = rest.gateway.verify(&token).await.map_err(Code::from)?;
-        match rest.rates.lock().take(&claims.user, Instant::now()) {
+        match rest.gateway.admit_user(&claims.user) {
             Ok(()) => Ok(Caller(claims)),
             Err(wait) => {
                 Metric::Refusals.count_for("user_requests");

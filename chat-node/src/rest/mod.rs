@@ -34,13 +34,12 @@ use axum::{
     response::Response,
     routing::get,
 };
-use parking_lot::Mutex;
 
 use self::{
     operations::OPERATIONS,
     problem::{Problem, Reason},
 };
-use crate::{event::User, gateway::Gateway, metric::Metric, rate::Rates};
+use crate::{gateway::Gateway, metric::Metric};
 
 /// The OpenAPI document, as `make generate` has written it.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -48,14 +47,12 @@ const DOCUMENT: &str = include_str!("openapi.json");
 /// What all requests share.
 pub(crate) struct Rest {
     gateway: Arc<Gateway>,
-    rates: Mutex<Rates<User>>,
 }
 
 /// The routes, below `/api/v1`.
 pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
     let limits = &gateway.config.limits;
     let body_bytes_max = limits.frame_bytes_max;
-    let rates = Mutex::new(Rates::new(limits.requests_per_second_max, limits.requests_burst_max));
     let document = get(|| async { ([(header::CONTENT_TYPE, "application/json")], DOCUMENT) });
     let routes = Router::new().route("/openapi.json", document);
     let routes = OPERATIONS.iter().fold(routes, |routes, operation| routes.route(operation.path, (operation.route)()));
@@ -66,7 +63,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .layer(DefaultBodyLimit::max(body_bytes_max))
         .layer(from_fn_with_state(gateway.clone(), admit::admit))
         .layer(map_response(counted))
-        .with_state(Arc::new(Rest { gateway, rates }));
+        .with_state(Arc::new(Rest { gateway }));
     match cors {
         Some(cors) => routes.layer(cors),
         None => routes,

@@ -41,11 +41,11 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub sends_burst_max: Option<u32>,
-    /// REST requests of one user in a second, lasting, on one node; beyond, a request is refused with 429.
+    /// Requests of one user in a second, lasting, on one node; beyond, one over REST is refused with 429, and one over a connection waits.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_second_max: Option<u32>,
-    /// REST requests of one user at once, after a while without any.
+    /// Requests of one user at once, after a while without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub requests_burst_max: Option<u32>,

@@ -16,7 +16,7 @@ pub struct Addresses {
     pub trusted_proxies: Vec<Cidr>,
     /// Where the trusted proxies say it.
     pub forwarded_header: ForwardedHeader,
-    /// Open connections of web clients from one address.
+    /// Open connections of web clients from one address. As many further sockets may be open for REST, or have not asked yet.
     pub web_connections_max: usize,
     /// Open connections of mobile clients from one address. The stricter of the two holds until a client says which it is.
     pub mobile_connections_max: usize,

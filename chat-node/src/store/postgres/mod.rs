@@ -46,6 +46,12 @@ use crate::{
 /// How long a request waits for a free connection of the pool.
 const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 
+/// Connections that only sends take: each lane has one batch on its way at a time.
+const SENDS_CONNECTIONS_MAX: u32 = 2;
+
+/// Connections that have to be left for everything else, one of which listens; with fewer, all are shared.
+const OTHERS_CONNECTIONS_MIN: u32 = 3;
+
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
     gate: Gate<Postgres>,
@@ -73,15 +79,19 @@ impl PostgresStore {
         }
         let lineage = Arc::new(Known::default());
         let looked_at = (lineage.clone(), options.clone());
-        let pool = PgPoolOptions::new()
-            .after_connect(move |connection, _| {
-                let (known, options) = looked_at.clone();
-                Box::pin(async move { known.check(connection, &options).await })
-            })
-            .max_connections(connections_max)
-            .acquire_timeout(ACQUIRE_SECONDS_MAX)
-            .connect_lazy_with(options);
-        Ok(PostgresStore { gate: Gate::new(pool), lineage, limits, arrivals: Arrivals::default() })
+        let pools = PgPoolOptions::new().acquire_timeout(ACQUIRE_SECONDS_MAX).after_connect(move |connection, _| {
+            let (known, options) = looked_at.clone();
+            Box::pin(async move { known.check(connection, &options).await })
+        });
+        let of = |connections| pools.clone().max_connections(connections).connect_lazy_with(options.clone());
+        let gate = match connections_max.saturating_sub(SENDS_CONNECTIONS_MAX) {
+            ..OTHERS_CONNECTIONS_MIN => {
+                let shared = of(connections_max);
+                Gate::new(shared.clone(), shared)
+            }
+            others => Gate::new(of(others), of(SENDS_CONNECTIONS_MAX)),
+        };
+        Ok(PostgresStore { gate, lineage, limits, arrivals: Arrivals::default() })
     }
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
@@ -114,7 +124,7 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // A standby answers too, and refuses every write.
         let query = sqlx::query_scalar("SELECT current_setting('transaction_read_only') = 'off'");
-        if query.fetch_one(self.gate.without_tables()).await? { Ok(()) } else { Err(StoreError::Silent) }
+        if query.fetch_one(self.gate.to_ping()).await? { Ok(()) } else { Err(StoreError::Silent) }
     }
 
     async fn is_synchronous(&self) -> Result<Option<bool>, StoreError> {
@@ -124,7 +134,7 @@ impl Store for PostgresStore {
                 AND current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply')
                 AND current_setting('fsync') = 'on'",
         );
-        Ok(Some(query.fetch_one(self.gate.without_tables()).await?))
+        Ok(Some(query.fetch_one(self.gate.to_ping()).await?))
     }
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
@@ -216,7 +226,7 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        append::append(self.gate.pool()?, batch).await
+        append::append(self.gate.sends()?, batch).await
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
@@ -269,7 +279,7 @@ impl Store for PostgresStore {
     }
 
     async fn close(&self) {
-        self.gate.without_tables().close().await;
+        self.gate.close().await;
     }
 }
 

@@ -15,7 +15,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use sqlx::{
-    Sqlite,
+    Sqlite, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::sync::mpsc;
@@ -38,6 +38,9 @@ use crate::{
 
 /// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
 const CONNECTIONS_MAX: u32 = 4;
+
+/// And these are for sends alone, of which one batch is on its way at a time.
+const SENDS_CONNECTIONS_MAX: u32 = 1;
 
 /// Room logs in a file.
 pub struct SqliteStore {
@@ -66,14 +69,18 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(STATEMENT_SECONDS_MAX);
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS_MAX).connect_lazy_with(options);
-        SqliteStore { gate: Gate::new(pool), limits }
+        let of = |connections| SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options.clone());
+        SqliteStore { gate: Gate::new(of(CONNECTIONS_MAX), of(SENDS_CONNECTIONS_MAX)), limits }
     }
 
     async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
-        // A transaction that begins as a reader cannot always become a writer.
-        Ok(SqliteTransaction(self.gate.pool()?.begin_with("BEGIN IMMEDIATE").await?))
+        begin(self.gate.pool()?).await
     }
+}
+
+async fn begin(pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
+    // A transaction that begins as a reader cannot always become a writer.
+    Ok(SqliteTransaction(pool.begin_with("BEGIN IMMEDIATE").await?))
 }
 
 directory!(SqliteStore, "substr(name, 1, length($3)) = $3", "details ->> 'user'");
@@ -92,7 +99,7 @@ impl Store for SqliteStore {
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(self.gate.without_tables()).await?;
+        sqlx::query("SELECT 1").execute(self.gate.to_ping()).await?;
         Ok(())
     }
 
@@ -193,7 +200,7 @@ impl Store for SqliteStore {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        let mut tx = self.begin().await?;
+        let mut tx = begin(self.gate.sends()?).await?;
         let answers = append::append(&mut tx, batch).await?;
         tx.commit().await?;
         Ok(answers)
@@ -259,6 +266,6 @@ impl Store for SqliteStore {
     }
 
     async fn close(&self) {
-        self.gate.without_tables().close().await;
+        self.gate.close().await;
     }
 }

@@ -231,6 +231,57 @@ async fn whoever_sends_too_fast_is_told_how_long_to_wait_and_keeps_the_order() {
 }
 
 #[tokio::test]
+async fn whoever_asks_too_often_waits_for_a_turn_and_nobody_else_does() {
+    let node = Node::start(json!({"limits": {"requestsPerSecondMax": 2, "requestsBurstMax": 2}}));
+    let (mut alice, _) = Wire::hello(node.address(), &token("alice", 3_600), json!({})).await;
+    let (mut bob, _) = Wire::hello(node.address(), &token("bob", 3_600), json!({})).await;
+    for id in 1..=8 {
+        alice.say(json!({"type": "unread", "id": id})).await;
+    }
+    alice.say(json!({"type": "ping", "id": 9})).await;
+    // What asks nothing of the store waits for no turn, so all eight have been taken when it is answered.
+    let mut answers = Vec::new();
+    while answers.last() != Some(&json!(9)) {
+        answers.push(alice.hear().await["id"].clone());
+    }
+    assert!(answers.len() < 9, "all were answered at once: {answers:?}");
+    // Over REST nobody waits, and the turns are the same.
+    let authorization = format!("authorization: Bearer {}", token("alice", 3_600));
+    let (head, _) = ask(node.address(), "/api/v1/rooms", &[&authorization]).await;
+    assert!(status(&head) == 429 && head.contains("retry-after: "), "{head}");
+    assert_eq!(bob.ask(json!({"type": "unread"})).await["type"], "unread");
+    while answers.len() < 9 {
+        let answer = alice.hear().await;
+        assert_eq!(answer["type"], "unread", "a turn comes: {answer}");
+        answers.push(answer["id"].clone());
+    }
+    answers.retain(|id| id != 9);
+    assert_eq!(answers, (1..=8).map(|id| json!(id)).collect::<Vec<_>>(), "and in order");
+}
+
+#[tokio::test]
+async fn an_address_has_its_share_of_the_sockets_and_a_proxy_has_all() {
+    for (trusted, expected) in [(json!([]), 1), (json!(["127.0.0.0/8"]), 0)] {
+        let node = Node::start(json!({
+            "limits": {"requestSeconds": 60},
+            "addresses": {"enforced": true, "webConnectionsMax": 3, "mobileConnectionsMax": 3, "trustedProxies": trusted},
+        }));
+        let mut silent = Vec::new();
+        for _ in 0..3 {
+            silent.push(TcpStream::connect(node.address()).await.unwrap());
+        }
+        let mut next = TcpStream::connect(node.address()).await.unwrap();
+        next.write_all(b"GET /api/v1/openapi.json HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        // A socket that is not served is closed with what was said unread, which resets it.
+        let _ = timeout(WITHIN, next.read_to_end(&mut answer)).await.expect("the socket was not closed in time");
+        assert_eq!(answer.is_empty(), expected == 1, "{}", String::from_utf8_lossy(&answer));
+        assert_eq!(refused(&node, "address_sockets").await, expected);
+        drop(silent);
+    }
+}
+
+#[tokio::test]
 async fn a_crowd_that_is_slowed_down_loses_nothing_and_keeps_its_order() {
     let node = Node::start(json!({"limits": {"sendsPerSecondMax": 20, "sendsBurstMax": 5}}));
     let dial: Arc<dyn Dial> = Arc::new(Tcp::new(&[node.url()], 0).unwrap());
