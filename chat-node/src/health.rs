@@ -10,7 +10,10 @@ use std::{
 
 use crds::node_status::Dependency;
 use parking_lot::Mutex;
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
 
 use crate::{
     bus::Bus,
@@ -27,6 +30,10 @@ const EVERY_AWAY: Duration = Duration::from_millis(250);
 /// How long a store may take to say that it is there.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(1);
 
+/// How long a store may be away before its connections are given up, once: they may lead to a server that has lost its power, while
+/// another has long taken its place.
+const RENEW_AFTER: Duration = Duration::from_secs(10);
+
 /// What was last seen.
 pub struct Health {
     migrated: AtomicBool,
@@ -34,6 +41,25 @@ pub struct Health {
     /// Why it is not, in the database's words.
     store: Reach,
     synchronous: Mutex<Option<bool>>,
+}
+
+/// Since when a store is away.
+#[derive(Default)]
+struct Away {
+    since: Option<Instant>,
+    is_renewed: bool,
+}
+
+impl Away {
+    /// Takes what was seen; whether the store's connections are to be given up, which is so once each time that it is away.
+    fn is_to_renew(&mut self, up: bool, now: Instant) -> bool {
+        if up {
+            *self = Away::default();
+            return false;
+        }
+        let since = *self.since.get_or_insert(now);
+        now.duration_since(since) >= RENEW_AFTER && !std::mem::replace(&mut self.is_renewed, true)
+    }
 }
 
 impl Default for Health {
@@ -103,9 +129,14 @@ impl Health {
 
     /// Looks again and again, and more often while the store is away.
     pub async fn watch(self: Arc<Self>, store: SharedStore, bus: Bus, hub: Arc<Hub>) {
+        let mut away = Away::default();
         loop {
             let answer = within(ANSWER_SECONDS_MAX, store.ping()).await;
             let up = answer.is_ok();
+            if away.is_to_renew(up, Instant::now()) {
+                tracing::warn!("the database is away for long: its connections are made anew");
+                store.renew();
+            }
             answer.unwrap_or_else(|error| self.store.down(&error));
             self.see(up);
             if up && let Ok(synchronous) = within(ANSWER_SECONDS_MAX, store.is_synchronous()).await {
@@ -135,5 +166,20 @@ impl Health {
             (true, false) => tracing::warn!("the database is away"),
             (false, _) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_given_up_once_each_time_that_a_store_is_away_for_long() {
+        let (mut away, start) = (Away::default(), Instant::now());
+        let mut sees = |up, seconds| away.is_to_renew(up, start + Duration::from_secs(seconds));
+        assert_eq!([sees(true, 0), sees(false, 20), sees(false, 29)], [false; 3]);
+        assert_eq!([sees(false, 30), sees(false, 31), sees(false, 99)], [true, false, false]);
+        assert_eq!([sees(true, 100), sees(false, 101), sees(false, 110)], [false; 3]);
+        assert!(sees(false, 111));
     }
 }

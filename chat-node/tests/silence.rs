@@ -12,8 +12,9 @@ use std::{
 use chat_node::{
     bus::Bus,
     event::{RoomKind, User},
+    health::Health,
     hub::{ConnectionId, Hub, Outbound, Socket, Start},
-    store::{Hint, PostgresStore, SharedStore, StoreLimits},
+    store::{Append, Content, Hint, PostgresStore, SharedStore, StoreLimits},
     trace::Traces,
 };
 use futures::{FutureExt, future::BoxFuture};
@@ -25,6 +26,7 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_room_max: 3, outbox_results_kept: 5 };
 
@@ -75,7 +77,7 @@ async fn stores() -> (Services, String, Wires, [SharedStore; 2]) {
     let wires = Wires::to(server.to_owned()).await;
     let through = url.replace(server, &wires.address.to_string());
     let stores =
-        [&url, &through].map(|url| -> SharedStore { Arc::new(PostgresStore::new(url, None, 5, LIMITS).unwrap()) });
+        [&url, &through].map(|url| -> SharedStore { Arc::new(PostgresStore::new(url, None, 8, LIMITS).unwrap()) });
     for store in &stores {
         store.migrate().await.unwrap();
     }
@@ -119,6 +121,50 @@ async fn a_room_is_followed_in_the_end_although_its_head_was_asked_of_a_server_t
     locked.join().unwrap();
     timeout(PATIENCE, follows).await.expect("it waits for a server that is gone").unwrap();
     assert_eq!(hub.rooms_resident(), 1);
+    past.close().await;
+}
+
+#[tokio::test]
+async fn sends_and_requests_go_on_over_new_connections_when_a_server_is_gone() {
+    let (_services, _, wires, [past, through]) = stores().await;
+    let room = past.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
+    let hub = Hub::new(through.clone(), Bus::InProcess, Traces::default(), 10);
+    let health = Arc::new(Health::of_ready_store());
+    tokio::spawn(health.clone().watch(through.clone(), Bus::InProcess, hub));
+    let all: Vec<_> = (0..20).map(|_| through.unread("alice")).collect();
+    futures::future::try_join_all(all).await.expect("every connection is there");
+    wires.are_dead.send_replace(true);
+    // Others go on to ask, and each question takes a connection with it.
+    let asking = tokio::spawn({
+        let through = through.clone();
+        async move {
+            loop {
+                let _ = timeout(Duration::from_millis(200), through.unread("alice")).await;
+            }
+        }
+    });
+    let send = Append {
+        sender: user("alice"),
+        outbox: Uuid::from_u128(1),
+        n: 1,
+        room,
+        content: Content::text("hello"),
+        event: Uuid::now_v7(),
+        time: NOW,
+    };
+    let sent = async {
+        while let Ok(Err(_)) | Err(_) =
+            timeout(Duration::from_secs(3), through.append(std::slice::from_ref(&send))).await
+        {
+            health.lost_store();
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(PATIENCE, sent).await.expect("no send gets through to the server that is there");
+    let read = async { while !matches!(timeout(Duration::from_secs(1), through.unread("alice")).await, Ok(Ok(_))) {} };
+    timeout(PATIENCE, read).await.expect("no request gets through");
+    timeout(PATIENCE, health.store_is_up()).await.expect("the node does not see that it is there");
+    asking.abort();
     past.close().await;
 }
 

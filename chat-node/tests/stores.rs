@@ -27,7 +27,7 @@ fn user(name: &str) -> User {
 }
 
 fn postgres(url: &str) -> SharedStore {
-    Arc::new(PostgresStore::new(url, None, 5, LIMITS).unwrap())
+    Arc::new(PostgresStore::new(url, None, 6, LIMITS).unwrap())
 }
 
 async fn on_both<F: Future<Output = ()>>(claim: impl Fn(SharedStore) -> F) {
@@ -312,6 +312,37 @@ async fn rooms_are_joined_left_and_bounded() {
 }
 
 #[tokio::test]
+async fn strangers_cannot_use_up_the_rooms_of_a_user() {
+    on_both(|store| async move {
+        for name in ["alice", "one", "two", "three", "four"] {
+            store.arrive(name, None, &[], NOW).await.unwrap();
+        }
+        let alice = user("alice");
+        for stranger in ["one", "two", "three"] {
+            store.direct(&user(stranger), &alice, NOW).await.unwrap();
+        }
+        assert_eq!(refused(store.direct(&user("four"), &alice, NOW).await), Code::TooManyRooms, "others have a bound");
+        store.direct(&user("three"), &alice, NOW).await.expect("what is there is found");
+        for other in ["four", "alice"] {
+            store.direct(&alice, &user(other), NOW).await.expect("it is not hers");
+        }
+        let room = store.create_room(&alice, "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
+        store.leave(&alice, room, NOW).await.unwrap();
+        store.join(&alice, &RoomReference::Id(room), NOW).await.expect("nor is it here");
+        store.direct(&user("four"), &user("one"), NOW).await.unwrap();
+        for other in ["two", "three"] {
+            store.direct(&user("four"), &user(other), NOW).await.unwrap();
+        }
+        assert_eq!(
+            refused(store.direct(&user("four"), &user("four"), NOW).await),
+            Code::TooManyRooms,
+            "her own has one"
+        );
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn two_people_have_one_direct_room_whoever_asks() {
     on_both(|store| async move {
         store.arrive("alice", None, &[], NOW).await.unwrap();
@@ -356,7 +387,7 @@ async fn requests_that_hang_take_no_connection_from_sends() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), all_hang).await.expect("three of five connections are for requests");
+    tokio::time::timeout(Duration::from_secs(20), all_hang).await.expect("three of six connections are for requests");
     let answers = store.append(&[send("alice", 1, 1, room, "hello")]).await.unwrap();
     assert!(matches!(answers[..], [Answer::Committed { .. }]), "{answers:?}");
     store.ping().await.expect("the database is there for sends");

@@ -77,7 +77,7 @@ pub enum Store {
     Postgres {
         /// How to reach it.
         endpoint: Endpoint,
-        /// Connections that this node keeps to it at most. Two of five or more are for sends alone.
+        /// Connections that this node keeps to it at most. Three of six or more are for sends alone.
         #[serde(default = "default_pool_connections_max")]
         pool_connections_max: u32,
     },

@@ -171,7 +171,7 @@ impl Code {
                 ("too_many_watched", "this connection watches as many rooms as it may: unwatch one first")
             }
             Code::RoomFull => ("room_full", "the room has as many members as it may have"),
-            Code::TooManyRooms => ("too_many_rooms", "this user is in as many rooms as allowed: leave one first"),
+            Code::TooManyRooms => ("too_many_rooms", "this user is in as many rooms as allowed"),
             Code::OutboxMissing => ("outbox_missing", "sending needs an outbox: give its id in hello"),
             Code::OutboxGap => ("outbox_gap", "the number is not the next of this outbox: go on from expected"),
             Code::OutboxForgotten => ("outbox_forgotten", "so old a send was taken, its result is not kept any more"),

@@ -162,7 +162,7 @@ macro_rules! announcements {
                 .bind(after.unwrap_or_default())
                 .bind(now_ms)
                 .bind(limit as i64)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
                 Ok(rows.into_iter().map($crate::store::announcements::announcement).collect())
             }

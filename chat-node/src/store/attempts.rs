@@ -124,7 +124,7 @@ macro_rules! attempts {
                 let age = i64::try_from($crate::auth::FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX);
                 sqlx::query("DELETE FROM login_failures WHERE last_ms <= $1")
                     .bind(now_ms.saturating_sub(age))
-                    .execute(self.gate.pool()?)
+                    .execute(&self.gate.pool()?)
                     .await?;
                 Ok(())
             }

@@ -98,13 +98,13 @@ macro_rules! bots {
         impl $crate::store::bots::Bots for $store {
             async fn create_bot(&self, name: &str, now_ms: i64) -> Result<bool, $crate::store::StoreError> {
                 let query = "INSERT INTO users (name, created_ms, bot) VALUES ($1, $2, true) ON CONFLICT DO NOTHING";
-                let made = sqlx::query(query).bind(name).bind(now_ms).execute(self.gate.pool()?).await?;
+                let made = sqlx::query(query).bind(name).bind(now_ms).execute(&self.gate.pool()?).await?;
                 Ok(made.rows_affected() == 1)
             }
 
             async fn bots(&self, after: &str, limit: usize) -> Result<Vec<(String, i64)>, $crate::store::StoreError> {
                 let query = "SELECT name, created_ms FROM users WHERE bot AND name > $1 ORDER BY name LIMIT $2";
-                Ok(sqlx::query_as(query).bind(after).bind(limit as i64).fetch_all(self.gate.pool()?).await?)
+                Ok(sqlx::query_as(query).bind(after).bind(limit as i64).fetch_all(&self.gate.pool()?).await?)
             }
 
             async fn delete_bot(&self, name: &str) -> Result<Option<Vec<uuid::Uuid>>, $crate::store::StoreError> {
@@ -170,7 +170,7 @@ macro_rules! bots {
                 .bind(bot)
                 .bind(now_ms)
                 .bind($crate::store::bots::TOKENS_PER_BOT_MAX)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
                 Ok(rows.into_iter().map($crate::store::bots::bot_token).collect())
             }

@@ -56,7 +56,7 @@ macro_rules! directory {
                 sqlx::query("INSERT INTO users (name, created_ms) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING")
                     .bind(user)
                     .bind(now_ms)
-                    .execute(self.gate.pool()?)
+                    .execute(&self.gate.pool()?)
                     .await?;
                 Ok(())
             }
@@ -70,7 +70,7 @@ macro_rules! directory {
                     sqlx::query_as(concat!($crate::store::rows::select_seats!(), "m.member = $1 AND m.room = $2"))
                         .bind(user)
                         .bind(room)
-                        .fetch_optional(self.gate.pool()?)
+                        .fetch_optional(&self.gate.pool()?)
                         .await?;
                 Ok(row.map($crate::store::rows::seat))
             }
@@ -88,7 +88,7 @@ macro_rules! directory {
                 .bind(user)
                 .bind(after.unwrap_or_default())
                 .bind(limit as i64)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
                 Ok(rows.into_iter().map($crate::store::rows::seat).collect())
             }
@@ -100,7 +100,7 @@ macro_rules! directory {
                 limit: usize,
             ) -> Result<Vec<$crate::store::Member>, $crate::store::StoreError> {
                 let query = sqlx::query_as($crate::store::rows::MEMBERS).bind(room).bind(after).bind(limit as i64);
-                let found: Vec<$crate::store::rows::MemberRow> = query.fetch_all(self.gate.pool()?).await?;
+                let found: Vec<$crate::store::rows::MemberRow> = query.fetch_all(&self.gate.pool()?).await?;
                 Ok(found.into_iter().map($crate::store::rows::member).collect())
             }
 
@@ -125,7 +125,7 @@ macro_rules! directory {
                 .bind(Kind::Left as i16)
                 .bind(Kind::Kicked as i16)
                 .bind(Kind::Banned as i16)
-                .fetch_optional(self.gate.pool()?)
+                .fetch_optional(&self.gate.pool()?)
                 .await?;
                 Ok(ending.map(|(kind, seq)| (Kind::from_number(kind), seq)))
             }
@@ -145,7 +145,7 @@ macro_rules! directory {
                 .bind(after)
                 .bind(prefix)
                 .bind(limit as i64)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
                 Ok(rows
                     .into_iter()

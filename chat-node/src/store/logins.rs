@@ -257,7 +257,7 @@ macro_rules! logins {
                 .bind(user)
                 .bind(now_ms)
                 .bind($crate::store::logins::LOGINS_PER_USER_MAX)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
                 let login = |(id, created_ms, seen_ms, expires_ms, client, address)| $crate::store::logins::Login {
                     id,
@@ -300,7 +300,7 @@ macro_rules! logins {
                 .bind(user)
                 .bind(address.to_string())
                 .bind(now_ms)
-                .fetch_optional(self.gate.pool()?)
+                .fetch_optional(&self.gate.pool()?)
                 .await?;
                 Ok(known.is_some())
             }
@@ -361,7 +361,7 @@ macro_rules! logins {
             }
 
             async fn forget_logins(&self, now_ms: i64) -> Result<(), $crate::store::StoreError> {
-                sqlx::query("DELETE FROM logins WHERE expires_ms <= $1").bind(now_ms).execute(self.gate.pool()?).await?;
+                sqlx::query("DELETE FROM logins WHERE expires_ms <= $1").bind(now_ms).execute(&self.gate.pool()?).await?;
                 Ok(())
             }
         }

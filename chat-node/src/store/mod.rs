@@ -316,6 +316,9 @@ pub trait Store: Announcements + Attempts + Bots + Directory + Outboxes + Sessio
     /// Hints about commits, until the receiver is dropped. `None` where there is no other node.
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>>;
 
+    /// Goes on over new connections, and leaves those that there are to what is under way.
+    fn renew(&self);
+
     /// Ends all connections, after what is under way.
     async fn close(&self);
 }

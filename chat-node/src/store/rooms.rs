@@ -30,7 +30,7 @@ pub(super) trait RoomTransaction: Send {
     /// Whether somebody of this name was ever here.
     async fn user_exists(&mut self, user: &str) -> Result<bool, StoreError>;
     /// How many rooms the user is in.
-    async fn rooms_of(&mut self, user: &str) -> Result<i64, StoreError>;
+    async fn rooms_of(&mut self, user: &str) -> Result<RoomCounts, StoreError>;
     /// Adds a member, who has read what there is. `false` when it was one.
     async fn add_member(&mut self, room: &Room, user: &str, role: Role, now_ms: i64) -> Result<bool, StoreError>;
     /// Removes a member. `false` when it was none.
@@ -40,6 +40,24 @@ pub(super) trait RoomTransaction: Send {
     /// Tells other nodes, once this is committed.
     async fn announce(&mut self, heads: &[Head], users: &[&User]) -> Result<(), StoreError>;
 }
+
+/// How many rooms a user is in. Each count has the limit for itself: a direct room cannot be left, so strangers who open one after the
+/// other must neither keep the user from rooms nor from opening direct rooms.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub(super) struct RoomCounts {
+    /// Public and private ones.
+    rooms: i64,
+    /// Direct ones that the user has opened.
+    opened: i64,
+    /// Direct ones that others have opened.
+    opened_by_others: i64,
+}
+
+/// Counts the rooms of a user, for [`RoomCounts`].
+pub(super) const COUNT_ROOMS: &str = "SELECT count(*) FILTER (WHERE kind <> 2) AS rooms,
+        count(*) FILTER (WHERE kind = 2 AND first = $1) AS opened,
+        count(*) FILTER (WHERE kind = 2 AND first <> $1) AS opened_by_others
+    FROM members JOIN rooms ON rooms.id = members.room WHERE member = $1";
 
 /// Makes a public or a private room, which belongs to its first member.
 pub(super) async fn create(
@@ -132,7 +150,10 @@ pub(super) async fn direct(
     if !tx.user_exists(other).await? {
         return Err(StoreError::Refused(Code::UnknownUser));
     }
-    check_room_count(tx, user, limits).await?;
+    check_count(tx.rooms_of(user).await?.opened, limits)?;
+    if user != other {
+        check_count(tx.rooms_of(other).await?.opened_by_others, limits)?;
+    }
     let room = new_room(RoomKind::Direct, None, Some((user.clone(), other.clone())));
     if !tx.insert_room(&room, Some(&key), now_ms).await? {
         // The other one was faster; the insertion waited for that commit.
@@ -158,7 +179,10 @@ pub(super) async fn check_room_count(
     user: &str,
     limits: StoreLimits,
 ) -> Result<(), StoreError> {
-    let rooms = tx.rooms_of(user).await?;
+    check_count(tx.rooms_of(user).await?.rooms, limits)
+}
+
+fn check_count(rooms: i64, limits: StoreLimits) -> Result<(), StoreError> {
     if usize::try_from(rooms).is_ok_and(|rooms| rooms >= limits.rooms_per_user_max) {
         return Err(StoreError::Refused(Code::TooManyRooms));
     }

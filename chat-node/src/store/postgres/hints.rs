@@ -3,16 +3,16 @@
 //! They make a commit known even when the bus is away or the committing node dies before it publishes. They are sent within the
 //! commit's transaction, so there is none without a commit and no commit without one.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, postgres::PgListener};
+use sqlx::{PgPool, Postgres, postgres::PgListener};
 use tokio::{sync::mpsc, time::interval};
 use uuid::Uuid;
 
 use crate::{
     event::{Seq, User},
-    store::{Hint, StoreError, within},
+    store::{Hint, StoreError, gate::Gate, within},
 };
 
 /// The channel's name in the database.
@@ -79,11 +79,11 @@ fn encode(payloads: impl Iterator<Item = Payload>) -> Vec<String> {
 }
 
 /// Listens in the background until the receiver is dropped.
-pub(super) fn listen(pool: PgPool) -> mpsc::Receiver<Hint> {
+pub(super) fn listen(gate: Arc<Gate<Postgres>>) -> mpsc::Receiver<Hint> {
     let (hints, receiver) = mpsc::channel(QUEUE_MAX);
     tokio::spawn(async move {
-        while !hints.is_closed() && !pool.is_closed() {
-            if let Err(error) = follow(&pool, &hints).await {
+        while !hints.is_closed() && !gate.is_closed() {
+            if let Err(error) = follow(&gate.without_tables(), &hints).await {
                 tracing::debug!(%error, "listening for hints ended");
             }
             tokio::time::sleep(RETRY).await;

@@ -32,7 +32,7 @@ impl PostgresStore {
     async fn good_logins_among(&self, logins: &[Uuid], of_bots: bool, now_ms: i64) -> Result<Vec<Uuid>, StoreError> {
         let query = "SELECT id FROM logins WHERE id = ANY($1) AND expires_ms > $2 AND (selector IS NULL OR NOT $3)";
         let query = sqlx::query_scalar(query).bind(logins).bind(now_ms).bind(of_bots);
-        Ok(query.fetch_all(self.gate.pool()?).await?)
+        Ok(query.fetch_all(&self.gate.pool()?).await?)
     }
 
     async fn note_logins_seen(&self, seen: &[(Uuid, Seen)]) -> Result<(), StoreError> {
@@ -46,7 +46,7 @@ impl PostgresStore {
         .bind(seen.iter().map(|(_, seen)| seen.ms).collect::<Vec<_>>())
         .bind(seen.iter().map(|(_, seen)| seen.client).collect::<Vec<_>>())
         .bind(seen.iter().map(|(_, seen)| seen.address.clone()).collect::<Vec<_>>())
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(())
     }
@@ -61,14 +61,14 @@ impl Sightings for PostgresStore {
         )
         .bind(users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>())
         .bind(users.iter().map(|(_, ms)| *ms).collect::<Vec<_>>())
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(())
     }
 
     async fn last_seen(&self, users: &[String]) -> Result<Vec<(String, i64)>, StoreError> {
         let query = "SELECT name, last_seen_ms FROM users WHERE name = ANY($1) AND last_seen_ms IS NOT NULL";
-        Ok(sqlx::query_as(query).bind(users).fetch_all(self.gate.pool()?).await?)
+        Ok(sqlx::query_as(query).bind(users).fetch_all(&self.gate.pool()?).await?)
     }
 }
 

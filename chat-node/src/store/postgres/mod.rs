@@ -34,7 +34,7 @@ use super::{
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
     expiry,
-    gate::Gate,
+    gate::{Gate, Pools},
     moderation, rooms as logic,
     rows::{self, EventRow, MembershipRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
@@ -46,15 +46,15 @@ use crate::{
 /// How long a request waits for a free connection of the pool.
 const ACQUIRE_SECONDS_MAX: Duration = Duration::from_secs(5);
 
-/// Connections that only sends take: each lane has one batch on its way at a time.
-const SENDS_CONNECTIONS_MAX: u32 = 2;
+/// Connections that only sends take, and whoever asks whether the database is there: each lane has one batch on its way at a time.
+const SENDS_CONNECTIONS_MAX: u32 = 3;
 
 /// Connections that have to be left for everything else, one of which listens; with fewer, all are shared.
 const OTHERS_CONNECTIONS_MIN: u32 = 3;
 
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
-    gate: Gate<Postgres>,
+    gate: Arc<Gate<Postgres>>,
     lineage: Arc<Known>,
     limits: StoreLimits,
     arrivals: Arrivals,
@@ -83,15 +83,17 @@ impl PostgresStore {
             let (known, options) = looked_at.clone();
             Box::pin(async move { known.check(connection, &options).await })
         });
-        let of = |connections| pools.clone().max_connections(connections).connect_lazy_with(options.clone());
-        let gate = match connections_max.saturating_sub(SENDS_CONNECTIONS_MAX) {
-            ..OTHERS_CONNECTIONS_MIN => {
-                let shared = of(connections_max);
-                Gate::new(shared.clone(), shared)
+        let gate = Gate::new(move || {
+            let of = |connections| pools.clone().max_connections(connections).connect_lazy_with(options.clone());
+            match connections_max.saturating_sub(SENDS_CONNECTIONS_MAX) {
+                ..OTHERS_CONNECTIONS_MIN => {
+                    let shared = of(connections_max);
+                    Pools { others: shared.clone(), sends: shared }
+                }
+                others => Pools { others: of(others), sends: of(SENDS_CONNECTIONS_MAX) },
             }
-            others => Gate::new(of(others), of(SENDS_CONNECTIONS_MAX)),
-        };
-        Ok(PostgresStore { gate, lineage, limits, arrivals: Arrivals::default() })
+        });
+        Ok(PostgresStore { gate: Arc::new(gate), lineage, limits, arrivals: Arrivals::default() })
     }
 
     async fn begin(&self) -> Result<PostgresTransaction, StoreError> {
@@ -109,13 +111,14 @@ impl Store for PostgresStore {
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // The pool tries again until its time is over, and then says no more than that. A connection of its own is refused with the reason.
-        let connect = self.gate.without_tables().connect_options();
-        let connection =
-            timeout(ACQUIRE_SECONDS_MAX, connect.connect()).await.map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let pool = self.gate.without_tables();
+        let connection = timeout(ACQUIRE_SECONDS_MAX, pool.connect_options().connect())
+            .await
+            .map_err(|_| sqlx::Error::PoolTimedOut)??;
         connection.close().await?;
         // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(self.gate.without_tables()).await?;
+        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.gate.without_tables()).await?;
         self.lineage.settle(&mut *self.gate.without_tables().acquire().await?).await?;
         self.gate.open();
         Ok(())
@@ -124,7 +127,7 @@ impl Store for PostgresStore {
     async fn ping(&self) -> Result<(), StoreError> {
         // A standby answers too, and refuses every write.
         let query = sqlx::query_scalar("SELECT current_setting('transaction_read_only') = 'off'");
-        if query.fetch_one(self.gate.to_ping()).await? { Ok(()) } else { Err(StoreError::Silent) }
+        if query.fetch_one(&self.gate.to_ping()).await? { Ok(()) } else { Err(StoreError::Silent) }
     }
 
     async fn is_synchronous(&self) -> Result<Option<bool>, StoreError> {
@@ -134,7 +137,7 @@ impl Store for PostgresStore {
                 AND current_setting('synchronous_commit') IN ('on', 'remote_write', 'remote_apply')
                 AND current_setting('fsync') = 'on'",
         );
-        Ok(Some(query.fetch_one(self.gate.to_ping()).await?))
+        Ok(Some(query.fetch_one(&self.gate.to_ping()).await?))
     }
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
@@ -144,7 +147,7 @@ impl Store for PostgresStore {
         .bind(user)
         .bind(password_hash)
         .bind(now_ms)
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(done.rows_affected() == 1)
     }
@@ -152,7 +155,7 @@ impl Store for PostgresStore {
     async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
         let row: Option<(Option<String>,)> = sqlx::query_as("SELECT password_hash FROM users WHERE name = $1")
             .bind(user)
-            .fetch_optional(self.gate.pool()?)
+            .fetch_optional(&self.gate.pool()?)
             .await?;
         Ok(row.and_then(|(hash,)| hash))
     }
@@ -165,7 +168,7 @@ impl Store for PostgresStore {
         now_ms: i64,
     ) -> Result<Arrival, StoreError> {
         let arriving = Arriving { user: user.into(), outbox, resume: resume.to_vec(), now_ms };
-        self.arrivals.arrive(self.gate.pool()?, self.limits.outbox_results_kept, arriving).await
+        self.arrivals.arrive(&self.gate.pool()?, self.limits.outbox_results_kept, arriving).await
     }
 
     async fn create_room(&self, user: &User, name: &str, kind: RoomKind, now_ms: i64) -> Result<Changed, StoreError> {
@@ -205,42 +208,42 @@ impl Store for PostgresStore {
 
     async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
-        let found: Vec<TallyRow> = query.fetch_all(self.gate.pool()?).await?;
+        let found: Vec<TallyRow> = query.fetch_all(&self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
         let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
-        let moved: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
+        let moved: Option<i64> = query.fetch_optional(&self.gate.pool()?).await?;
         if let Some(read) = moved {
             return Ok((read, true));
         }
         let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
-        let read: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
+        let read: Option<i64> = query.fetch_optional(&self.gate.pool()?).await?;
         read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
     }
 
     async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
-        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(self.gate.pool()?).await?;
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        append::append(self.gate.sends()?, batch).await
+        append::append(&self.gate.sends()?, batch).await
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
-        outcomes::outcomes(self.gate.pool()?, sends).await
+        outcomes::outcomes(&self.gate.pool()?, sends).await
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        if letters.is_empty() { Ok(()) } else { outcomes::bury(self.gate.pool()?, letters).await }
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.gate.pool()?, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
         let limit = limit as i64;
         let (epoch,): (i32,) =
-            sqlx::query_as("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(self.gate.pool()?).await?;
+            sqlx::query_as("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(&self.gate.pool()?).await?;
         let forwards = range.after.is_some();
         let query = if forwards {
             concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
@@ -252,7 +255,7 @@ impl Store for PostgresStore {
             .bind(room)
             .bind(range.after.or(range.before).unwrap_or(i64::MAX))
             .bind(limit + 1)
-            .fetch_all(self.gate.pool()?)
+            .fetch_all(&self.gate.pool()?)
             .await?;
         Ok(super::page_of(rows, epoch, limit as usize, forwards))
     }
@@ -266,16 +269,20 @@ impl Store for PostgresStore {
 
     async fn heads(&self, rooms: &[Uuid]) -> Result<Vec<Head>, StoreError> {
         let query = sqlx::query_as("SELECT id, epoch, head FROM rooms WHERE id = ANY($1)").bind(rooms);
-        let rows: Vec<(Uuid, i32, i64)> = query.fetch_all(self.gate.pool()?).await?;
+        let rows: Vec<(Uuid, i32, i64)> = query.fetch_all(&self.gate.pool()?).await?;
         Ok(rows.into_iter().map(|(room, epoch, seq)| Head { room, epoch, seq }).collect())
     }
 
     async fn memberships(&self, users: &[User]) -> Result<Vec<(User, Seat)>, StoreError> {
-        memberships(self.gate.pool()?, users).await
+        memberships(&self.gate.pool()?, users).await
     }
 
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
-        Some(hints::listen(self.gate.without_tables().clone()))
+        Some(hints::listen(self.gate.clone()))
+    }
+
+    fn renew(&self) {
+        self.gate.renew();
     }
 
     async fn close(&self) {

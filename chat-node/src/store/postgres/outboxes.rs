@@ -19,14 +19,14 @@ impl Outboxes for PostgresStore {
         .bind(keys)
         .bind(since_ms)
         .bind(now_ms)
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(())
     }
 
     async fn drop_outboxes(&self, after: Uuid, before_ms: i64, limit: usize) -> Result<Walked, StoreError> {
         let page: Vec<(Uuid, i64)> =
-            sqlx::query_as(PAGE).bind(after).bind(limit as i64).fetch_all(self.gate.pool()?).await?;
+            sqlx::query_as(PAGE).bind(after).bind(limit as i64).fetch_all(&self.gate.pool()?).await?;
         let (old, next) = old_ones(&page, before_ms, limit);
         if old.is_empty() {
             return Ok(Walked { dropped: 0, next });

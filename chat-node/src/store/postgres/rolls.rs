@@ -33,7 +33,7 @@ impl Rolls for PostgresStore {
         .bind(run)
         .bind(number)
         .bind(text)
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(())
     }
@@ -60,7 +60,7 @@ impl Rolls for PostgresStore {
         .bind(messages.iter().map(|(number, _)| *number).collect::<Vec<_>>())
         .bind(messages.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>())
         .bind(RUNS_MAX)
-        .fetch_all(self.gate.pool()?)
+        .fetch_all(&self.gate.pool()?)
         .await?;
         Ok(rows.into_iter().map(rolls::run).collect())
     }
@@ -75,14 +75,14 @@ impl Rolls for PostgresStore {
         .bind(after.iter().map(|(run, _)| run.as_str()).collect::<Vec<_>>())
         .bind(after.iter().map(|(_, number)| *number).collect::<Vec<_>>())
         .bind(limit as i64)
-        .fetch_all(self.gate.pool()?)
+        .fetch_all(&self.gate.pool()?)
         .await?;
         Ok(rows.into_iter().map(rolls::message).collect())
     }
 
     async fn end_roll(&self, run: &str) -> Result<(), StoreError> {
         let delete = "WITH ended AS (DELETE FROM rolls WHERE run = $1) DELETE FROM roll_messages WHERE run = $1";
-        sqlx::query(delete).bind(run).execute(self.gate.pool()?).await?;
+        sqlx::query(delete).bind(run).execute(&self.gate.pool()?).await?;
         Ok(())
     }
 
@@ -100,7 +100,7 @@ impl Rolls for PostgresStore {
         ))
         .bind(ROLL_KEPT_MS)
         .bind(RUNS_MAX)
-        .execute(self.gate.pool()?)
+        .execute(&self.gate.pool()?)
         .await?;
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::{
     store::{
         Head, StoreError,
         expiry::expiry_transaction,
-        rooms::RoomTransaction,
+        rooms::{COUNT_ROOMS, RoomCounts, RoomTransaction},
         rows::{self, RoomRow, room_columns},
         statements::life_transaction,
     },
@@ -74,9 +74,8 @@ impl RoomTransaction for PostgresTransaction {
         Ok(found.is_some())
     }
 
-    async fn rooms_of(&mut self, user: &str) -> Result<i64, StoreError> {
-        let query = sqlx::query_scalar("SELECT count(*) FROM members WHERE member = $1");
-        Ok(query.bind(user).fetch_one(&mut *self.0).await?)
+    async fn rooms_of(&mut self, user: &str) -> Result<RoomCounts, StoreError> {
+        Ok(sqlx::query_as(COUNT_ROOMS).bind(user).fetch_one(&mut *self.0).await?)
     }
 
     async fn add_member(&mut self, room: &Room, user: &str, role: Role, now_ms: i64) -> Result<bool, StoreError> {

@@ -28,7 +28,7 @@ impl SqliteStore {
         for login in logins {
             let query = "SELECT id FROM logins WHERE id = $1 AND expires_ms > $2 AND (selector IS NULL OR NOT $3)";
             let query = sqlx::query_scalar(query).bind(login).bind(now_ms).bind(of_bots);
-            let found: Option<Uuid> = query.fetch_optional(self.gate.pool()?).await?;
+            let found: Option<Uuid> = query.fetch_optional(&self.gate.pool()?).await?;
             good.extend(found);
         }
         Ok(good)
@@ -67,7 +67,8 @@ impl Sightings for SqliteStore {
         let mut found = Vec::new();
         for user in users {
             let query = "SELECT name, last_seen_ms FROM users WHERE name = $1 AND last_seen_ms IS NOT NULL";
-            found.extend(sqlx::query_as::<_, (String, i64)>(query).bind(user).fetch_optional(self.gate.pool()?).await?);
+            found
+                .extend(sqlx::query_as::<_, (String, i64)>(query).bind(user).fetch_optional(&self.gate.pool()?).await?);
         }
         Ok(found)
     }

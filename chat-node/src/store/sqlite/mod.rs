@@ -27,7 +27,7 @@ use super::{
     StoreError, StoreLimits, Tally, Unread,
     directory::directory,
     expiry,
-    gate::Gate,
+    gate::{Gate, Pools},
     moderation, outbox_key, rooms as logic,
     rows::{self, EventRow, MembershipRow, SeatRow, TallyRow, UnreadRow, event_columns, select_seats},
 };
@@ -39,8 +39,8 @@ use crate::{
 /// Readers do not wait for the writer in WAL mode; this many is plenty for one node.
 const CONNECTIONS_MAX: u32 = 4;
 
-/// And these are for sends alone, of which one batch is on its way at a time.
-const SENDS_CONNECTIONS_MAX: u32 = 1;
+/// And these are for sends alone, of which one batch is on its way at a time, and to ask whether the file is there.
+const SENDS_CONNECTIONS_MAX: u32 = 2;
 
 /// Room logs in a file.
 pub struct SqliteStore {
@@ -55,7 +55,7 @@ impl SqliteStore {
         for (at, event) in positions.iter().filter_map(|at| Some((at, at.event?))) {
             let query = sqlx::query_scalar("SELECT room FROM events WHERE room = $1 AND seq = $2 AND id <> $3");
             let room: Option<Uuid> =
-                query.bind(at.room).bind(at.seq).bind(event).fetch_optional(self.gate.pool()?).await?;
+                query.bind(at.room).bind(at.seq).bind(event).fetch_optional(&self.gate.pool()?).await?;
             rooms.extend(room);
         }
         Ok(rooms)
@@ -69,12 +69,14 @@ impl SqliteStore {
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(STATEMENT_SECONDS_MAX);
-        let of = |connections| SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options.clone());
-        SqliteStore { gate: Gate::new(of(CONNECTIONS_MAX), of(SENDS_CONNECTIONS_MAX)), limits }
+        let of =
+            move |connections| SqlitePoolOptions::new().max_connections(connections).connect_lazy_with(options.clone());
+        let gate = Gate::new(move || Pools { others: of(CONNECTIONS_MAX), sends: of(SENDS_CONNECTIONS_MAX) });
+        SqliteStore { gate, limits }
     }
 
     async fn begin(&self) -> Result<SqliteTransaction, StoreError> {
-        begin(self.gate.pool()?).await
+        begin(&self.gate.pool()?).await
     }
 }
 
@@ -93,13 +95,13 @@ impl Store for SqliteStore {
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
         // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/sqlite").set_ignore_missing(true).run(self.gate.without_tables()).await?;
+        sqlx::migrate!("migrations/sqlite").set_ignore_missing(true).run(&self.gate.without_tables()).await?;
         self.gate.open();
         Ok(())
     }
 
     async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(self.gate.to_ping()).await?;
+        sqlx::query("SELECT 1").execute(&self.gate.to_ping()).await?;
         Ok(())
     }
 
@@ -110,13 +112,13 @@ impl Store for SqliteStore {
 
     async fn create_account(&self, user: &str, password_hash: &str, now_ms: i64) -> Result<bool, StoreError> {
         let query = "INSERT INTO users (name, password_hash, created_ms) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING";
-        let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(self.gate.pool()?).await?;
+        let done = sqlx::query(query).bind(user).bind(password_hash).bind(now_ms).execute(&self.gate.pool()?).await?;
         Ok(done.rows_affected() == 1)
     }
 
     async fn password_hash(&self, user: &str) -> Result<Option<String>, StoreError> {
         let query = sqlx::query_scalar("SELECT password_hash FROM users WHERE name = $1").bind(user);
-        let hash: Option<Option<String>> = query.fetch_optional(self.gate.pool()?).await?;
+        let hash: Option<Option<String>> = query.fetch_optional(&self.gate.pool()?).await?;
         Ok(hash.flatten())
     }
 
@@ -136,7 +138,7 @@ impl Store for SqliteStore {
         tx.commit().await?;
         let rooms: Vec<SeatRow> = sqlx::query_as(concat!(select_seats!(), "m.member = $1 ORDER BY r.id"))
             .bind(user)
-            .fetch_all(self.gate.pool()?)
+            .fetch_all(&self.gate.pool()?)
             .await?;
         let contradicted = self.contradicted(resume).await?;
         Ok(Arrival { rooms: rooms.into_iter().map(rows::seat).collect(), outbox_last, contradicted })
@@ -179,44 +181,46 @@ impl Store for SqliteStore {
 
     async fn tallies(&self, room: Uuid, user: &str, from: Seq, to: Seq) -> Result<Vec<Tally>, StoreError> {
         let query = sqlx::query_as(rows::TALLIES).bind(room).bind(user).bind(from).bind(to);
-        let found: Vec<TallyRow> = query.fetch_all(self.gate.pool()?).await?;
+        let found: Vec<TallyRow> = query.fetch_all(&self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::tally).collect())
     }
 
     async fn read(&self, user: &str, room: Uuid, seq: Seq) -> Result<(Seq, bool), StoreError> {
         let query = sqlx::query_scalar(rows::READ).bind(user).bind(room).bind(seq);
-        let moved: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
+        let moved: Option<i64> = query.fetch_optional(&self.gate.pool()?).await?;
         if let Some(read) = moved {
             return Ok((read, true));
         }
         let query = sqlx::query_scalar(rows::CURSOR).bind(user).bind(room);
-        let read: Option<i64> = query.fetch_optional(self.gate.pool()?).await?;
+        let read: Option<i64> = query.fetch_optional(&self.gate.pool()?).await?;
         read.map(|read| (read, false)).ok_or(StoreError::Refused(Code::NotAMember))
     }
 
     async fn unread(&self, user: &str) -> Result<Vec<Unread>, StoreError> {
-        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(self.gate.pool()?).await?;
+        let found: Vec<UnreadRow> = sqlx::query_as(rows::UNREAD).bind(user).fetch_all(&self.gate.pool()?).await?;
         Ok(found.into_iter().map(rows::unread).collect())
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        let mut tx = begin(self.gate.sends()?).await?;
+        let mut tx = begin(&self.gate.sends()?).await?;
         let answers = append::append(&mut tx, batch).await?;
         tx.commit().await?;
         Ok(answers)
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {
-        outcomes::outcomes(self.gate.pool()?, sends).await
+        outcomes::outcomes(&self.gate.pool()?, sends).await
     }
 
     async fn bury(&self, letters: &[DeadLetter]) -> Result<(), StoreError> {
-        if letters.is_empty() { Ok(()) } else { outcomes::bury(self.gate.pool()?, letters).await }
+        if letters.is_empty() { Ok(()) } else { outcomes::bury(&self.gate.pool()?, letters).await }
     }
 
     async fn page(&self, room: Uuid, range: HistoryRange, limit: usize) -> Result<Page, StoreError> {
-        let epoch =
-            sqlx::query_scalar("SELECT epoch FROM rooms WHERE id = $1").bind(room).fetch_one(self.gate.pool()?).await?;
+        let epoch = sqlx::query_scalar("SELECT epoch FROM rooms WHERE id = $1")
+            .bind(room)
+            .fetch_one(&self.gate.pool()?)
+            .await?;
         let forwards = range.after.is_some();
         let query = if forwards {
             concat!("SELECT ", event_columns!(), " FROM events WHERE room = $1 AND seq > $2 ORDER BY seq LIMIT $3")
@@ -227,7 +231,7 @@ impl Store for SqliteStore {
             .bind(room)
             .bind(range.after.or(range.before).unwrap_or(i64::MAX))
             .bind(limit as i64 + 1)
-            .fetch_all(self.gate.pool()?)
+            .fetch_all(&self.gate.pool()?)
             .await?;
         Ok(super::page_of(rows, epoch, limit, forwards))
     }
@@ -243,7 +247,7 @@ impl Store for SqliteStore {
         let mut heads = Vec::with_capacity(rooms.len());
         for &room in rooms {
             let query = sqlx::query_as("SELECT epoch, head FROM rooms WHERE id = $1").bind(room);
-            let head: Option<(i32, i64)> = query.fetch_optional(self.gate.pool()?).await?;
+            let head: Option<(i32, i64)> = query.fetch_optional(&self.gate.pool()?).await?;
             heads.extend(head.map(|(epoch, seq)| Head { room, epoch, seq }));
         }
         Ok(heads)
@@ -254,7 +258,7 @@ impl Store for SqliteStore {
         for user in users {
             let rows: Vec<MembershipRow> = sqlx::query_as(concat!(select_seats!(), "m.member = $1"))
                 .bind(&**user)
-                .fetch_all(self.gate.pool()?)
+                .fetch_all(&self.gate.pool()?)
                 .await?;
             found.extend(rows.into_iter().map(rows::membership));
         }
@@ -263,6 +267,10 @@ impl Store for SqliteStore {
 
     async fn hints(&self) -> Option<mpsc::Receiver<Hint>> {
         None
+    }
+
+    fn renew(&self) {
+        self.gate.renew();
     }
 
     async fn close(&self) {

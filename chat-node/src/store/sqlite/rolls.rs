@@ -63,7 +63,7 @@ impl Rolls for SqliteStore {
         for (run, number) in after {
             let query = "SELECT run, number, message FROM roll_messages WHERE run = $1 AND number > $2 ORDER BY number LIMIT $3";
             let query = sqlx::query_as(query).bind(run).bind(number).bind((limit - found.len()) as i64);
-            let rows: Vec<RollMessageRow> = query.fetch_all(self.gate.pool()?).await?;
+            let rows: Vec<RollMessageRow> = query.fetch_all(&self.gate.pool()?).await?;
             found.extend(rows.into_iter().map(rolls::message));
         }
         Ok(found)
