@@ -69,6 +69,12 @@ impl Subject {
             Subject::Pair(..) | Subject::Address(_) => Duration::from_secs(15 * 60),
         }
     }
+
+    /// The wait after so many failures.
+    fn wait_after(&self, count: u32) -> Duration {
+        let beyond = count.checked_sub(self.free());
+        beyond.map_or(Duration::ZERO, |beyond| BASE.saturating_mul(1 << beyond.min(20)).min(self.wait_max()))
+    }
 }
 
 /// Who has one address of IPv6 usually has the 64 bits behind its network.
@@ -94,17 +100,24 @@ impl Failures {
         let is_old = now_ms - self.last_ms >= i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap_or(i64::MAX);
         Failures { count: if is_old { 1 } else { self.count.saturating_add(1) }, last_ms: now_ms }
     }
+
+    /// These without the attempt of `made_ms`, which was no failure: its password was not looked at. It had waited long enough, so, unless
+    /// another came after it, the next need not wait. The others stay: nobody begins anew by overloading a node.
+    pub fn but_one(self, subject: &Subject, made_ms: i64) -> Failures {
+        let count = self.count.saturating_sub(1);
+        let waited_ms = i64::try_from(subject.wait_after(count).as_millis()).unwrap_or(i64::MAX);
+        let last_ms = if self.last_ms == made_ms { made_ms.saturating_sub(waited_ms) } else { self.last_ms };
+        Failures { count, last_ms }
+    }
 }
 
 /// How long an attempt has to wait, given what was counted for each of its subjects. Zero: it may be made. An attempt that was not made counts
 /// for nothing, so that nobody makes the wait longer by asking.
 pub fn wait(counted: &[(Subject, Failures)], now_ms: i64) -> Duration {
     let waits = counted.iter().map(|(subject, failures)| {
-        let Some(beyond) = failures.count.checked_sub(subject.free()) else { return Duration::ZERO };
-        let wait = BASE.saturating_mul(1 << beyond.min(20)).min(subject.wait_max());
         // A clock that was set back must not make anybody wait longer.
         let waited = Duration::from_millis(u64::try_from(now_ms - failures.last_ms).unwrap_or(0));
-        wait.saturating_sub(waited)
+        subject.wait_after(failures.count).saturating_sub(waited)
     });
     waits.max().unwrap_or_default()
 }
@@ -168,6 +181,23 @@ mod tests {
         let hour = i64::try_from(FORGOTTEN_AFTER.as_millis()).unwrap();
         assert_eq!(failures.and_one(NOW + hour - 1).count, 4);
         assert_eq!(failures.and_one(NOW + hour), Failures { count: 1, last_ms: NOW + hour });
+    }
+
+    #[test]
+    fn an_attempt_that_is_taken_back_costs_no_time_and_leaves_the_others() {
+        for subject in all() {
+            for count in [0, subject.free() - 1, subject.free(), subject.free() + 7, subject.free() + 100] {
+                let before = Failures { count, last_ms: NOW };
+                let made_ms = NOW + i64::try_from(subject.wait_after(count).as_millis()).unwrap();
+                let counted = before.and_one(made_ms);
+                assert_eq!(counted.but_one(&subject, made_ms), before, "{subject:?}");
+                let later = counted.and_one(made_ms + 1);
+                let expected = Failures { count: count + 1, last_ms: made_ms + 1 };
+                assert_eq!(later.but_one(&subject, made_ms), expected, "another came after it");
+            }
+            let forgiven = Failures { count: 0, last_ms: NOW };
+            assert_eq!(forgiven.but_one(&subject, NOW), forgiven);
+        }
     }
 
     #[test]

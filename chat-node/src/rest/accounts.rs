@@ -10,13 +10,13 @@ use super::{
     caller::{Address, Caller},
     input::Body,
     problem::{Problem, Reason},
+    proof::prove,
     sessions::{self, SignedIn},
 };
 use crate::{
     auth::{PasswordRule, check_password, check_username},
     gateway::{Gateway, now_ms},
     logins::Ending,
-    metric::Metric,
 };
 
 /// What registering and logging in carry.
@@ -75,7 +75,7 @@ pub(super) async fn login(
     Body(Credentials { username, password }): Body<Credentials>,
 ) -> Result<Json<SignedIn>, Problem> {
     let gateway = with_accounts(&rest)?;
-    let hash = prove(gateway, &username, password, address).await?.ok_or(Reason::BadCredentials)?;
+    let hash = proven(gateway, &username, password, address).await?.ok_or(Reason::BadCredentials)?;
     sessions::begin(gateway, username, hash, address).await
 }
 
@@ -89,45 +89,21 @@ pub(super) async fn change_password(
     let gateway = with_accounts(&rest)?;
     sessions::whole(&claims)?;
     check_password(&new_password, &claims.user).map_err(broken(Reason::BadPassword))?;
-    let old = prove(gateway, &claims.user, password, address).await?.ok_or(Reason::WrongPassword)?;
+    let old = proven(gateway, &claims.user, password, address).await?.ok_or(Reason::WrongPassword)?;
     let new = gateway.passwords.hash(new_password).await?.map_err(|error| Problem::internal(&error))?;
     let ended = gateway.sessions.change_password(&claims.user, &old, &new, claims.login).await?;
     gateway.logins.ended(&ended.ok_or(Reason::WrongPassword)?, Ending::PasswordChanged);
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Whether this is the password of that account: gives its hash. A wrong one counts, and whoever has guessed too often is told to wait.
-async fn prove(
+/// The hash of the account's password, if this is the password.
+async fn proven(
     gateway: &Gateway,
     username: &str,
     password: String,
     address: Option<IpAddr>,
 ) -> Result<Option<String>, Problem> {
-    // A name that no account can have, such as one with a NUL, is not looked up.
-    let account = check_username(username).is_ok().then_some(username);
-    let is_known = match account.zip(address) {
-        Some((account, address)) => gateway.sessions.knows(account, address, now_ms()).await?,
-        None => false,
-    };
-    let wait = gateway.store.attempt(account, address, is_known, now_ms()).await?;
-    if !wait.is_zero() {
-        Metric::Logins.count_for("too_many_attempts");
-        return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait));
-    }
-    let hash = match account {
-        Some(account) => gateway.store.password_hash(account).await?,
-        None => None,
-    };
-    if !gateway.passwords.verify(password, hash.clone()).await? {
-        Metric::Logins.count_for("bad_credentials");
-        if let Some(address) = address {
-            gateway.store.failed(address, now_ms()).await?;
-        }
-        return Ok(None);
-    }
-    Metric::Logins.count_for("ok");
-    gateway.store.forgive(username, address).await?;
-    Ok(hash)
+    prove(&gateway.store, &gateway.sessions, &gateway.passwords, username, password, address).await
 }
 
 /// What a broken rule is told as.

@@ -21,6 +21,7 @@ mod messages;
 mod operations;
 mod page;
 mod problem;
+mod proof;
 mod rooms;
 mod sessions;
 

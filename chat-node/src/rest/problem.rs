@@ -173,6 +173,12 @@ pub(super) struct Problem {
 }
 
 impl Problem {
+    /// The stable code.
+    #[cfg(test)]
+    pub(super) fn code(&self) -> &'static str {
+        self.reason.parts().1
+    }
+
     /// With a sentence of its own.
     pub(super) fn because(self, detail: impl Into<String>) -> Self {
         Problem { detail: Cow::Owned(detail.into()), ..self }

@@ -1,7 +1,7 @@
 //! Attempts to log in, and their failures.
 //!
 //! An attempt is counted for its account before the password is looked at, so that many at once count as many; for its address only when it
-//! has failed, because many people may log in from one at the same moment.
+//! has failed, because many people may log in from one at the same moment. It is taken back when the password was not looked at in the end.
 
 use std::{net::IpAddr, time::Duration};
 
@@ -21,6 +21,15 @@ pub trait Attempts {
         is_known: bool,
         now_ms: i64,
     ) -> Result<Duration, StoreError>;
+
+    /// The password was not looked at: the attempt of `made_ms` was no failure. Those before it stay.
+    async fn take_back(
+        &self,
+        account: Option<&str>,
+        address: Option<IpAddr>,
+        is_known: bool,
+        made_ms: i64,
+    ) -> Result<(), StoreError>;
 
     /// The password was wrong: counts a failure of the address.
     async fn failed(&self, address: IpAddr, now_ms: i64) -> Result<(), StoreError>;
@@ -65,6 +74,21 @@ pub(super) async fn attempt(
     Ok(wait)
 }
 
+/// See [`Attempts::take_back`].
+pub(super) async fn take_back(
+    tx: &mut dyn AttemptTransaction,
+    account: Option<&str>,
+    address: Option<IpAddr>,
+    is_known: bool,
+    made_ms: i64,
+) -> Result<(), StoreError> {
+    for subject in Subject::of(account, address, is_known).iter().filter(|subject| !subject.is_address()) {
+        let failures = tx.failures(subject, made_ms).await?;
+        tx.count(subject, failures.but_one(subject, made_ms)).await?;
+    }
+    Ok(())
+}
+
 /// See [`Attempts::failed`].
 pub(super) async fn failed(tx: &mut dyn AttemptTransaction, address: IpAddr, now_ms: i64) -> Result<(), StoreError> {
     for subject in Subject::of(None, Some(address), false) {
@@ -102,6 +126,18 @@ macro_rules! attempts {
                 let wait = $crate::store::attempts::attempt(&mut tx, account, address, is_known, now_ms).await?;
                 tx.commit().await?;
                 Ok(wait)
+            }
+
+            async fn take_back(
+                &self,
+                account: Option<&str>,
+                address: Option<std::net::IpAddr>,
+                is_known: bool,
+                made_ms: i64,
+            ) -> Result<(), $crate::store::StoreError> {
+                let mut tx = self.begin().await?;
+                $crate::store::attempts::take_back(&mut tx, account, address, is_known, made_ms).await?;
+                tx.commit().await
             }
 
             async fn failed(&self, address: std::net::IpAddr, now_ms: i64) -> Result<(), $crate::store::StoreError> {

@@ -38,6 +38,30 @@ async fn guesses_at_one_account_wait_and_the_right_password_forgives() {
 }
 
 #[tokio::test]
+async fn an_attempt_whose_password_was_not_looked_at_is_taken_back_and_no_other() {
+    on_all(|ground| async move {
+        let take_back =
+            async |made_ms| ground.store.take_back(Some("alice"), Some(ip(1)), false, made_ms).await.unwrap();
+        for _ in 0..30 {
+            assert_eq!(wait(&ground, "alice", 1, NOW).await, Duration::ZERO);
+            take_back(NOW).await;
+        }
+        for _ in 0..5 {
+            assert_eq!(wait(&ground, "alice", 1, NOW).await, Duration::ZERO);
+        }
+        assert_eq!(wait(&ground, "alice", 1, NOW + 1_000).await, Duration::ZERO);
+        take_back(NOW + 1_000).await;
+        assert_eq!(
+            wait(&ground, "alice", 1, NOW + 1_000).await,
+            Duration::ZERO,
+            "the time of the last was waited already"
+        );
+        assert_eq!(wait(&ground, "alice", 1, NOW + 1_000).await, Duration::from_secs(2), "the five before count");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn many_guesses_at_once_count_as_many() {
     on_all(|ground| async move {
         let all = futures::future::join_all((0..30).map(|_| wait(&ground, "alice", 1, NOW))).await;
