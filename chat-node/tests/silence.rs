@@ -32,6 +32,9 @@ const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 3, members_per_roo
 
 const NOW: i64 = 1_767_225_600_000;
 
+/// How long a question may take that is asked again.
+const COMMIT: Duration = Duration::from_secs(3);
+
 /// How long anything may take.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -126,32 +129,44 @@ async fn a_room_is_followed_in_the_end_although_its_head_was_asked_of_a_server_t
 
 #[tokio::test]
 async fn sends_and_requests_go_on_over_new_connections_when_a_server_is_gone() {
-    let (_services, _, wires, [past, through]) = stores().await;
+    let (services, database, wires, [past, through]) = stores().await;
     let room = past.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
     let hub = Hub::new(through.clone(), Bus::InProcess, Traces::default(), 10);
     let health = Arc::new(Health::of_ready_store());
     tokio::spawn(health.clone().watch(through.clone(), Bus::InProcess, hub));
-    let all: Vec<_> = (0..20).map(|_| through.unread("alice")).collect();
-    futures::future::try_join_all(all).await.expect("every connection is there");
-    wires.are_dead.send_replace(true);
-    // Others go on to ask, and each question takes a connection with it.
-    let asking = tokio::spawn({
-        let through = through.clone();
-        async move {
-            loop {
-                let _ = timeout(Duration::from_millis(200), through.unread("alice")).await;
-            }
-        }
-    });
-    let send = Append {
+    let send = |outbox| Append {
         sender: user("alice"),
-        outbox: Uuid::from_u128(1),
+        outbox: Uuid::from_u128(outbox),
         n: 1,
         room,
         content: Content::text("hello"),
         event: Uuid::now_v7(),
         time: NOW,
     };
+    // While the tables are locked, every connection has a question under way.
+    let lock = "BEGIN; LOCK TABLE rooms, members, outboxes IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(4); COMMIT";
+    let locked = std::thread::spawn({
+        let database = database.clone();
+        move || Services::new().unwrap().postgres.sql(&database, lock).unwrap()
+    });
+    let counts = |of: &str| services.postgres.sql(&database, of).unwrap().trim().parse::<u32>().unwrap();
+    until(|| counts("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%LOCK TABLE%pg_sleep(4)%' AND wait_event = 'PgSleep'") == 1).await;
+    for outbox in 10..13 {
+        let (through, send) = (through.clone(), send(outbox));
+        tokio::spawn(async move { timeout(COMMIT, through.append(&[send])).await });
+    }
+    for _ in 0..5 {
+        let through = through.clone();
+        tokio::spawn(async move { timeout(COMMIT, through.unread("alice")).await });
+    }
+    until(|| {
+        counts("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")
+            == 8
+    })
+    .await;
+    wires.are_dead.send_replace(true);
+    locked.join().unwrap();
+    let send = send(1);
     let sent = async {
         while let Ok(Err(_)) | Err(_) =
             timeout(Duration::from_secs(3), through.append(std::slice::from_ref(&send))).await
@@ -164,7 +179,6 @@ async fn sends_and_requests_go_on_over_new_connections_when_a_server_is_gone() {
     let read = async { while !matches!(timeout(Duration::from_secs(1), through.unread("alice")).await, Ok(Ok(_))) {} };
     timeout(PATIENCE, read).await.expect("no request gets through");
     timeout(PATIENCE, health.store_is_up()).await.expect("the node does not see that it is there");
-    asking.abort();
     past.close().await;
 }
 
