@@ -5,8 +5,8 @@
 use metrics::{counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
 
-/// Upper bounds of latencies, in seconds.
-const LATENCY_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0];
+/// Upper bounds of latencies, in seconds. What an alert asks for is one of them: between two, Prometheus can but guess.
+const LATENCY_SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 /// Upper bounds of batch sizes.
 const SENDS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 500.0];
@@ -320,6 +320,53 @@ mod tests {
         assert!(named.len() > 3, "{named:?}");
         for name in named {
             assert!(Metric::ALL.iter().any(|metric| metric.about().name == name), "{name} is no metric of a node");
+        }
+    }
+
+    fn bounds(name: &str) -> &'static [f64] {
+        let about = Metric::ALL.map(Metric::about).into_iter().find(|about| about.name == name);
+        match about.map(|about| about.kind) {
+            Some(Kind::Histogram(bounds)) => bounds,
+            other => panic!("{name} is no histogram of a node: {other:?}"),
+        }
+    }
+
+    /// Only where a bucket ends does Prometheus know how many were quicker.
+    #[test]
+    fn an_alert_asks_for_a_quantile_where_a_bucket_ends() {
+        let rules = include_str!("../../config/monitoring/rules.yaml");
+        let asked: Vec<_> = rules.lines().filter(|line| line.contains("histogram_quantile(")).collect();
+        assert!(!asked.is_empty());
+        for line in asked {
+            let name = line.split("rate(").nth(1).unwrap().split("_bucket").next().unwrap();
+            let threshold: f64 = line.rsplit(" > ").next().unwrap().trim().parse().unwrap();
+            assert!(bounds(name).contains(&threshold), "{name} has no bucket that ends at {threshold}");
+        }
+    }
+
+    #[test]
+    fn what_alerts_are_tested_with_is_what_a_node_tells() {
+        let tests = include_str!("../../tests/alerts/rules.test.yaml");
+        let series: Vec<_> = tests.split("series: '").skip(1).filter_map(|rest| rest.split('\'').next()).collect();
+        let of_nodes: Vec<_> = series.into_iter().filter(|series| series.starts_with("chat_")).collect();
+        assert!(of_nodes.len() > 3, "{of_nodes:?}");
+        for series in of_nodes {
+            let (name, labels) = series.trim_end_matches('}').split_once('{').unwrap();
+            for (label, value) in labels.split(',').filter_map(|label| label.split_once('=')) {
+                let value = value.trim_matches('"');
+                let is_told = match label {
+                    "namespace" | "pod" => true,
+                    "le" => {
+                        value == "+Inf" || bounds(name.trim_end_matches("_bucket")).contains(&value.parse().unwrap())
+                    }
+                    _ => Metric::ALL.iter().any(|metric| {
+                        let about = metric.about();
+                        about.name == name
+                            && about.label.is_some_and(|(its, values)| its == label && values.contains(&value))
+                    }),
+                };
+                assert!(is_told, "no node tells {series}: {label}");
+            }
         }
     }
 }
