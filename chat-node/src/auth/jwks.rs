@@ -42,7 +42,7 @@ pub(super) struct KeySet {
 #[derive(Default)]
 struct Cache {
     keys: Arc<[VerifyingKey]>,
-    /// When `keys` came.
+    /// When `keys` were asked for.
     fetched: Option<Instant>,
     /// When they were last asked for.
     tried: Option<Instant>,
@@ -96,12 +96,17 @@ impl KeySet {
         cache.keys(now)
     }
 
+    /// Whether the keys were asked for then or later, and came: what is not among them, nobody has published before.
+    pub(super) fn was_asked_for_since(&self, then: Instant) -> bool {
+        self.cache.lock().fetched.is_some_and(|fetched| fetched >= then)
+    }
+
     /// Asks for the keys, unless that was done just now. Returns when they are there, or cannot be had.
     pub(super) async fn refetch(&self) {
         let _flight = self.flight.lock().await;
+        let now = Instant::now();
         {
             let mut cache = self.cache.lock();
-            let now = Instant::now();
             if !cache.may_ask(now) {
                 return;
             }
@@ -112,7 +117,7 @@ impl KeySet {
             Ok(keys) => {
                 tracing::debug!(keys = keys.len(), "the key set was fetched");
                 let mut cache = self.cache.lock();
-                (cache.keys, cache.fetched) = (keys, Some(Instant::now()));
+                (cache.keys, cache.fetched) = (keys, Some(now));
             }
             Err(error) => tracing::warn!(uri = %self.uri, %error, "the key set cannot be fetched"),
         }

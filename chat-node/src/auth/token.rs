@@ -3,9 +3,10 @@
 use std::{fs, sync::Arc};
 
 use crds::node_config::{Auth, SignatureAlgorithm};
-use jsonwebtoken::{EncodingKey, Header};
+use jsonwebtoken::{AlgorithmFamily, EncodingKey, Header};
 use serde::Serialize;
 use serde_json::{Map, Value};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
@@ -30,7 +31,7 @@ pub enum TokenError {
     /// It would have done earlier.
     #[error("the token has expired")]
     Expired,
-    /// Nobody can tell now: the keys of its issuer cannot be fetched.
+    /// Nobody can tell now: the keys of its issuer cannot be fetched, or were not just now.
     #[error("the token cannot be checked now")]
     Unavailable,
 }
@@ -128,7 +129,10 @@ impl Tokens {
         if let Some(signed) = opened(&self.keys, &header, token) {
             return self.claims(signed, now);
         }
-        let Some(set) = &self.published else { return Err(TokenError::Bad) };
+        // Nobody publishes a secret.
+        let published = self.published.as_ref().filter(|_| header.alg.family() != AlgorithmFamily::Hmac);
+        let set = published.ok_or(TokenError::Bad)?;
+        let shown = Instant::now();
         // Another key of the provider's would have another name.
         let known = set.keys();
         if let Some(keys) = &known {
@@ -140,7 +144,12 @@ impl Tokens {
         }
         set.refetch().await;
         let keys = set.keys().ok_or(TokenError::Unavailable)?;
-        self.claims(opened(&keys, &header, token).ok_or(TokenError::Bad)?, now)
+        match opened(&keys, &header, token) {
+            Some(signed) => self.claims(signed, now),
+            None if has(&keys, &header) || set.was_asked_for_since(shown) => Err(TokenError::Bad),
+            // The key may be newer than the set.
+            None => Err(TokenError::Unavailable),
+        }
     }
 
     /// Judges the payload of a token whose signature is good.

@@ -27,20 +27,33 @@ fn stop() -> Result<String, (String, u16)> {
     Err(("bad_token".into(), 4401))
 }
 
+fn come_back() -> Result<String, (String, u16)> {
+    Err(("unavailable".into(), 1013))
+}
+
+/// Says hello until it ends otherwise than with "come back".
+async fn told(node: &Node, token: &str) -> Result<String, (String, u16)> {
+    let deadline = Instant::now() + ROTATED_WITHIN;
+    loop {
+        let end = hello(node, token).await;
+        if end != come_back() {
+            return end;
+        }
+        assert!(Instant::now() < deadline, "the keys were not asked for again");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 #[tokio::test]
 async fn tokens_of_an_openid_provider_let_in_through_a_rotation_of_its_keys() {
     let (old, new, foreign) = (Key::new("old"), Key::new("new"), Key::new("old"));
     let provider = Provider::start();
     let node = Node::start(json!({"auth": provider.config()}));
     // The provider is away at first: nobody can tell, so come back.
-    assert_eq!(hello(&node, &old.token("alice", json!({}))).await, Err(("unavailable".into(), 1013)));
-    provider.publish(&[&old]);
     let alice = old.token("alice", json!({}));
-    let deadline = Instant::now() + ROTATED_WITHIN;
-    while hello(&node, &alice).await != Ok("alice".into()) {
-        assert!(Instant::now() < deadline, "the keys were not asked for again");
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    assert_eq!(hello(&node, &alice).await, come_back());
+    provider.publish(&[&old]);
+    assert_eq!(told(&node, &alice).await, Ok("alice".into()));
     for (changes, why) in [
         (json!({"aud": "mail"}), "for another service"),
         (json!({"iss": "https://elsewhere.example.org"}), "of another issuer"),
@@ -57,17 +70,23 @@ async fn tokens_of_an_openid_provider_let_in_through_a_rotation_of_its_keys() {
     // A storm of tokens with unknown keys is no storm on the provider.
     let asked = provider.asked();
     for number in 0..50 {
-        assert_eq!(hello(&node, &Key::new(&number.to_string()).token("eve", json!({}))).await, stop());
+        assert!(hello(&node, &Key::new(&number.to_string()).token("eve", json!({}))).await.is_err());
     }
     assert!(provider.asked() <= asked + 1, "the provider was asked {} times", provider.asked() - asked);
-    provider.publish(&[&new]);
+    // The provider rotates and is away: whoever has a token of the new key comes back until it is there.
+    provider.go_away();
     let carol = new.token("carol", json!({}));
+    let asked = provider.asked();
     let deadline = Instant::now() + ROTATED_WITHIN;
-    while hello(&node, &carol).await != Ok("carol".into()) {
-        assert!(Instant::now() < deadline, "the rotation was not noticed");
+    while provider.asked() == asked {
+        assert_eq!(hello(&node, &carol).await, come_back());
+        assert!(Instant::now() < deadline, "the keys were not asked for again");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    assert_eq!(hello(&node, &alice).await, stop(), "the withdrawn key opens nothing");
+    assert_eq!(hello(&node, &standalone::forged_token("bob")).await, stop(), "no provider signs with a secret");
+    provider.publish(&[&new]);
+    assert_eq!(told(&node, &carol).await, Ok("carol".into()), "the rotation is noticed");
+    assert_eq!(told(&node, &alice).await, stop(), "what the newest set lacks opens nothing");
 }
 
 #[tokio::test]

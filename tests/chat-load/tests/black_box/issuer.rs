@@ -87,6 +87,11 @@ impl Provider {
         *self.document.lock() = Some(json!({"keys": keys}).to_string());
     }
 
+    /// Has no answer any more, until something is published.
+    pub(crate) fn go_away(&self) {
+        *self.document.lock() = None;
+    }
+
     /// How often somebody has asked.
     pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
