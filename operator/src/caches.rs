@@ -34,7 +34,7 @@ use crate::{
     cache::{self, Cache, Ended},
     interest::Interest,
     kinds::Kinds,
-    names,
+    metrics, names,
 };
 
 /// Wakes the reconcile of a cluster.
@@ -125,7 +125,7 @@ fn watch_secrets(
     tasks.spawn(async move {
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
-            let Ok(secret) = event else { continue };
+            let Ok(secret) = event.inspect_err(|error| tell_failure("secrets", error)) else { continue };
             for cluster in interest.of(&secret.namespace().unwrap_or_default(), &secret.name_any()) {
                 // The receiver lives as long as the controller.
                 let _ = wake.send(cluster).await;
@@ -167,7 +167,7 @@ where
         futures::pin_mut!(stream);
         while let Some(event) = stream.next().await {
             // A watch that failed goes on by itself.
-            let Ok(event) = event else { continue };
+            let Ok(event) = event.inspect_err(|error| tell_failure(name, error)) else { continue };
             for cluster in filler.take_in(event) {
                 let _ = wake.send(cluster).await;
             }
@@ -175,6 +175,15 @@ where
         name
     });
     cache
+}
+
+/// Tells of a watch that cannot begin: until each has begun once nothing is reconciled, however long that takes. One that breaks off
+/// goes on by itself, and tells here when it cannot.
+pub fn tell_failure(watched: &str, error: &watcher::Error) {
+    if matches!(error, watcher::Error::InitialListFailed(_) | watcher::Error::WatchStartFailed(_)) {
+        tracing::warn!(watched, error = error as &dyn std::error::Error, "a watch failed");
+        metrics::watch_failed();
+    }
 }
 
 /// Leaves everything: of what the operator applies, it has to see each change.

@@ -30,7 +30,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    caches::{Caches, api, slim_cluster},
+    caches::{Caches, api, slim_cluster, tell_failure},
     health::Health,
     metrics::{self, Outcome},
     nodes::Nodes,
@@ -111,7 +111,7 @@ pub async fn run(
     let (clusters, writer) = reflector::store();
     let stream = watcher(api::<ChatCluster>(&client, namespace), watcher::Config::default()).modify(slim_cluster);
     let gone = Arc::new(Notify::new());
-    let stream = stream.reflect(writer).inspect_ok({
+    let stream = stream.reflect(writer).inspect_err(|error| tell_failure("chatclusters", error)).inspect_ok({
         let gone = gone.clone();
         move |event| {
             // Of what has gone while the watch was away, a new list is all that tells.

@@ -52,6 +52,7 @@ fn begin() {
     for outcome in Outcome::ALL {
         metrics::counter!("chatcluster_reconciles_total", "outcome" => outcome.label()).increment(0);
     }
+    metrics::counter!("chatcluster_watch_failures_total").increment(0);
     metrics::counter!("chatcluster_rollouts_stuck_total").increment(0);
     metrics::counter!("chatcluster_rollout_failures_total").increment(0);
     in_flight(0.0);
@@ -69,6 +70,11 @@ pub fn reconciled(outcome: Outcome, took: Duration) {
 /// A reconcile began (+1) or ended (-1).
 pub fn in_flight(change: f64) {
     metrics::gauge!("chatcluster_reconciles_in_flight").increment(change);
+}
+
+/// A list or a watch was refused, or got no answer.
+pub fn watch_failed() {
+    metrics::counter!("chatcluster_watch_failures_total").increment(1);
 }
 
 /// A write to the API server. Kinds are those that the operator makes.
@@ -149,6 +155,21 @@ mod tests {
         }
         let failed = r#"chatcluster_reconciles_total{outcome="failed"} 0"#;
         assert!(page.iter().any(|line| line == failed), "{page:?}");
+    }
+
+    #[test]
+    fn every_metric_is_in_the_page_of_the_docs() {
+        let page = include_str!("../../docs/operations.md");
+        let is_name = |name: &&str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase() || c == '_');
+        let names = include_str!("metrics.rs").split("(\"chatcluster_").skip(1);
+        let names: BTreeSet<&str> = names.filter_map(|rest| rest.split('"').next()).filter(is_name).collect();
+        assert!(names.len() > 9, "{names:?}");
+        for name in names {
+            assert!(
+                page.contains(&format!("\n| `chatcluster_{name}` |")),
+                "docs/operations.md has no row of chatcluster_{name}"
+            );
+        }
     }
 
     #[test]

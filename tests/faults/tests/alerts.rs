@@ -1,6 +1,10 @@
 //! What alerts are told of, as long as it lasts. In a process of its own: what an operator counts, it counts for all of its process.
 
+use std::collections::BTreeSet;
+
 use faults::{
+    api::call::Verb,
+    plan::{Fault, Mishap},
     run::run,
     scenario::{DEMO, Scenario, Step, bound, with},
     world::BROKEN,
@@ -33,4 +37,27 @@ fn a_rollout_that_is_stuck_is_told_as_long_as_it_is() {
     assert_eq!(stuck_after(vec![Step::Want(DEMO, wants("chat-node:1")), Step::Settle]), Some(0));
     assert_eq!(stuck_after(breaks()), Some(1));
     assert_eq!(stuck_after(breaks().into_iter().chain(mended).collect()), Some(0));
+}
+
+/// An operator that may not watch reconciles nothing, and nothing else would tell.
+#[test]
+fn a_watch_that_is_refused_is_told() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let scenario =
+        Scenario { name: "watch".into(), steps: vec![Step::Want(DEMO, bound(2, "chat-node:1")), Step::Settle] };
+    let told = |refused: &[Fault]| {
+        let outcome = metrics::with_local_recorder(&recorder, || run(&scenario, refused));
+        assert_eq!(outcome.breaches, [""; 0]);
+        let page = recorder.handle().render();
+        let told = page.lines().find_map(|line| line.strip_prefix("chatcluster_watch_failures_total ")?.parse().ok());
+        (outcome.made, told.unwrap_or(0))
+    };
+    let (made, before) = told(&[]);
+    assert_eq!(before, 0);
+    let lists: Vec<usize> = (0..made.len()).filter(|call| made[*call].verb == Verb::List).collect();
+    let kinds: BTreeSet<&str> = lists.iter().map(|call| made[*call].plural).collect();
+    assert_eq!((lists.len(), kinds.len()), (10, 10), "{kinds:?}");
+    for (before, call) in lists.into_iter().enumerate() {
+        assert_eq!(told(&[Fault::Call(call, Mishap::ServerError)]).1, before + 1, "{}", made[call].plural);
+    }
 }
