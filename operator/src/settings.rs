@@ -59,3 +59,19 @@ impl Settings {
         if named.is_empty() { vec![None] } else { named.into_iter().map(Some).collect() }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    /// The chart refuses what the process would end over, again and again.
+    #[test]
+    fn the_chart_takes_the_shapes_that_the_operator_knows() {
+        let schema = include_str!("../../helm/chatcluster-operator/values.schema.json");
+        let schema: Value = serde_json::from_str(schema).unwrap();
+        let version = &schema["properties"]["podTemplateVersion"];
+        assert_eq!((&version["minimum"], &version["maximum"]), (&1.into(), &POD_TEMPLATE_VERSION.into()));
+    }
+}
