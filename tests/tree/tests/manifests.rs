@@ -1,5 +1,6 @@
-//! What is applied to a cluster claims no field that somebody else writes, and refuses what the programs refuse.
+//! What is applied to a cluster claims no field that somebody else writes, and tells what texts say that it does.
 
+use kube::CustomResourceExt;
 use tree::{File, files};
 
 #[test]
@@ -18,5 +19,19 @@ fn an_aggregated_role_leaves_its_rules_to_kubernetes() {
             !object.lines().any(|line| line.starts_with("rules:")),
             "{path}: a second server-side apply conflicts with Kubernetes over .rules"
         );
+    }
+}
+
+/// Whoever is woken by an alert runs what its summary names, and has to find the reason there.
+#[test]
+fn the_wide_list_that_alerts_name_has_the_reason() {
+    let rules = File::read("config/monitoring/rules.yaml").text;
+    assert_eq!(rules.matches("kubectl get chatclusters -A -o wide").count(), 2);
+    let crd = crds::ChatCluster::crd();
+    let columns = crd.spec.versions[0].additional_printer_columns.iter().flatten();
+    let shown: Vec<&str> = columns.map(|column| column.json_path.as_str()).collect();
+    for told in ["reason", "message"] {
+        let path = format!(".status.conditions[?(@.type=='Progressing')].{told}");
+        assert!(shown.contains(&&*path), "{path} is no column: {shown:?}");
     }
 }
