@@ -1,6 +1,7 @@
 //! What is applied to a cluster claims no field that somebody else writes, and tells what texts say that it does.
 
 use kube::CustomResourceExt;
+use serde_yaml::Value;
 use tree::{File, files};
 
 #[test]
@@ -34,4 +35,17 @@ fn the_wide_list_that_alerts_name_has_the_reason() {
         let path = format!(".status.conditions[?(@.type=='Progressing')].{told}");
         assert!(shown.contains(&&*path), "{path} is no column: {shown:?}");
     }
+}
+
+/// What is written into the file itself is copied into the container, which is read only: it would not start.
+#[test]
+fn the_nodes_of_compose_find_their_files() {
+    let compose: Value = serde_yaml::from_str(&File::read("compose.yaml").text).unwrap();
+    let file = |config: &str| File::read(compose["configs"][config]["file"].as_str().unwrap()).text;
+    assert_eq!(compose["configs"].as_mapping().unwrap().len(), 2);
+    assert!(file("key").trim().len() >= 32);
+    let node = crds::NodeConfig::from_yaml(&file("node")).unwrap();
+    let key = node.auth.key_file.unwrap();
+    let mounted = compose["x-node"]["configs"].as_sequence().unwrap();
+    assert!(mounted.iter().any(|config| config["source"] == "key" && config["target"].as_str() == key.to_str()));
 }
