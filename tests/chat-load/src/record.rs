@@ -38,6 +38,8 @@ pub struct Record {
     pub failed_attempts: Vec<(u64, End)>,
     /// Retryable refusals, as they came.
     pub deferred: Vec<Deferral>,
+    /// Each time that the server knew of fewer messages than it had settled: the last number that was settled, and the last that it knew of.
+    pub set_back: Vec<(u64, u64)>,
     /// How often another token took the place of one that was about to expire.
     pub renewals: usize,
     /// Whether the client has ended.
@@ -171,6 +173,7 @@ impl Record {
             Observation::Accepted { n } => self.send(*n, |send| send.accepted = true),
             Observation::Committed(committed) => self.acks.push(Ack { connection, at_ms, committed: *committed }),
             Observation::Expired { n } => self.send(*n, |send| send.expired = true),
+            Observation::SetBack { settled, known } => self.set_back.push((*settled, *known)),
             Observation::Refused { n, refusal } => self.send(*n, |send| send.refused = Some(refusal.code.clone())),
             Observation::Deferred(Refusal { n, code, .. }) => {
                 self.deferred.push(Deferral { connection, n: *n, code: code.clone() });

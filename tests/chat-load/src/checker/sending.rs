@@ -19,6 +19,10 @@ pub(super) fn check(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(U
     for ack in places.values() {
         each_is_there(record, ack, truth, wrong);
     }
+    for &(settled, known) in &record.set_back {
+        // Of whatever rooms.
+        wrong(Uuid::nil(), What::SetBack { settled, known });
+    }
     in_order(places.values().copied(), wrong);
     answered_in_order(record, wrong);
     each_is_there_once(record, truth, wrong);

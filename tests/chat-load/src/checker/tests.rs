@@ -268,6 +268,13 @@ fn a_send_with_two_places_is_found() {
 }
 
 #[test]
+fn a_server_that_knew_less_of_an_outbox_than_it_had_settled_is_found() {
+    let (settled, known) = (2, 1);
+    let set_back = |scene: &mut Scene| scene.records[0].write(0, 2, &Observation::SetBack { settled, known });
+    broken(set_back, &[What::SetBack { settled, known }]);
+}
+
+#[test]
 fn the_same_acknowledgement_may_come_again() {
     broken(
         |scene| {

@@ -83,6 +83,13 @@ pub enum What {
         /// The place that came next.
         seq: u64,
     },
+    /// The server knew of fewer messages of an outbox than it had settled.
+    SetBack {
+        /// The last number that was settled.
+        settled: u64,
+        /// The last number that it knew of.
+        known: u64,
+    },
     /// One send has two places.
     TwoPlaces {
         /// Its number in the outbox.
@@ -152,6 +159,9 @@ impl fmt::Display for What {
             }
             What::Again { connection, after, seq } => {
                 write!(f, "event {seq} came after {after} on connection {connection}: it was there before")
+            }
+            What::SetBack { settled, known } => {
+                write!(f, "sends up to {settled} were settled, then only those up to {known}")
             }
             What::TwoPlaces { n, first, second } => write!(f, "send {n} was committed as {first} and as {second}"),
             What::RefusedAndCommitted { n } => write!(f, "send {n} was refused for good and yet committed"),

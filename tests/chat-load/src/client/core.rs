@@ -63,7 +63,7 @@ pub(super) enum Effect<T> {
         /// In milliseconds.
         after_ms: u64,
     },
-    /// The server breaks the protocol in a way that cannot be mended by going on.
+    /// The server breaks the protocol in a way that cannot be mended by going on over this connection.
     Violation(String),
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Core<T> {
     to_renew: Option<String>,
     /// Requests that may be on their way at once; 0 while there is no connection.
     outstanding_max: usize,
+    /// The server was set back: what this connection still brings speaks of an outbox that is no more.
+    set_back: bool,
     paused: bool,
     pauses: u32,
     resumed: Vec<Position>,
@@ -98,6 +100,7 @@ impl<T> Core<T> {
             outbox_age_ms: None,
             to_renew: None,
             outstanding_max: 0,
+            set_back: false,
             paused: false,
             pauses: 0,
             resumed: Vec::new(),
@@ -136,6 +139,7 @@ impl<T> Core<T> {
     /// The first frame of a new connection.
     pub(super) fn hello(&mut self, token: String, client: ClientType) -> Request {
         self.to_renew = None;
+        self.set_back = false;
         self.resumed = self.rooms.positions();
         let resume = self.resumed.clone();
         Request::Hello(Hello { token: Some(token), client, outbox: Some(self.outbox.id()), resume })
@@ -202,6 +206,7 @@ impl<T> Core<T> {
     /// What an incoming frame means.
     pub(super) fn take(&mut self, frame: Frame) -> Vec<Effect<T>> {
         match frame {
+            Frame::Accepted { .. } | Frame::Committed(_) | Frame::Error(_) if self.set_back => Vec::new(),
             Frame::Welcome(welcome) => self.welcome(welcome),
             Frame::Room { id, room } => {
                 self.rooms.joined(&room);
@@ -236,16 +241,26 @@ impl<T> Core<T> {
 
     fn welcome(&mut self, welcome: Welcome) -> Vec<Effect<T>> {
         let taken = self.outbox.own(welcome.outbox_last.unwrap_or(0));
-        if taken > self.outbox.last() || taken + 1 < self.outbox.first_waiting() {
-            let known = (self.outbox.first_waiting() - 1, self.outbox.last());
-            let message = format!("outbox_last is {taken}, but {} were settled and {} sent", known.0, known.1);
-            return vec![Effect::Violation(message)];
+        if taken > self.outbox.last() {
+            return vec![Effect::Violation(format!("outbox_last is {taken}, but {} were sent", self.outbox.last()))];
+        }
+        if taken + 1 < self.outbox.first_waiting() {
+            return self.begin_anew(taken);
         }
         self.rooms.welcome(&welcome.rooms);
         self.outstanding_max = welcome.limits.outstanding.max(1);
         self.outbox_age_ms = Some(u64::from(welcome.limits.outbox_days).saturating_mul(DAY_MS));
         let resumed = std::mem::take(&mut self.resumed);
         vec![Effect::Tell(Observation::Connected { welcome, resumed })]
+    }
+
+    /// The server knows of no more than `known` of what it has settled. The next connection has another outbox.
+    fn begin_anew(&mut self, known: u64) -> Vec<Effect<T>> {
+        let settled = self.outbox.first_waiting() - 1;
+        self.outbox.begin_anew();
+        (self.set_back, self.outstanding_max) = (true, 0);
+        let message = format!("{settled} were settled, and it knows of {known}");
+        vec![Effect::Tell(Observation::SetBack { settled, known }), Effect::Violation(message)]
     }
 
     fn answer(&mut self, id: Option<u64>, answer: Answer) -> Option<Effect<T>> {
@@ -276,9 +291,11 @@ impl<T> Core<T> {
             return self.refused_for_good(n, refusal);
         }
         let from = refusal.expected.unwrap_or(n);
-        if from < self.outbox.first_waiting() || from > n {
-            let message = format!("{} at {n} expects {from}, which was settled or not sent", refusal.code);
-            return vec![Effect::Violation(message)];
+        if from > n {
+            return vec![Effect::Violation(format!("{} at {n} expects {from}, which was not sent", refusal.code))];
+        }
+        if from < self.outbox.first_waiting() {
+            return self.begin_anew(from.saturating_sub(1));
         }
         self.outbox.take_back(from);
         self.paused = true;

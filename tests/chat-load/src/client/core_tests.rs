@@ -111,8 +111,23 @@ fn a_retryable_error_takes_back_what_follows_and_waits() {
     );
 }
 
+fn hello(core: &mut Core<&'static str>) -> Option<Uuid> {
+    match core.hello("token".into(), ClientType::Web) {
+        Request::Hello(hello) => hello.outbox,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What a client tells of a server that was set back, before it closes the connection.
+fn set_back(effects: Vec<Effect<&'static str>>) -> Option<(u64, u64)> {
+    match effects[..] {
+        [Effect::Tell(Observation::SetBack { settled, known }), Effect::Violation(_)] => Some((settled, known)),
+        _ => None,
+    }
+}
+
 #[test]
-fn a_gap_is_gone_back_to_when_it_is_ours_and_told_when_it_is_not() {
+fn a_gap_is_gone_back_to_when_it_is_ours_and_the_outbox_begins_anew_when_it_was_settled() {
     let mut core = client(&["a", "b", "c"]);
     welcome(&mut core, 0, 8);
     out(&mut core);
@@ -120,8 +135,16 @@ fn a_gap_is_gone_back_to_when_it_is_ours_and_told_when_it_is_not() {
     core.go_on();
     assert_eq!(out(&mut core), [(4, 2, "b".to_owned()), (5, 3, "c".to_owned())]);
     commit(&mut core, 1);
-    let effects = refuse(&mut core, 4, "outbox_gap", true, Some(1));
-    assert!(matches!(effects[..], [Effect::Violation(_)]), "{effects:?}");
+    let first = hello(&mut core);
+    assert_eq!(set_back(refuse(&mut core, 4, "outbox_gap", true, Some(1))), Some((1, 0)));
+    core.send(LOBBY, "d".into(), "d");
+    assert_eq!(core.next(NOW), None, "it is over with this connection");
+    assert!(commit(&mut core, 2).is_empty(), "another outbox has that number now");
+    core.disconnected(NOW);
+    assert_ne!(hello(&mut core), first);
+    assert_eq!(set_back(welcome(&mut core, 0, 8)), None);
+    assert_eq!(out(&mut core), [(6, 1, "b".to_owned()), (7, 2, "c".to_owned()), (8, 3, "d".to_owned())]);
+    assert_eq!(done(commit(&mut core, 1)), [("b", true)]);
 }
 
 #[test]
@@ -138,7 +161,7 @@ fn a_refusal_for_good_uses_the_number_up() {
 }
 
 #[test]
-fn a_server_that_forgot_what_it_took_or_knows_more_than_was_sent_is_told_of() {
+fn a_server_that_knows_more_than_was_sent_is_told_of_and_after_one_that_forgot_what_it_took_the_outbox_begins_anew() {
     let violation = |effects: Vec<Effect<_>>| matches!(effects[..], [Effect::Violation(_)]);
     let mut core = client(&["a", "b"]);
     assert!(violation(welcome(&mut core, 3, 8)));
@@ -146,8 +169,19 @@ fn a_server_that_forgot_what_it_took_or_knows_more_than_was_sent_is_told_of() {
     out(&mut core);
     commit(&mut core, 1);
     core.disconnected(NOW);
-    assert!(violation(welcome(&mut core, 0, 8)));
-    assert!(!violation(welcome(&mut core, 1, 8)));
+    let first = hello(&mut core);
+    assert_eq!(set_back(welcome(&mut core, 0, 8)), Some((1, 0)));
+    assert_eq!(core.next(NOW), None);
+    core.disconnected(NOW);
+    assert_ne!(hello(&mut core), first);
+    assert!(matches!(welcome(&mut core, 0, 8)[..], [Effect::Tell(Observation::Connected { .. })]));
+    assert_eq!(out(&mut core), [(3, 1, "b".to_owned())]);
+    core.disconnected(NOW);
+    assert_eq!(
+        done(core.expire(NOW + DAY)),
+        [("b", false)],
+        "it was tried before, and nobody knows whether it was taken"
+    );
 }
 
 #[test]
@@ -183,10 +217,6 @@ fn a_client_that_stops_leaves_nobody_waiting() {
 
 #[test]
 fn what_was_first_tried_a_day_ago_is_not_repeated_and_what_never_was_goes_into_a_new_outbox() {
-    let hello = |core: &mut Core<&'static str>| match core.hello("token".into(), ClientType::Web) {
-        Request::Hello(hello) => hello.outbox,
-        other => panic!("{other:?}"),
-    };
     let mut core = client(&["a", "b", "c", "d"]);
     assert!(core.expire(NOW).is_empty(), "nothing was tried");
     let first = hello(&mut core);

@@ -51,6 +51,14 @@ pub enum Observation {
         /// Its number in the outbox.
         n: u64,
     },
+    /// The server knows of fewer messages than it has settled: its database was set back, or it has forgotten the outbox. What waits goes on
+    /// in another one.
+    SetBack {
+        /// The last number that was settled, and those before it.
+        settled: u64,
+        /// The last number that the server knows of.
+        known: u64,
+    },
     /// A message or a request was refused for now.
     Deferred(Refusal),
     /// The user is in this room.

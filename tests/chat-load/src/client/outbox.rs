@@ -4,7 +4,8 @@
 //! that untrue (a lost connection, a retryable error) takes them back, and they go out again with the same number and text.
 //!
 //! The server keeps an outbox for some days. What was first tried so long ago is not repeated, because nobody could tell whether it was
-//! taken: the outbox begins anew under another id, and counts from 1 again for the server. For its owner the numbers go on.
+//! taken: the outbox begins anew under another id, and counts from 1 again for the server. For its owner the numbers go on. It begins anew as
+//! well when the server knows less of it than it has settled.
 
 use std::collections::VecDeque;
 
@@ -77,10 +78,16 @@ impl<T> Outbox<T> {
         }
         let tried = self.waiting.iter().take_while(|entry| entry.tried_ms.is_some()).count();
         let expired = self.waiting.drain(..tried).collect();
+        self.begin_anew();
+        expired
+    }
+
+    /// Goes on under another id with what waits. What was tried counts as tried then.
+    pub(super) fn begin_anew(&mut self) {
+        self.take_back(0);
         // The same for the same, and nobody else's: an id that was random made it.
         self.id = Uuid::new_v5(&self.id, b"next");
-        (self.before, self.used_ms, self.sent) = (self.first_waiting() - 1, None, 0);
-        expired
+        (self.before, self.used_ms) = (self.first_waiting() - 1, None);
     }
 
     /// The next entry that has to go out; it then counts as on its way in `request`.
