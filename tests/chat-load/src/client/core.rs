@@ -80,7 +80,7 @@ pub(super) struct Core<T> {
     outbox_age_ms: Option<u64>,
     /// Another token, which has yet to go out.
     to_renew: Option<String>,
-    /// Requests that may be on their way at once; 0 while there is no connection.
+    /// Requests that may wait for an answer at once; 0 while there is no connection.
     outstanding_max: usize,
     /// The server was set back: what this connection still brings speaks of an outbox that is no more.
     set_back: bool,
@@ -180,13 +180,17 @@ impl<T> Core<T> {
 
     /// The next frame that may go out now.
     pub(super) fn next(&mut self, now_ms: u64) -> Option<Request> {
-        if self.asked.len() + self.outbox.on_their_way() >= self.outstanding_max {
+        if self.outstanding_max == 0 {
             return None;
         }
         let id = self.next_request;
+        // Without it the connection ends, however much is waited for.
         if let Some(token) = self.to_renew.take() {
             self.next_request += 1;
             return Some(Request::Token { id, token });
+        }
+        if self.asked.len() + self.outbox.outstanding() >= self.outstanding_max {
+            return None;
         }
         if let Some((ask, ticket)) = self.to_ask.pop_front() {
             self.next_request += 1;
@@ -221,7 +225,11 @@ impl<T> Core<T> {
             Frame::History { id, history } => self.answer(id, Answer::History(history)).into_iter().collect(),
             Frame::Pong { id } => self.answer(id, Answer::Pong).into_iter().collect(),
             Frame::Token { .. } => vec![Effect::Tell(Observation::Renewed)],
-            Frame::Accepted { n } => vec![Effect::Tell(Observation::Accepted { n: self.outbox.own(n) })],
+            Frame::Accepted { n } => {
+                let n = self.outbox.own(n);
+                self.outbox.accept(n);
+                vec![Effect::Tell(Observation::Accepted { n })]
+            }
             Frame::Committed(committed) => self.committed(Committed { n: self.outbox.own(committed.n), ..committed }),
             Frame::Event(event) => {
                 self.rooms.take(&event);

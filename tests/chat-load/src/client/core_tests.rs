@@ -75,6 +75,28 @@ fn nothing_goes_out_before_the_welcome_and_no_more_than_the_server_bears_after_i
 }
 
 #[test]
+fn what_is_accepted_holds_nothing_up_and_a_token_waits_for_nothing() {
+    let mut core = client(&["a", "b", "c", "d"]);
+    core.renew("of before".into());
+    assert_eq!(core.next(NOW), None);
+    welcome(&mut core, 0, 2);
+    assert_eq!(out(&mut core).len(), 2);
+    core.renew("another".into());
+    assert_eq!(core.next(NOW), Some(Request::Token { id: 3, token: "another".into() }));
+    core.ask(Ask::Ping, "ping");
+    assert_eq!(core.next(NOW), None);
+    core.take(Frame::Accepted { n: 1 });
+    assert_eq!(core.next(NOW), Some(Request::Ping { id: 4 }));
+    core.take(Frame::Accepted { n: 2 });
+    assert_eq!(out(&mut core), [(5, 3, "c".to_owned())]);
+    assert_eq!(done(commit(&mut core, 1)), [("a", true)]);
+    assert_eq!(core.next(NOW), None, "it was not waited for");
+    core.disconnected(NOW);
+    welcome(&mut core, 1, 8);
+    assert_eq!(std::iter::from_fn(|| core.next(NOW)).count(), 4, "the ping, and all that is not committed");
+}
+
+#[test]
 fn after_a_reconnect_what_was_not_committed_goes_out_again_under_its_number() {
     let mut core = client(&["a", "b", "c"]);
     welcome(&mut core, 0, 8);

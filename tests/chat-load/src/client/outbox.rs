@@ -22,6 +22,8 @@ pub(super) struct Outbox<T> {
     next: u64,
     waiting: VecDeque<Entry<T>>,
     sent: usize,
+    /// How many of the sent ones are accepted.
+    accepted: usize,
 }
 
 /// A send whose fate is not known yet.
@@ -35,11 +37,13 @@ pub(super) struct Entry<T> {
     tried_ms: Option<u64>,
     /// The request that carries it now. Answers to an earlier request for it are out of date.
     pub(super) request: Option<u64>,
+    /// Whether that request was accepted: nobody waits for its answer.
+    accepted: bool,
 }
 
 impl<T> Outbox<T> {
     pub(super) fn new(id: Uuid) -> Self {
-        Outbox { id, before: 0, used_ms: None, next: 1, waiting: VecDeque::new(), sent: 0 }
+        Outbox { id, before: 0, used_ms: None, next: 1, waiting: VecDeque::new(), sent: 0, accepted: 0 }
     }
 
     pub(super) fn id(&self) -> Uuid {
@@ -50,7 +54,7 @@ impl<T> Outbox<T> {
     pub(super) fn push(&mut self, room: Uuid, text: String, ticket: T) -> u64 {
         let n = self.next;
         self.next += 1;
-        self.waiting.push_back(Entry { n, room, text, ticket, tried_ms: None, request: None });
+        self.waiting.push_back(Entry { n, room, text, ticket, tried_ms: None, request: None, accepted: false });
         n
     }
 
@@ -99,20 +103,31 @@ impl<T> Outbox<T> {
         Some(entry)
     }
 
+    /// `n`, which is on its way, is durable, and its fate comes later.
+    pub(super) fn accept(&mut self, n: u64) {
+        if let Some(entry) = self.waiting.iter_mut().take(self.sent).find(|entry| entry.n == n && !entry.accepted) {
+            entry.accepted = true;
+            self.accepted += 1;
+        }
+    }
+
     /// The fate of `n` is known: hands its entry out.
     pub(super) fn settle(&mut self, n: u64) -> Option<Entry<T>> {
         let index = self.waiting.iter().position(|entry| entry.n == n)?;
         if index < self.sent {
             self.sent -= 1;
         }
-        self.waiting.remove(index)
+        let entry = self.waiting.remove(index)?;
+        self.accepted -= usize::from(entry.accepted);
+        Some(entry)
     }
 
     /// Takes back `n` and all after it: they have to go out again.
     pub(super) fn take_back(&mut self, n: u64) {
         let kept = self.waiting.iter().take(self.sent).take_while(|entry| entry.n < n).count();
         for entry in self.waiting.iter_mut().skip(kept) {
-            entry.request = None;
+            self.accepted -= usize::from(entry.accepted);
+            (entry.request, entry.accepted) = (None, false);
         }
         self.sent = kept;
     }
@@ -132,8 +147,9 @@ impl<T> Outbox<T> {
         self.next - 1
     }
 
-    pub(super) fn on_their_way(&self) -> usize {
-        self.sent
+    /// Those that somebody waits for an answer to.
+    pub(super) fn outstanding(&self) -> usize {
+        self.sent - self.accepted
     }
 
     pub(super) fn len(&self) -> usize {
@@ -141,7 +157,7 @@ impl<T> Outbox<T> {
     }
 
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Entry<T>> {
-        self.sent = 0;
+        (self.sent, self.accepted) = (0, 0);
         self.waiting.drain(..)
     }
 }
@@ -171,7 +187,7 @@ mod tests {
         outbox.settle(1);
         outbox.settle(3);
         outbox.take_back(0);
-        assert_eq!(outbox.on_their_way(), 0);
+        assert_eq!(outbox.outstanding(), 0);
         assert_eq!(sent(&mut outbox, 11), [(2, "b".to_owned()), (4, "d".to_owned())]);
     }
 
@@ -206,6 +222,24 @@ mod tests {
         outbox.push(Uuid::nil(), "b".into(), ());
         assert!(outbox.expire(100, 1_100).is_empty() && outbox.id() != Uuid::nil());
         assert_eq!((outbox.len(), outbox.told(2)), (1, 1));
+    }
+
+    #[test]
+    fn nobody_waits_for_what_is_accepted_until_it_goes_out_again() {
+        let mut outbox = outbox(&["a", "b", "c"]);
+        outbox.accept(1);
+        assert_eq!(sent(&mut outbox, 1).len(), 3);
+        assert_eq!(outbox.outstanding(), 3, "it had not gone out");
+        for n in [1, 2, 2, 4] {
+            outbox.accept(n);
+        }
+        assert_eq!(outbox.outstanding(), 1);
+        outbox.settle(1);
+        outbox.settle(3);
+        assert_eq!((outbox.outstanding(), outbox.len()), (0, 1));
+        outbox.take_back(2);
+        assert_eq!(sent(&mut outbox, 11), [(2, "b".to_owned())]);
+        assert_eq!(outbox.outstanding(), 1);
     }
 
     #[test]
