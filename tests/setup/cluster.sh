@@ -40,13 +40,17 @@ cluster_is_up() {
     [ -e "$file" ] && kubectl --kubeconfig "$file" get --raw=/readyz --request-timeout=5s >/dev/null 2>&1
 }
 
+# Writes the kubeconfig of the context that is named now: the last one may have been another.
+cluster_point() {
+    mkdir -p "$CHATCLUSTER_CACHE"
+    (umask 077 && kubectl config view --raw --minify --flatten --context "$CHATCLUSTER_CONTEXT" >"$(cluster_kubeconfig)")
+}
+
 # Brings it up unless it is, and sets the environment.
 cluster_up() {
     case $cluster in
         context)
-            file=$(cluster_kubeconfig)
-            mkdir -p "$CHATCLUSTER_CACHE"
-            (umask 077 && kubectl config view --raw --minify --flatten --context "$CHATCLUSTER_CONTEXT" >"$file")
+            cluster_point
             cluster_is_up || fail "the cluster of the context $CHATCLUSTER_CONTEXT does not answer"
             ;;
         kind)
@@ -91,6 +95,31 @@ cluster_down() {
         kind) kind delete cluster --name "$kind_name" --kubeconfig "$(cluster_kubeconfig)" ;;
         localkube) tool localkube down ;;
     esac
+}
+
+# What a namespace carries that was made here. In the cluster of somebody else nothing is touched outside of those.
+made_here=chatcluster.dev/made-by
+
+namespace_is_ours() {
+    [ -n "$(kubectl get namespaces --selector "$made_here" --field-selector "metadata.name=$1" --output name)" ]
+}
+
+# Makes a namespace unless it is there.
+namespace_take() {
+    there=$(kubectl get namespace "$1" --ignore-not-found --output name)
+    if [ -z "$there" ]; then
+        echo "{apiVersion: v1, kind: Namespace, metadata: {name: $1, labels: {$made_here: make-run}}}" | kubectl create --filename -
+    elif [ "$cluster" = context ] && ! namespace_is_ours "$1"; then
+        fail "the namespace $1 was there before, and what is in it is not touched: delete it, or name another cluster by CHATCLUSTER_CONTEXT"
+    fi
+}
+
+# Refuses a cluster of somebody else in which an operator outside of this namespace may act upon the same ChatClusters.
+no_other_operator() {
+    [ "$cluster" = context ] || return 0
+    others=$(kubectl get deployments --all-namespaces --selector app.kubernetes.io/part-of=chatcluster \
+        --field-selector "metadata.namespace!=$1" --output 'jsonpath={.items[*].metadata.namespace}')
+    [ -z "$others" ] || fail "an operator of ChatClusters is there already, in $others: uninstall it, or name another cluster by CHATCLUSTER_CONTEXT"
 }
 
 # Makes what `images` has packed known to the cluster, and sets the names under which it knows them.
