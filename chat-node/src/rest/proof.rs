@@ -38,7 +38,12 @@ pub(super) async fn prove(
         return Err(Problem::from(Reason::TooManyAttempts).retry_after(wait));
     }
     attempt.is_open = true;
-    if !passwords.verify(password, hash.clone()).await? {
+    let verified = passwords.verify(password, hash.clone()).await;
+    if verified.is_err() {
+        // Whoever tries again at once finds it taken back.
+        attempt.take_back().await;
+    }
+    if !verified? {
         attempt.is_open = false;
         Metric::Logins.count_for("bad_credentials");
         if let Some(address) = address {
@@ -64,18 +69,25 @@ struct Attempt<'a> {
     is_open: bool,
 }
 
-impl Drop for Attempt<'_> {
-    fn drop(&mut self) {
-        let Attempt { store, account, address, is_known, made_ms, is_open } = *self;
-        if !is_open {
-            return;
-        }
+impl Attempt<'_> {
+    /// It does not count.
+    fn take_back(&mut self) -> impl Future<Output = ()> + use<> {
+        let Attempt { store, account, address, is_known, made_ms, .. } = *self;
         let (store, account) = (store.clone(), account.map(str::to_owned));
-        tokio::spawn(async move {
+        self.is_open = false;
+        async move {
             if let Err(error) = store.take_back(account.as_deref(), address, is_known, made_ms).await {
                 tracing::warn!(%error, "an attempt to log in counts as a failure although its password was not looked at");
             }
-        });
+        }
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if self.is_open {
+            tokio::spawn(self.take_back());
+        }
     }
 }
 
