@@ -115,6 +115,16 @@ impl Health {
         let _ = self.store_up.subscribe().wait_for(|up| !up).await;
     }
 
+    /// Tells each time that the store is there again, however shortly it was away.
+    pub async fn each_return(&self, mut tell: impl FnMut()) {
+        let mut store_up = self.store_up.subscribe();
+        while store_up.changed().await.is_ok() {
+            if *store_up.borrow_and_update() {
+                tell();
+            }
+        }
+    }
+
     /// Brings the schema up to date, for as long as it takes.
     pub async fn migrate(&self, store: &SharedStore) {
         const RETRY: Duration = Duration::from_secs(1);

@@ -32,6 +32,7 @@ pub mod drain;
 pub mod event;
 pub mod gateway;
 pub mod health;
+pub mod hearing;
 pub(crate) mod https;
 pub mod hub;
 pub mod intake;

@@ -1,7 +1,7 @@
 //! The node: puts the rooms together, and takes them apart in order.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -25,10 +25,11 @@ use crate::{
     admin::{self, Admin},
     announcements::Announcements,
     auth::Tokens,
-    bus::{Bus, Incoming, Scope, Server, queue::Queue},
+    bus::{Bus, Incoming, Server, queue::Queue},
     drain::{self, Drain},
     gateway::{Gateway, Parts},
     health::Health,
+    hearing::{self, Hearing, deliver},
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
     logins::Logins,
@@ -171,11 +172,20 @@ impl Node {
             started: Instant::now(),
         });
         let mut background = JoinSet::new();
+        let hearing = Hearing::new(hearing::Parts {
+            hub: hub.clone(),
+            intake: intake.clone(),
+            signals,
+            logins,
+            announcements: announcements.clone(),
+        });
+        background.spawn(hearing.clone().look());
+        background.spawn(hearing.clone().returns(health.clone()));
         if let Some(incoming) = incoming {
-            background.spawn(hear_bus(hub.clone(), intake.clone(), signals.clone(), incoming));
+            background.spawn(hearing.clone().bus(incoming));
         }
         if let Some(endings) = endings {
-            background.spawn(hear_endings(logins.clone(), endings));
+            background.spawn(hearing.clone().sessions(endings));
         }
         background.spawn(intake.background());
         background.spawn(announcements.clone().follow());
@@ -184,7 +194,7 @@ impl Node {
         background.spawn(async move {
             health.migrate(&store).await;
             if let Some(hints) = store.hints().await {
-                tokio::spawn(hear_hints(hub.clone(), signals, logins, announcements, hints));
+                tokio::spawn(hearing.store(hints));
             }
             health.watch(store, bus, hub).await;
         });
@@ -356,109 +366,4 @@ fn make_key(path: &Path) -> io::Result<()> {
     // Four random UUIDs have 61 random bytes.
     let key: String = (0..4).map(|_| uuid::Uuid::new_v4().simple().to_string()).collect();
     file.write_all(key.as_bytes())
-}
-
-/// Delivers events as they come, and notes how old they are by then. An event's id has the time of its arrival (UUIDv7).
-fn deliver(hub: &Arc<Hub>, events: Vec<crate::event::Event>) {
-    let now_ms = u64::try_from(crate::gateway::now_ms()).unwrap_or(0);
-    for (seconds, nanoseconds) in events.iter().filter_map(|event| Some(event.id.get_timestamp()?.to_unix())) {
-        let arrived_ms = seconds * 1000 + u64::from(nanoseconds / 1_000_000);
-        Metric::DeliveryLatency.observe(Duration::from_millis(now_ms.saturating_sub(arrived_ms)).as_secs_f64());
-    }
-    hub.deliver(events);
-}
-
-/// Passes on what other nodes tell.
-async fn hear_bus(hub: Arc<Hub>, intake: Intake, signals: Arc<Signals>, mut incoming: mpsc::Receiver<Incoming>) {
-    while let Some(incoming) = incoming.recv().await {
-        match incoming {
-            Incoming::Events(events) => {
-                deliver(&hub, events);
-                intake.stir();
-            }
-            Incoming::Memberships(changes) => {
-                changes.iter().for_each(|change| hub.change(change));
-                signals.change(&changes);
-            }
-            Incoming::Signals(peer, told) => signals.hear(&peer, told),
-            Incoming::Missed(scope) => {
-                recheck(&hub, scope).await;
-                if scope.has_memberships()
-                    && let Err(error) = signals.recheck().await
-                {
-                    tracing::debug!(%error, "members of watched rooms cannot be read yet");
-                }
-            }
-        }
-    }
-}
-
-/// Passes on what the store tells.
-async fn hear_hints(
-    hub: Arc<Hub>,
-    signals: Arc<Signals>,
-    logins: Arc<Logins>,
-    announcements: Arc<Announcements>,
-    mut hints: mpsc::Receiver<Hint>,
-) {
-    /// Hints that are heard as one: under load they come faster than memberships can be read.
-    const AT_ONCE: usize = 1_024;
-    let mut gathered = Vec::new();
-    while hints.recv_many(&mut gathered, AT_ONCE).await > 0 {
-        let (mut changed, mut missed) = (BTreeSet::new(), false);
-        for hint in gathered.drain(..) {
-            match hint {
-                Hint::Changed { heads, users } => {
-                    hub.hear(heads);
-                    changed.extend(users);
-                }
-                Hint::Ended(over) => logins.end(&over),
-                Hint::Announced => announcements.stir(),
-                Hint::Missed => missed = true,
-            }
-        }
-        let changed: Vec<_> = changed.into_iter().collect();
-        if missed {
-            announcements.stir();
-            // All memberships too.
-            recheck(&hub, Scope::Everything).await;
-            if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
-                tracing::debug!(%error, "whether sessions were ended cannot be read yet");
-            }
-        } else if !changed.is_empty()
-            && let Err(error) = hub.recheck_memberships(&changed).await
-        {
-            tracing::debug!(%error, "memberships cannot be read");
-        }
-        if signals.hears_all() {
-            continue;
-        }
-        let read = if missed { signals.recheck().await } else { signals.recheck_users(&changed).await };
-        if let Err(error) = read {
-            tracing::debug!(%error, "members of watched rooms cannot be read yet");
-        }
-    }
-}
-
-/// Passes on what Redis tells of sessions.
-async fn hear_endings(logins: Arc<Logins>, mut hints: mpsc::Receiver<Hint>) {
-    while let Some(hint) = hints.recv().await {
-        match hint {
-            Hint::Ended(over) => logins.end(&over),
-            Hint::Missed => {
-                if let Err(error) = logins.recheck(crate::gateway::now_ms()).await {
-                    tracing::debug!(%error, "whether sessions were ended cannot be read yet");
-                }
-            }
-            // That is the store's to tell.
-            Hint::Changed { .. } | Hint::Announced => {}
-        }
-    }
-}
-
-/// Compares with the store. When that fails, the store was away, and listening to it begins anew with another look.
-async fn recheck(hub: &Hub, scope: Scope) {
-    if let Err(error) = hub.recheck(scope).await {
-        tracing::debug!(%error, "what may have been missed cannot be read yet");
-    }
 }

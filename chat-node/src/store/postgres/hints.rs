@@ -96,6 +96,8 @@ pub(super) fn listen(gate: Arc<Gate<Postgres>>) -> mpsc::Receiver<Hint> {
 async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), StoreError> {
     let mut listener = PgListener::connect_with(pool).await?;
     listener.ignore_pool_close_event(false);
+    // Connecting anew is this function's, or it would happen without a word when the proof comes in between.
+    listener.eager_reconnect(false);
     within(ANSWER_SECONDS_MAX, listener.listen(CHANNEL)).await?;
     if hints.send(Hint::Missed).await.is_err() {
         return Ok(());
@@ -115,8 +117,9 @@ async fn follow(pool: &PgPool, hints: &mpsc::Sender<Hint>) -> Result<(), StoreEr
             Some(Ok(Payload { ended, .. })) if !ended.is_empty() => Hint::Ended(ended),
             Some(Ok(Payload { announced: true, .. })) => Hint::Announced,
             Some(Ok(Payload { heads, users, .. })) => Hint::Changed { heads, users },
-            // The connection was lost, everything is to be looked at, or a newer node tells what this one does not understand.
-            None | Some(Err(_)) => Hint::Missed,
+            // Everything is to be looked at, or a newer node tells what this one does not understand.
+            Some(Err(_)) => Hint::Missed,
+            None => return Err(StoreError::Silent),
         };
         if hints.send(hint).await.is_err() {
             return Ok(());

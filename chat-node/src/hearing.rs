@@ -1,0 +1,234 @@
+//! Hearing: passes on what other nodes, the store and Redis tell, and looks at what may have been missed until the store has answered.
+//!
+//! Nothing that is told is waited for by anybody, so a look that fails would never be made up for: it is owed until it is done.
+
+use std::{collections::BTreeSet, mem::take, sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tokio::{
+    sync::{Notify, mpsc},
+    time::sleep,
+};
+
+use crate::{
+    announcements::Announcements,
+    bus::{Incoming, Scope, Shard},
+    event::{Event, User},
+    gateway::now_ms,
+    health::Health,
+    hub::Hub,
+    intake::Intake,
+    logins::Logins,
+    metric::Metric,
+    signals::Signals,
+    store::{Hint, StoreError},
+};
+
+/// Time between looks, while the store does not answer.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// What hears, and whom it tells.
+pub struct Hearing {
+    parts: Parts,
+    missed: Mutex<Missed>,
+    stirred: Notify,
+}
+
+/// Who is told.
+#[allow(missing_docs, reason = "each is told what concerns it")]
+pub struct Parts {
+    pub hub: Arc<Hub>,
+    pub intake: Intake,
+    pub signals: Arc<Signals>,
+    pub logins: Arc<Logins>,
+    pub announcements: Arc<Announcements>,
+}
+
+/// What is to be looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Missed {
+    everything: bool,
+    /// Whose sessions were ended.
+    logins: bool,
+    /// Everybody's memberships.
+    memberships: bool,
+    /// Events of these shards' rooms.
+    shards: BTreeSet<Shard>,
+    /// Memberships of these users.
+    users: BTreeSet<User>,
+}
+
+impl Missed {
+    fn add(&mut self, scope: Scope) {
+        match scope {
+            Scope::Everything => self.everything = true,
+            Scope::Memberships => self.memberships = true,
+            Scope::Shard(shard) => drop(self.shards.insert(shard)),
+        }
+    }
+
+    fn merge(&mut self, other: Missed) {
+        self.everything |= other.everything;
+        self.logins |= other.logins;
+        self.memberships |= other.memberships;
+        self.shards.extend(other.shards);
+        self.users.extend(other.users);
+    }
+
+    fn is_empty(&self) -> bool {
+        *self == Missed::default()
+    }
+}
+
+impl Hearing {
+    /// Hears for these.
+    pub fn new(parts: Parts) -> Arc<Hearing> {
+        Arc::new(Hearing { parts, missed: Mutex::default(), stirred: Notify::new() })
+    }
+
+    /// Something may have been missed.
+    pub fn miss(&self, scope: Scope) {
+        self.owe(|missed| missed.add(scope));
+    }
+
+    fn owe(&self, what: impl FnOnce(&mut Missed)) {
+        what(&mut self.missed.lock());
+        self.stirred.notify_one();
+    }
+
+    /// Looks at everything each time that the store is back. A commit that was not answered may have happened all the same, and whoever asked
+    /// again was told that it had: so nobody else was told at all.
+    pub async fn returns(self: Arc<Self>, health: Arc<Health>) {
+        health.each_return(|| self.miss(Scope::Everything)).await;
+    }
+
+    /// Passes on what other nodes tell.
+    pub async fn bus(self: Arc<Self>, mut incoming: mpsc::Receiver<Incoming>) {
+        let Parts { hub, intake, signals, .. } = &self.parts;
+        while let Some(incoming) = incoming.recv().await {
+            match incoming {
+                Incoming::Events(events) => {
+                    deliver(hub, events);
+                    intake.stir();
+                }
+                Incoming::Memberships(changes) => {
+                    changes.iter().for_each(|change| hub.change(change));
+                    signals.change(&changes);
+                }
+                Incoming::Signals(peer, told) => signals.hear(&peer, told),
+                Incoming::Missed(scope) => self.miss(scope),
+            }
+        }
+    }
+
+    /// Passes on what the store tells.
+    pub async fn store(self: Arc<Self>, mut hints: mpsc::Receiver<Hint>) {
+        let Parts { hub, logins, announcements, .. } = &self.parts;
+        while let Some(hint) = hints.recv().await {
+            match hint {
+                Hint::Changed { heads, users } => {
+                    hub.hear(heads);
+                    if !users.is_empty() {
+                        self.owe(|missed| missed.users.extend(users));
+                    }
+                }
+                Hint::Ended(over) => logins.end(&over),
+                Hint::Announced => announcements.stir(),
+                Hint::Missed => self.miss(Scope::Everything),
+            }
+        }
+    }
+
+    /// Passes on what Redis tells of sessions.
+    pub async fn sessions(self: Arc<Self>, mut hints: mpsc::Receiver<Hint>) {
+        while let Some(hint) = hints.recv().await {
+            match hint {
+                Hint::Ended(over) => self.parts.logins.end(&over),
+                Hint::Missed => self.owe(|missed| missed.logins = true),
+                // That is the store's to tell.
+                Hint::Changed { .. } | Hint::Announced => {}
+            }
+        }
+    }
+
+    /// Looks at what may have been missed, for as long as the node lives. Under load much is missed while one look is under way, and is one
+    /// look then.
+    pub async fn look(self: Arc<Self>) {
+        loop {
+            self.stirred.notified().await;
+            let missed = take(&mut *self.missed.lock());
+            if missed.is_empty() {
+                continue;
+            }
+            if let Err(error) = self.look_at(&missed).await {
+                tracing::debug!(%error, "what may have been missed cannot be read yet");
+                sleep(RETRY).await;
+                self.owe(|owed| owed.merge(missed));
+            }
+        }
+    }
+
+    async fn look_at(&self, missed: &Missed) -> Result<(), StoreError> {
+        let Parts { hub, signals, logins, announcements, .. } = &self.parts;
+        let users: Vec<User> = missed.users.iter().cloned().collect();
+        let all_memberships = missed.everything || missed.memberships;
+        if missed.everything {
+            announcements.stir();
+            hub.recheck(Scope::Everything).await?;
+        } else {
+            for shard in &missed.shards {
+                hub.recheck(Scope::Shard(*shard)).await?;
+            }
+            match missed.memberships {
+                true => hub.recheck(Scope::Memberships).await?,
+                false => hub.recheck_memberships(&users).await?,
+            }
+        }
+        if missed.everything || missed.logins {
+            logins.recheck(now_ms()).await?;
+        }
+        match all_memberships {
+            true => signals.recheck().await,
+            // The bus tells the others of it.
+            false if signals.hears_all() => Ok(()),
+            false => signals.recheck_users(&users).await,
+        }
+    }
+}
+
+/// Delivers events as they come, and notes how old they are by then. An event's id has the time of its arrival (UUIDv7).
+pub(crate) fn deliver(hub: &Arc<Hub>, events: Vec<Event>) {
+    let now_ms = u64::try_from(now_ms()).unwrap_or(0);
+    for (seconds, nanoseconds) in events.iter().filter_map(|event| Some(event.id.get_timestamp()?.to_unix())) {
+        let arrived_ms = seconds * 1000 + u64::from(nanoseconds / 1_000_000);
+        Metric::DeliveryLatency.observe(Duration::from_millis(now_ms.saturating_sub(arrived_ms)).as_secs_f64());
+    }
+    hub.deliver(events);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_missed_and_not_seen_is_owed_with_what_is_missed_since() {
+        let mut owed = Missed::default();
+        assert!(owed.is_empty());
+        owed.add(Scope::Shard(3));
+        owed.users.insert("alice".into());
+        let mut since = Missed { logins: true, ..Missed::default() };
+        since.add(Scope::Shard(4));
+        since.add(Scope::Memberships);
+        since.merge(owed);
+        let all = Missed {
+            everything: false,
+            logins: true,
+            memberships: true,
+            shards: [3, 4].into(),
+            users: ["alice".into()].into(),
+        };
+        assert_eq!(since, all);
+        since.add(Scope::Everything);
+        assert!(since.everything && !since.is_empty());
+    }
+}
