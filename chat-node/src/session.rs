@@ -168,7 +168,7 @@ impl Session {
             let is_other = contradicted.contains(&room.id);
             let (outcome, from) = resumption(room, *first, given, is_other, self.limits.replay_events_max);
             effects.push(Effect::Resumed(outcome));
-            positions.push((room.id, from));
+            positions.push((room.id, room.epoch, from));
             frames.push(RoomFrame::new(room, &user, *standing, Some(outcome)).read(*read));
         }
         let welcome = ServerFrame::Welcome {

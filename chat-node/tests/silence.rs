@@ -114,7 +114,7 @@ async fn a_room_is_followed_in_the_end_although_its_head_was_asked_of_a_server_t
     let waits = |of: &str| services.postgres.sql(&database, of).unwrap().trim() == "1";
     until(|| waits("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%LOCK TABLE%pg_sleep(3)%' AND wait_event = 'PgSleep'")).await;
     let outbound = Arc::new(Outbound::new(Arc::new(Sink), 10, 10_000));
-    let start = Start { room: room.id, position: room.head, ended: CancellationToken::new() };
+    let start = Start { room: room.id, epoch: room.epoch, position: room.head, ended: CancellationToken::new() };
     let follows = tokio::spawn(hub.clone().follow(ConnectionId(1), outbound, vec![start]));
     until(|| {
         waits("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'")

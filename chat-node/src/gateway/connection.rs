@@ -221,10 +221,10 @@ impl Connection {
             Effect::Belong(login) => self.belong(login),
             Effect::Announce => self.gateway.announcements.enter(self.id, &self.outbound, now_ms()),
             Effect::Follow(positions) => {
-                let start = |(room, position)| {
+                let start = |(room, epoch, position)| {
                     let ended = CancellationToken::new();
                     self.catching_up.insert(room, ended.clone());
-                    Start { room, position, ended }
+                    Start { room, epoch, position, ended }
                 };
                 let starts = positions.into_iter().map(start).collect();
                 let following = self.gateway.hub.clone().follow(self.id, self.outbound.clone(), starts);

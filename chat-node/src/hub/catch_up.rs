@@ -13,7 +13,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow};
+use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow, send_anew};
 use crate::{
     bus::shard,
     event::{Event, Seq},
@@ -39,6 +39,8 @@ const PAGE_EVENTS: usize = 200;
 pub struct Start {
     /// The room.
     pub room: Uuid,
+    /// The history that it follows.
+    pub epoch: i32,
     /// What the connection has seen of it.
     pub position: Seq,
     /// Cancelled when the connection is to follow it no more.
@@ -88,23 +90,23 @@ impl Hub {
         let rooms: Vec<Uuid> = starts.iter().map(|start| start.room).collect();
         let _expected = Expected::new(&self, rooms.clone());
         self.reside(&rooms).await;
-        for Start { room, position, ended } in starts {
+        for Start { room, epoch, position, ended } in starts {
             tokio::select! {
                 biased;
                 () = ended.cancelled() => {}
-                () = self.follow_one(id, &outbound, room, position) => {}
+                () = self.follow_one(id, &outbound, room, epoch, position) => {}
             }
         }
     }
 
-    async fn follow_one(&self, id: ConnectionId, outbound: &Arc<Outbound>, room: Uuid, mut position: Seq) {
+    async fn follow_one(&self, id: ConnectionId, outbound: &Arc<Outbound>, room: Uuid, epoch: i32, mut position: Seq) {
         let mut reading = None;
         while !outbound.is_closing() {
             if reading.is_none() {
                 // Never with the right to read: a slow client must not keep others from it.
                 outbound.space(self.ring_events).await;
             }
-            match self.with_feed(room, |feed| feed.follow(id, outbound, position)) {
+            match self.with_feed(room, |feed| feed.follow(id, outbound, epoch, position)) {
                 Some(Follow::Joined(deliveries)) => {
                     outbound.flush();
                     return self.count_deliveries(deliveries);
@@ -133,6 +135,12 @@ impl Hub {
                         self.count_deliveries(1);
                     }
                     outbound.flush();
+                }
+                // The connection was welcomed to a history that is no more.
+                Some(Follow::Over) => return send_anew(outbound),
+                Some(Follow::Stale) => {
+                    self.break_off(room);
+                    reading = None;
                 }
                 Some(Follow::Ahead) => {
                     let events = self.with_feed(room, |feed| feed.head()).flatten();

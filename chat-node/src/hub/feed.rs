@@ -4,6 +4,7 @@
 //! connection that follows; a connection joins only at the head. That alone makes delivery exactly once and in order.
 
 use std::{
+    cmp::Ordering,
     collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
@@ -73,6 +74,10 @@ pub(super) enum Follow {
     },
     /// It has seen more than this node.
     Ahead,
+    /// It has seen a history that is over.
+    Over,
+    /// It has seen a later history than this node.
+    Stale,
     /// The store was not asked yet.
     Loading,
 }
@@ -165,8 +170,13 @@ impl Feed {
     }
 
     /// Lets a connection follow from a position: it must have seen exactly what comes before. The connection is to be flushed.
-    pub(super) fn follow(&mut self, id: ConnectionId, outbound: &Arc<Outbound>, position: Seq) -> Follow {
+    pub(super) fn follow(&mut self, id: ConnectionId, outbound: &Arc<Outbound>, epoch: i32, position: Seq) -> Follow {
         let Some(head) = self.head else { return Follow::Loading };
+        match epoch.cmp(&self.epoch) {
+            Ordering::Less => return Follow::Over,
+            Ordering::Greater => return Follow::Stale,
+            Ordering::Equal => {}
+        }
         if position > head {
             return Follow::Ahead;
         }

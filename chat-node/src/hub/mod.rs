@@ -168,10 +168,7 @@ impl Hub {
     fn break_off(&self, room: Uuid) {
         let mut followers = Vec::new();
         self.release(room, |feed| followers = feed.restart());
-        for outbound in followers {
-            let after_ms = rand::rng().random_range(0..=COME_BACK_MS_MAX);
-            outbound.close(CloseReason::HistoryChanged, Some(&ServerFrame::Reconnect { after_ms }.encode()));
-        }
+        followers.iter().for_each(|outbound| send_anew(outbound));
     }
 
     /// Tells a user's connections of a membership.
@@ -279,4 +276,10 @@ impl Hub {
     fn count_deliveries(&self, deliveries: usize) {
         self.deliveries.fetch_add(deliveries as u64, Ordering::Relaxed);
     }
+}
+
+/// Lets a client come back for another history, not all at once.
+fn send_anew(outbound: &Outbound) {
+    let after_ms = rand::rng().random_range(0..=COME_BACK_MS_MAX);
+    outbound.close(CloseReason::HistoryChanged, Some(&ServerFrame::Reconnect { after_ms }.encode()));
 }

@@ -345,7 +345,7 @@ impl Here {
     fn gain(&mut self, room: &Room, place: Place, id: Option<u64>, now: Now) -> Vec<Effect> {
         self.rooms.insert(room.id, place);
         self.changed.insert(room.id, Change { ms: now.ms, lost_at: None });
-        vec![self.told(room, id, place.standing), Effect::Follow(vec![(room.id, room.head)])]
+        vec![self.told(room, id, place.standing), Effect::Follow(vec![(room.id, room.epoch, room.head)])]
     }
 
     /// The user left a room.

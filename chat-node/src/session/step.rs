@@ -85,8 +85,8 @@ pub enum Effect {
     Belong(Option<Uuid>),
     /// Tell what is announced to everybody, now and from now on.
     Announce,
-    /// Deliver these rooms' events from these positions on.
-    Follow(Vec<(Uuid, Seq)>),
+    /// Deliver these rooms' events from these positions of these epochs on.
+    Follow(Vec<(Uuid, i32, Seq)>),
     /// Deliver this room's events no more.
     Unfollow(Uuid),
     /// Put a send into the log; comes back as [`Outcome::Sent`].

@@ -57,7 +57,7 @@ fn told(effect: &Effect) -> String {
         Effect::Arrive { user, .. } => format!("arrive {user}"),
         Effect::Announce => "announce".into(),
         Effect::Belong(login) => format!("belong {:?}", login.map(|login| login.as_u128())),
-        Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(_, seq)| *seq).collect::<Vec<_>>()),
+        Effect::Follow(positions) => format!("follow {:?}", positions.iter().map(|(.., seq)| *seq).collect::<Vec<_>>()),
         Effect::Unfollow(_) => "unfollow".into(),
         Effect::Append { append, .. } => match &append.content {
             Content::Message(_) => format!("append {}", append.n),

@@ -227,7 +227,7 @@ impl Watched {
                 self.waiting.push_back(Waiting::Arrival);
             }
             Effect::Follow(positions) => {
-                for (room, from) in positions {
+                for (room, _, from) in positions {
                     prop_assert!(self.followed.insert(room), "a room is followed once");
                     prop_assert!(from >= 0);
                 }

@@ -66,7 +66,7 @@ fn events_are_delivered_in_order_once_however_they_come() {
         let mut feed = Feed::new(3);
         feed.load(0, 1);
         let me = outbound();
-        assert_eq!(feed.follow(ME, &me.0, 0), Follow::Joined(0));
+        assert_eq!(feed.follow(ME, &me.0, 1, 0), Follow::Joined(0));
         for &seq in order.iter().chain(&order) {
             place(&mut feed, event(seq));
         }
@@ -80,7 +80,7 @@ fn a_gap_is_told_and_filled_by_whatever_brings_the_missing_event() {
     let mut feed = Feed::new(3);
     feed.load(10, 1);
     let me = outbound();
-    feed.follow(ME, &me.0, 10);
+    feed.follow(ME, &me.0, 1, 10);
     assert_eq!(place(&mut feed, event(12)), EARLY);
     assert!(feed.is_lacking() && seen(&me).is_empty());
     assert_eq!(place(&mut feed, event(11)), delivered(2));
@@ -92,14 +92,14 @@ fn a_gap_is_told_and_filled_by_whatever_brings_the_missing_event() {
 fn what_comes_before_the_head_is_known_waits_and_nothing_is_lost() {
     let mut feed = Feed::new(3);
     let me = outbound();
-    assert_eq!(feed.follow(ME, &me.0, 4), Follow::Loading);
+    assert_eq!(feed.follow(ME, &me.0, 1, 4), Follow::Loading);
     for seq in [5, 6, 8] {
         place(&mut feed, event(seq));
     }
     feed.load(5, 1);
     assert_eq!(feed.head(), Some(6));
     assert!(feed.is_lacking(), "8 waits for 7");
-    assert_eq!(feed.follow(ME, &me.0, 6), Follow::Joined(0));
+    assert_eq!(feed.follow(ME, &me.0, 1, 6), Follow::Joined(0));
     place(&mut feed, event(7));
     assert_eq!(seen(&me), [7, 8]);
 }
@@ -109,14 +109,14 @@ fn another_history_ends_this_one_and_an_earlier_one_is_not_delivered() {
     let mut feed = Feed::new(3);
     feed.load(10, 2);
     let me = outbound();
-    feed.follow(ME, &me.0, 10);
+    feed.follow(ME, &me.0, 2, 10);
     assert_eq!(place(&mut feed, Event { epoch: 1, ..event(11) }), delivered(0));
     assert_eq!(place(&mut feed, Event { epoch: 2, ..event(11) }), delivered(1));
     assert_eq!(place(&mut feed, Event { epoch: 3, ..event(12) }), BROKEN);
     assert!(feed.is_of(2) && !feed.is_of(3));
     assert_eq!(feed.restart().len(), 1);
     assert!(feed.is_unused() && feed.is_of(3));
-    assert_eq!(feed.follow(ME, &me.0, 12), Follow::Loading);
+    assert_eq!(feed.follow(ME, &me.0, 1, 12), Follow::Loading);
     assert_eq!(seen(&me), [11]);
 }
 
@@ -128,9 +128,9 @@ fn a_connection_joins_only_at_the_head() {
         place(&mut feed, event(seq));
     }
     let me = outbound();
-    assert_eq!(feed.follow(ME, &me.0, 16), Follow::Ahead);
-    assert_eq!(feed.follow(ME, &me.0, 11), Follow::Behind { head: 15 });
-    assert_eq!(feed.follow(ME, &me.0, 12), Follow::Joined(3));
+    assert_eq!(feed.follow(ME, &me.0, 1, 16), Follow::Ahead);
+    assert_eq!(feed.follow(ME, &me.0, 1, 11), Follow::Behind { head: 15 });
+    assert_eq!(feed.follow(ME, &me.0, 1, 12), Follow::Joined(3));
     place(&mut feed, event(16));
     assert_eq!(seen(&me), [13, 14, 15, 16]);
 }
@@ -141,11 +141,11 @@ fn what_was_read_from_the_store_serves_the_next_connection() {
     feed.load(10, 1);
     feed.remember(&[event(6), event(7), event(8), event(9), event(10)], 10);
     let me = outbound();
-    assert_eq!(feed.follow(ME, &me.0, 6), Follow::Behind { head: 10 });
-    assert_eq!(feed.follow(ME, &me.0, 7), Follow::Joined(3));
+    assert_eq!(feed.follow(ME, &me.0, 1, 6), Follow::Behind { head: 10 });
+    assert_eq!(feed.follow(ME, &me.0, 1, 7), Follow::Joined(3));
     assert_eq!(seen(&me), [8, 9, 10]);
     feed.remember(&[event(3), event(4)], 10);
-    assert_eq!(feed.follow(ME, &me.0, 4), Follow::Behind { head: 10 }, "what does not join is not kept");
+    assert_eq!(feed.follow(ME, &me.0, 1, 4), Follow::Behind { head: 10 }, "what does not join is not kept");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn what_comes_together_goes_out_as_one_piece_that_all_share() {
     feed.load(0, 1);
     let members = [outbound(), outbound()];
     for (number, member) in (1..).zip(&members) {
-        feed.follow(ConnectionId(number), &member.0, 0);
+        feed.follow(ConnectionId(number), &member.0, 1, 0);
     }
     let later = Event { epoch: 2, ..event(4) };
     let mut events = [event(2), event(1), event(3), later, event(5)].into_iter();
@@ -179,8 +179,8 @@ fn a_text_that_was_taken_back_is_not_told_again_from_memory() {
     }
     place(&mut feed, Event { rewrites: true, ..event(4) });
     let me = outbound();
-    assert_eq!(feed.follow(ME, &me.0, 2), Follow::Behind { head: 4 }, "3 may be what 4 deletes");
-    assert_eq!(feed.follow(ME, &me.0, 3), Follow::Joined(1));
+    assert_eq!(feed.follow(ME, &me.0, 1, 2), Follow::Behind { head: 4 }, "3 may be what 4 deletes");
+    assert_eq!(feed.follow(ME, &me.0, 1, 3), Follow::Joined(1));
     assert_eq!(seen(&me), [4]);
 }
 
@@ -192,8 +192,20 @@ fn what_was_read_before_it_was_taken_back_is_not_kept() {
     place(&mut feed, Event { rewrites: true, ..event(3) });
     feed.remember(&[event(1), event(2)], 2);
     let me = outbound();
-    assert_eq!(feed.follow(ME, &me.0, 1), Follow::Behind { head: 3 });
+    assert_eq!(feed.follow(ME, &me.0, 1, 1), Follow::Behind { head: 3 });
     feed.remember(&[event(1), event(2)], 3);
-    assert_eq!(feed.follow(ME, &me.0, 1), Follow::Joined(2));
+    assert_eq!(feed.follow(ME, &me.0, 1, 1), Follow::Joined(2));
     assert_eq!(seen(&me), [2, 3]);
+}
+
+#[test]
+fn a_connection_joins_the_history_that_it_was_welcomed_to_or_none() {
+    let (mut feed, me) = (Feed::new(3), outbound());
+    feed.load(10, 2);
+    assert_eq!(feed.follow(ME, &me.0, 1, 10), Follow::Over, "wherever it is in it");
+    assert_eq!(feed.follow(ME, &me.0, 1, 12), Follow::Over);
+    assert_eq!(feed.follow(ME, &me.0, 3, 10), Follow::Stale);
+    assert!(feed.restart().is_empty(), "nobody has joined");
+    feed.load(9, 3);
+    assert_eq!(feed.follow(ME, &me.0, 3, 9), Follow::Joined(0));
 }
