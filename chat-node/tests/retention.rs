@@ -85,6 +85,19 @@ async fn the_beginning_of_a_log_goes_with_all_that_hangs_on_it() {
 }
 
 #[tokio::test]
+async fn what_is_left_counts_as_unread_however_much_has_gone_before_it() {
+    on_both(|store| async move {
+        let room = talk(&store, "lobby", 1_100).await;
+        let before = NOW + 1_070 * SECOND + 1;
+        while store.expire(before, before, 500).await.unwrap().more {}
+        assert_eq!(positions(&store, room).await.len(), 30);
+        let unread = store.unread("bob").await.unwrap();
+        assert_eq!((unread[0].messages, unread[0].mentions), (30, 30));
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn the_latest_event_stays_and_a_room_at_rest_is_not_looked_at_again() {
     on_both(|store| async move {
         let room = talk(&store, "lobby", 3).await;

@@ -397,3 +397,41 @@ async fn requests_that_hang_take_no_connection_from_sends() {
         request.await.unwrap().unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_migration_that_is_locked_out_lets_everybody_go_on() {
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let url = services.postgres.fresh_database().unwrap();
+    let (former, next) = (postgres(&url), postgres(&url));
+    former.migrate().await.unwrap();
+    let room = room(&former, "lobby").await;
+    // As if the latest migration, which alters `rooms`, were still to come.
+    let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+    let undo = "ALTER TABLE rooms DROP COLUMN first_seq, DROP COLUMN oldest_ms; DELETE FROM _sqlx_migrations WHERE version >= 7";
+    sqlx::raw_sql(undo).execute(&mut connection).await.unwrap();
+    // Somebody reads for long.
+    sqlx::raw_sql("BEGIN; SELECT count(*) FROM rooms").execute(&mut connection).await.unwrap();
+    let migrating = tokio::spawn({
+        let next = next.clone();
+        async move { next.migrate().await.map_err(|error| error.to_string()) }
+    });
+    // The one before says nothing of what a later one needs, and goes on, but for the moment in which the other is in the way.
+    let until = tokio::time::Instant::now() + Duration::from_secs(5);
+    let mut n = 0;
+    while tokio::time::Instant::now() < until {
+        n += 1;
+        let batch = [send("alice", 1, n, room, "hello")];
+        let answer = tokio::time::timeout(Duration::from_secs(3), former.append(&batch))
+            .await
+            .expect("a commit waits for a migration");
+        assert!(matches!(answer.unwrap()[..], [Answer::Committed { .. }]));
+    }
+    let refused = migrating.await.unwrap().unwrap_err();
+    assert!(refused.contains("lock timeout"), "{refused}");
+    // What it held is free again: another node's turn comes, and its own.
+    let held = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = database
+        WHERE datname = current_database() AND locktype = 'advisory'";
+    assert_eq!(sqlx::query_scalar::<_, i64>(held).fetch_one(&mut connection).await.unwrap(), 0);
+    sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
+}

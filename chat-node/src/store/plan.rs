@@ -169,6 +169,30 @@ pub(super) struct Plan {
     pub outcomes: Vec<(Uuid, i64, Outcome)>,
 }
 
+/// Results that stay beyond those that are kept, until their client arrives anew: an accepted send's is asked for after its commit, and of
+/// one outbox so many may be committed together.
+const RESULTS_BEYOND: i64 = 200_000;
+
+/// Numbers of an outbox between two looks at what of it is too old.
+const TRIMMED_EVERY: i64 = 256;
+
+/// Results of an outbox that one look drops at most: more than have been added since the last.
+pub(super) const RESULTS_TRIMMED_MAX: i64 = 1_000;
+
+impl Plan {
+    /// The outboxes whose results are to be looked at, each with the latest number that is too old to be asked for.
+    pub(super) fn too_old(&self, kept: i64) -> impl Iterator<Item = (Uuid, i64)> {
+        let mut added: HashMap<Uuid, i64> = HashMap::new();
+        self.outcomes.iter().for_each(|(outbox, ..)| *added.entry(*outbox).or_default() += 1);
+        let is_due = move |outbox: &Uuid, last: i64| {
+            let before = last - added.get(outbox).copied().unwrap_or(0);
+            before / TRIMMED_EVERY != last / TRIMMED_EVERY
+        };
+        let due = self.lasts.iter().filter(move |(outbox, last)| is_due(outbox, *last));
+        due.map(move |(outbox, last)| (*outbox, last - kept - RESULTS_BEYOND)).filter(|(_, n)| *n > 0)
+    }
+}
+
 /// Decides a batch. `keys` names the outbox of each send.
 pub(super) fn plan(batch: &[Append], keys: &[Uuid], observed: Observed) -> Plan {
     let Observed { mut rooms, mut outboxes, mut outcomes, replied } = observed;
@@ -416,5 +440,25 @@ mod tests {
             assert_eq!(events, whole.events, "cut at {cut}");
         }
         assert_eq!(whole.answers.remove(4), Answer::Gap { expected: 2 });
+    }
+
+    #[test]
+    fn old_results_are_looked_at_now_and_then_and_never_before_they_are_asked_for() {
+        let (outbox, other) = (Uuid::from_u128(7), Uuid::from_u128(8));
+        let of = |first: i64, last: i64| {
+            let refused = |n| (outbox, n, Outcome::Refused(Code::UnknownRoom));
+            let outcomes =
+                (first..=last).map(refused).chain([(other, 3, Outcome::Refused(Code::UnknownRoom))]).collect();
+            let plan = Plan { lasts: vec![(outbox, last), (other, 3)], outcomes, ..Plan::default() };
+            plan.too_old(256).collect::<Vec<_>>()
+        };
+        let first = 256 + RESULTS_BEYOND;
+        assert_eq!(of(200, 300), [], "nothing is too old");
+        assert_eq!(of(300_000, 300_010), [], "it was looked at before");
+        let at = 1_024 * TRIMMED_EVERY;
+        assert_eq!(of(at - 3, at), [(outbox, at - first)]);
+        assert_eq!(of(at - 3, at + 400), [(outbox, at + 400 - first)], "a batch may pass more than one such number");
+        assert_eq!(of(at, at + 1), [(outbox, at + 1 - first)]);
+        assert_eq!(of(at + 1, at + 2), []);
     }
 }

@@ -91,13 +91,15 @@ pub(super) const TALLIES: &str =
     "SELECT seq, reaction, count(*), CAST(max(CASE WHEN member = $2 THEN 1 ELSE 0 END) AS bigint)
     FROM reactions WHERE room = $1 AND seq BETWEEN $3 AND $4 GROUP BY seq, reaction ORDER BY seq, reaction";
 
-/// What $1 has not read. The bounds keep the cost of a room small however much there is.
+/// What $1 has not read, of what there is still. The bounds keep the cost of a room small however much that is.
 pub(super) const UNREAD: &str = "SELECT m.room, m.read_seq,
-    (SELECT count(*) FROM (SELECT 1 AS one FROM events e WHERE e.room = m.room AND e.seq > m.read_seq AND e.seq <= m.read_seq + 1000
+    (SELECT count(*) FROM (SELECT 1 AS one FROM events e WHERE e.room = m.room AND e.seq > m.gone AND e.seq <= m.gone + 1000
         AND e.kind = 1 AND e.body IS NOT NULL AND e.sender <> m.member LIMIT 100) AS unread),
-    (SELECT count(*) FROM (SELECT 1 AS one FROM mentions n WHERE n.member = m.member AND n.room = m.room AND n.seq > m.read_seq
+    (SELECT count(*) FROM (SELECT 1 AS one FROM mentions n WHERE n.member = m.member AND n.room = m.room AND n.seq > m.gone
         LIMIT 100) AS named)
-    FROM members m JOIN rooms r ON r.id = m.room WHERE m.member = $1 AND m.read_seq < r.head ORDER BY m.room";
+    FROM (SELECT members.member, members.room, members.read_seq,
+            CASE WHEN read_seq < first_seq - 1 THEN first_seq - 1 ELSE read_seq END AS gone
+        FROM members JOIN rooms ON rooms.id = members.room WHERE member = $1 AND read_seq < head) AS m ORDER BY m.room";
 
 /// Moves the cursor of $1 in the room $2 on to $3.
 pub(super) const READ: &str = "UPDATE members SET read_seq = $3 WHERE member = $1 AND room = $2 AND read_seq < $3

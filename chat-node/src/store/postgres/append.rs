@@ -8,19 +8,19 @@ use crate::{
     event::{EventBody, Kind, Reference, Seq},
     store::{
         Answer, Append, StoreError, outbox_keys,
-        plan::{Observed, Plan, RoomState, plan, replies},
+        plan::{Observed, Plan, RESULTS_TRIMMED_MAX, RoomState, plan, replies},
         rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
     },
 };
 
 /// Locks, plans, writes and commits.
-pub(super) async fn append(pool: &PgPool, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
+pub(super) async fn append(pool: &PgPool, batch: &[Append], results_kept: i64) -> Result<Vec<Answer>, StoreError> {
     let mut tx = pool.begin().await?;
     let keys = outbox_keys(batch);
     let observed = observe(&mut tx, batch, &keys).await?;
     let plan = plan(batch, &keys, observed);
     if !plan.outcomes.is_empty() {
-        write(&mut tx, &plan, batch).await?;
+        write(&mut tx, &plan, batch, results_kept).await?;
     }
     tx.commit().await?;
     Ok(plan.answers)
@@ -84,11 +84,17 @@ async fn observe(
 }
 
 /// Writes a plan in one statement, one round trip, and announces the new heads with it.
-async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Append]) -> Result<(), StoreError> {
+async fn write(
+    tx: &mut Transaction<'static, Postgres>,
+    plan: &Plan,
+    batch: &[Append],
+    results_kept: i64,
+) -> Result<(), StoreError> {
     let now_ms = batch.iter().map(|append| append.time).max().unwrap_or(0);
     let events = &plan.events;
     let (rooms, heads): (Vec<Uuid>, Vec<i64>) = plan.heads.iter().copied().unzip();
     let (outboxes, lasts): (Vec<Uuid>, Vec<i64>) = plan.lasts.iter().copied().unzip();
+    let (trimmed, too_old): (Vec<Uuid>, Vec<i64>) = plan.too_old(results_kept).unzip();
     let columns: Vec<_> = plan.outcomes.iter().map(|(.., outcome)| outcome_columns_of(outcome)).collect();
     sqlx::query(
         "WITH new_events AS (
@@ -102,6 +108,9 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
          ), new_results AS (
              INSERT INTO outbox_results (outbox, n, refusal, room, epoch, seq, event, time_ms)
              SELECT * FROM UNNEST($13::uuid[], $14::bigint[], $15::text[], $16::uuid[], $17::int[], $18::bigint[], $19::uuid[], $21::bigint[])
+         ), old_results AS (
+             DELETE FROM outbox_results r USING UNNEST($25::uuid[], $26::bigint[]) AS old (outbox, n)
+             WHERE r.outbox = old.outbox AND r.n <= old.n AND r.n > old.n - $27
          )
          SELECT pg_notify($22, payload) FROM UNNEST($23::text[]) AS payload",
     )
@@ -129,6 +138,9 @@ async fn write(tx: &mut Transaction<'static, Postgres>, plan: &Plan, batch: &[Ap
     .bind(hints::CHANNEL)
     .bind(hints::payloads(&plan.heads, &[]))
     .bind(events.iter().map(rows::details).collect::<Vec<_>>())
+    .bind(trimmed)
+    .bind(too_old)
+    .bind(RESULTS_TRIMMED_MAX)
     .execute(&mut **tx)
     .await?;
     write_mentions(tx, events).await

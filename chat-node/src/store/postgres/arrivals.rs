@@ -17,7 +17,7 @@ use super::memberships;
 use crate::{
     event::{Seq, User},
     protocol::Position,
-    store::{Arrival, StoreError, outbox_key},
+    store::{Arrival, StoreError, outbox_key, plan::RESULTS_TRIMMED_MAX},
 };
 
 /// Arrivals that are served together at most.
@@ -103,7 +103,9 @@ async fn arrive_all(pool: &PgPool, results_kept: i64, batch: &[Arriving]) -> Res
     let keys: Vec<Option<Uuid>> =
         batch.iter().map(|arriving| Some(outbox_key(&arriving.user, arriving.outbox?))).collect();
     let lasts = note(pool, batch, &keys).await?;
-    forget_results(pool, &lasts, results_kept).await?;
+    if let Err(error) = forget_results(pool, &lasts, results_kept).await {
+        tracing::debug!(%error, "old results are left for the next arrival");
+    }
     let users: Vec<User> = batch.iter().map(|arriving| arriving.user.clone()).collect();
     let mut rooms: HashMap<User, Vec<_>> = HashMap::new();
     for (user, room) in memberships(pool, &users).await? {
@@ -168,17 +170,20 @@ async fn contradicted(pool: &PgPool, batch: &[Arriving]) -> Result<HashSet<Told>
     Ok(rows.into_iter().collect())
 }
 
-/// Drops the results that are too old to be asked for.
+/// Drops results that are too old to be asked for and that [appending](super::append) has left, so many that nobody waits for it.
 async fn forget_results(pool: &PgPool, lasts: &HashMap<Uuid, i64>, results_kept: i64) -> Result<(), StoreError> {
     let old = lasts.iter().map(|(key, last)| (*key, last - results_kept)).filter(|(_, n)| *n > 0);
     let (keys, numbers): (Vec<Uuid>, Vec<i64>) = old.unzip();
     if !keys.is_empty() {
         sqlx::query(
-            "DELETE FROM outbox_results r USING UNNEST($1::uuid[], $2::bigint[]) AS old (outbox, n)
-             WHERE r.outbox = old.outbox AND r.n <= old.n",
+            "DELETE FROM outbox_results WHERE (outbox, n) IN (
+                 SELECT r.outbox, r.n FROM outbox_results r JOIN UNNEST($1::uuid[], $2::bigint[]) AS old (outbox, n)
+                 ON r.outbox = old.outbox AND r.n <= old.n LIMIT $3
+             )",
         )
         .bind(keys)
         .bind(numbers)
+        .bind(RESULTS_TRIMMED_MAX)
         .execute(pool)
         .await?;
     }

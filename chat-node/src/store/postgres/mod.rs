@@ -18,10 +18,14 @@ use std::{str::FromStr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use sqlx::{
-    ConnectOptions, Connection, PgPool, Postgres,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres,
+    migrate::{Migrate, MigrateError},
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
-use tokio::{sync::mpsc, time::timeout};
+use tokio::{
+    sync::mpsc,
+    time::{sleep, timeout},
+};
 use uuid::Uuid;
 
 use self::{
@@ -51,6 +55,9 @@ const SENDS_CONNECTIONS_MAX: u32 = 3;
 
 /// Connections that have to be left for everything else, one of which listens; with fewer, all are shared.
 const OTHERS_CONNECTIONS_MIN: u32 = 3;
+
+/// Time between attempts of a migration that is locked out, by a backup for instance: nodes of the version before go on meanwhile.
+const LOCKED_OUT_SECONDS: Duration = Duration::from_secs(10);
 
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
@@ -101,6 +108,26 @@ impl PostgresStore {
     }
 }
 
+/// Brings the schema up to date. Several nodes can start at once, and a node of the previous version on what a newer one has migrated:
+/// migrations only add.
+async fn migrate(connection: &mut PgConnection) -> Result<(), MigrateError> {
+    // Of the session: it ends with the connection, however this does.
+    connection.lock().await?;
+    // Whoever waits for a table makes all others wait that come after. And a large table may take its time.
+    sqlx::raw_sql("SET lock_timeout = '1s'; SET statement_timeout = 0").execute(&mut *connection).await?;
+    let mut migrations = sqlx::migrate!("migrations/postgres");
+    migrations.set_ignore_missing(true).set_locking(false);
+    // As `run`, which the compiler does not see to be `Send` with a borrowed connection.
+    migrations.run_direct(None, connection, false).await
+}
+
+/// Whether somebody holds a table that a migration has to change.
+fn is_locked_out(error: &MigrateError) -> bool {
+    let (MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)) = error else { return false };
+    // https://www.postgresql.org/docs/current/errcodes-appendix.html: lock_not_available
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("55P03")
+}
+
 directory!(PostgresStore, "starts_with(name, $3)", "CAST(details AS json) ->> 'user'");
 
 #[async_trait]
@@ -110,15 +137,17 @@ impl Store for PostgresStore {
     }
 
     async fn migrate(&self) -> Result<(), sqlx::migrate::MigrateError> {
-        // The pool tries again until its time is over, and then says no more than that. A connection of its own is refused with the reason.
+        // On a connection of its own: a pool's is refused without a reason, and would keep sqlx's lock when a migration fails.
         let pool = self.gate.without_tables();
-        let connection = timeout(ACQUIRE_SECONDS_MAX, pool.connect_options().connect())
+        let mut connection = timeout(ACQUIRE_SECONDS_MAX, pool.connect_options().connect())
             .await
             .map_err(|_| sqlx::Error::PoolTimedOut)??;
+        let migrated = migrate(&mut connection).await;
         connection.close().await?;
-        // sqlx holds an advisory lock meanwhile, so several nodes can start at once.
-        // A node of the previous version starts on what a newer one has migrated: migrations only add.
-        sqlx::migrate!("migrations/postgres").set_ignore_missing(true).run(&self.gate.without_tables()).await?;
+        if matches!(&migrated, Err(error) if is_locked_out(error)) {
+            sleep(LOCKED_OUT_SECONDS).await;
+        }
+        migrated?;
         self.lineage.settle(&mut *self.gate.without_tables().acquire().await?).await?;
         self.gate.open();
         Ok(())
@@ -229,7 +258,7 @@ impl Store for PostgresStore {
     }
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
-        append::append(&self.gate.sends()?, batch).await
+        append::append(&self.gate.sends()?, batch, self.limits.outbox_results_kept).await
     }
 
     async fn outcomes(&self, sends: &[SendKey]) -> Result<Vec<Option<Answer>>, StoreError> {

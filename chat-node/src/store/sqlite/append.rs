@@ -9,7 +9,7 @@ use crate::{
     event::{EventBody, Kind},
     store::{
         Answer, Append, StoreError, outbox_keys,
-        plan::{Observed, RoomState, plan, replies},
+        plan::{Observed, RESULTS_TRIMMED_MAX, RoomState, plan, replies},
         rooms::RoomTransaction,
         rows::{self, OutcomeRow, outcome_columns, outcome_columns_of},
         statements::LifeTransaction,
@@ -17,7 +17,11 @@ use crate::{
 };
 
 /// Plans and writes within a transaction.
-pub(super) async fn append(tx: &mut SqliteTransaction, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
+pub(super) async fn append(
+    tx: &mut SqliteTransaction,
+    batch: &[Append],
+    results_kept: i64,
+) -> Result<Vec<Answer>, StoreError> {
     let keys = outbox_keys(batch);
     let observed = observe(tx, batch, &keys).await?;
     let plan = plan(batch, &keys, observed);
@@ -57,6 +61,10 @@ pub(super) async fn append(tx: &mut SqliteTransaction, batch: &[Append]) -> Resu
         .bind(time)
         .execute(&mut *tx.0)
         .await?;
+    }
+    for (outbox, too_old) in plan.too_old(results_kept) {
+        let trim = sqlx::query("DELETE FROM outbox_results WHERE outbox = $1 AND n <= $2 AND n > $2 - $3");
+        trim.bind(outbox).bind(too_old).bind(RESULTS_TRIMMED_MAX).execute(&mut *tx.0).await?;
     }
     Ok(plan.answers)
 }

@@ -203,7 +203,7 @@ impl Store for SqliteStore {
 
     async fn append(&self, batch: &[Append]) -> Result<Vec<Answer>, StoreError> {
         let mut tx = begin(&self.gate.sends()?).await?;
-        let answers = append::append(&mut tx, batch).await?;
+        let answers = append::append(&mut tx, batch, self.limits.outbox_results_kept).await?;
         tx.commit().await?;
         Ok(answers)
     }

@@ -9,6 +9,7 @@ use crate::{
     store::{
         Head, StoreError,
         expiry::expiry_transaction,
+        plan::RESULTS_TRIMMED_MAX,
         rooms::{COUNT_ROOMS, RoomCounts, RoomTransaction},
         rows::{self, RoomRow, room_columns},
         statements::life_transaction,
@@ -30,7 +31,7 @@ impl SqliteTransaction {
         Ok(())
     }
 
-    /// Opens an outbox, drops the results that are too old to be asked for, and tells its last number.
+    /// Opens an outbox, drops some of the results that are too old to be asked for and that appending has left, and tells its last number.
     pub(super) async fn open_outbox(&mut self, key: Uuid, kept: i64, now_ms: i64) -> Result<i64, StoreError> {
         let last: i64 = sqlx::query_scalar(
             "INSERT INTO outboxes (key, last, touched_ms) VALUES ($1, 0, $2)
@@ -40,8 +41,11 @@ impl SqliteTransaction {
         .bind(now_ms)
         .fetch_one(&mut *self.0)
         .await?;
-        let delete = sqlx::query("DELETE FROM outbox_results WHERE outbox = $1 AND n <= $2");
-        delete.bind(key).bind(last - kept).execute(&mut *self.0).await?;
+        let delete = sqlx::query(
+            "DELETE FROM outbox_results WHERE outbox = $1
+             AND n <= min($2, (SELECT min(n) FROM outbox_results WHERE outbox = $1) + $3)",
+        );
+        delete.bind(key).bind(last - kept).bind(RESULTS_TRIMMED_MAX).execute(&mut *self.0).await?;
         Ok(last)
     }
 
