@@ -435,3 +435,44 @@ async fn a_migration_that_is_locked_out_lets_everybody_go_on() {
     assert_eq!(sqlx::query_scalar::<_, i64>(held).fetch_one(&mut connection).await.unwrap(), 0);
     sqlx::raw_sql("ROLLBACK").execute(&mut connection).await.unwrap();
 }
+
+#[tokio::test]
+async fn results_that_nobody_asks_for_any_more_go_while_their_client_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let services = Services::new().unwrap();
+    services.postgres.start().unwrap();
+    let (url, file) = (services.postgres.fresh_database().unwrap(), folder.path().join("chat.db"));
+    let sqlite: SharedStore = Arc::new(SqliteStore::new(&file, LIMITS));
+    for store in [postgres(&url), sqlite] {
+        store.migrate().await.unwrap();
+        let room = room(&store, "lobby").await;
+        let is_committed = |answers: &[Answer]| matches!(answers, [Answer::Committed { .. }]);
+        assert!(is_committed(&store.append(&[send("alice", 1, 1, room, "hello")]).await.unwrap()));
+        let numbers = async |statements: &str| -> Vec<i64> {
+            let (statements, numbers) =
+                (sqlx::AssertSqlSafe(statements.to_owned()), "SELECT n FROM outbox_results ORDER BY n");
+            if store.kind() == "sqlite" {
+                let mut connection =
+                    sqlx::SqliteConnection::connect(&format!("sqlite://{}", file.display())).await.unwrap();
+                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+                sqlx::query_scalar(numbers).fetch_all(&mut connection).await.unwrap()
+            } else {
+                let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
+                sqlx::raw_sql(statements).execute(&mut connection).await.unwrap();
+                sqlx::query_scalar(numbers).fetch_all(&mut connection).await.unwrap()
+            }
+        };
+        // As after very many sends, of whose results these are left.
+        let (last, old) = (256 * 1_200 - 1, 256 * 1_200 - 200_100);
+        let so = format!(
+            "UPDATE outboxes SET last = {last};
+             INSERT INTO outbox_results (outbox, n, refusal) SELECT outbox, {old}, 'old' FROM outbox_results WHERE n = 1;
+             INSERT INTO outbox_results (outbox, n, refusal) SELECT outbox, {last}, 'old' FROM outbox_results WHERE n = 1"
+        );
+        assert_eq!(numbers(&so).await, [1, old, last]);
+        assert!(is_committed(&store.append(&[send("alice", 1, last + 1, room, "and so on")]).await.unwrap()));
+        assert_eq!(numbers("").await, [1, last, last + 1], "the first is left to an arrival");
+        store.arrive("alice", Some(Uuid::from_u128(1)), &[], NOW).await.unwrap();
+        assert_eq!(numbers("").await, [last, last + 1]);
+    }
+}

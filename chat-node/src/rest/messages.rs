@@ -22,9 +22,10 @@ use super::{
 };
 use crate::{
     auth::Scope,
-    event::{Event, Reference, Seq},
+    event::{Event, EventBody, Reference, Seq, User},
     gateway::now_ms,
     protocol::{ClientFrame, Code, HistoryRange},
+    store::{Answer, SendKey},
 };
 
 /// Which page of the history.
@@ -132,7 +133,11 @@ pub(super) async fn send(
 ) -> Result<(StatusCode, Json<Sent>), Problem> {
     // Each key has an outbox of its own, whose only send is number 1. So a repetition finds what the first did, on any node and for as
     // long as results are kept.
-    let outbox = key(&headers)?.unwrap_or_else(Uuid::new_v4);
+    let key = key(&headers)?;
+    if let Some(answer) = first_answer(&rest, &claims.user, key).await? {
+        return answer;
+    }
+    let outbox = key.unwrap_or_else(Uuid::new_v4);
     if !claims.rights.allows(Scope::Send) {
         return Err(Code::Forbidden.into());
     }
@@ -145,4 +150,23 @@ pub(super) async fn send(
     let frame = ClientFrame::Send { id: None, n: 1, room, text, reply, mentions };
     let sent: Sent = ask(&rest.gateway, &claims, Some(outbox), vec![member], frame).await?;
     Ok((if sent.seq.is_some() { StatusCode::CREATED } else { StatusCode::ACCEPTED }, Json(sent)))
+}
+
+/// What a send under this key was answered with, if there was one. It holds whatever its user may by now: the message is there.
+async fn first_answer(
+    rest: &Rest,
+    user: &User,
+    key: Option<Uuid>,
+) -> Result<Option<Result<(StatusCode, Json<Sent>), Problem>>, Problem> {
+    let Some(outbox) = key else { return Ok(None) };
+    let first = SendKey { sender: user.clone(), outbox, n: 1 };
+    let answer = rest.gateway.store.outcomes(&[first]).await?.into_iter().flatten().next();
+    Ok(answer.map(|answer| match answer {
+        Answer::Committed { event: EventBody { epoch, seq, id, time, .. }, .. } => {
+            let sent = Sent { epoch: Some(epoch), seq: Some(seq), event: Some(id), time: Some(time) };
+            Ok((StatusCode::CREATED, Json(sent)))
+        }
+        Answer::Refused(code) => Err(code.into()),
+        Answer::Gap { .. } | Answer::Forgotten => Err(Code::OutboxForgotten.into()),
+    }))
 }

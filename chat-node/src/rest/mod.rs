@@ -25,22 +25,23 @@ mod proof;
 mod rooms;
 mod sessions;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
+    extract::{DefaultBodyLimit, Request},
     http::header,
-    middleware::{from_fn_with_state, map_response},
-    response::Response,
+    middleware::{Next, from_fn, from_fn_with_state, map_response},
+    response::{IntoResponse, Response},
     routing::get,
 };
+use tokio::time::timeout;
 
 use self::{
     operations::OPERATIONS,
     problem::{Problem, Reason},
 };
-use crate::{gateway::Gateway, metric::Metric};
+use crate::{gateway::Gateway, metric::Metric, protocol::Code};
 
 /// The OpenAPI document, as `make generate` has written it.
 const DOCUMENT: &str = include_str!("openapi.json");
@@ -62,6 +63,7 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         .fallback(|| async { Problem::from(Reason::UnknownPath) })
         .method_not_allowed_fallback(|| async { Problem::from(Reason::BadMethod) })
         .layer(DefaultBodyLimit::max(body_bytes_max))
+        .layer(from_fn(|request: Request, next: Next| in_time(next.run(request))))
         .layer(from_fn_with_state(gateway.clone(), admit::admit))
         .layer(map_response(counted))
         .with_state(Arc::new(Rest { gateway }));
@@ -69,6 +71,14 @@ pub(crate) fn router(gateway: Arc<Gateway>) -> Router {
         Some(cors) => routes.layer(cors),
         None => routes,
     }
+}
+
+/// How long an answer may take. Longer than whatever bounds itself; a question to a database that has lost its power does not.
+const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(30);
+
+/// Gives up what takes too long. What it was to change may have been changed, as after any answer that is lost.
+async fn in_time(answer: impl Future<Output = Response>) -> Response {
+    timeout(ANSWER_SECONDS_MAX, answer).await.unwrap_or_else(|_| Problem::from(Code::Unavailable).into_response())
 }
 
 /// Counts an answer by the class of its status.
@@ -80,4 +90,16 @@ async fn counted(response: Response) -> Response {
     };
     Metric::RestRequests.count_for(class);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_ever() {
+        let response = in_time(std::future::pending()).await;
+        assert_eq!(response.status(), axum::http::StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
 }

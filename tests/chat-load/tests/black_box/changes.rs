@@ -119,6 +119,10 @@ async fn order_is_kept_over_rest_and_heard_live() {
         scene.change(Method::DELETE, "/mutes/bob", None, "unmuted").await;
         let sent = scene.bob.send(&scene.room, "but", Some("a key")).await;
         assert_eq!(sent.status, 201, "the refusal was not kept under the key: {}", sent.body);
+        scene.change(Method::PUT, "/mutes/bob", json!({"seconds": 60}), "muted").await;
+        let again = scene.bob.send(&scene.room, "but", Some("a key")).await;
+        assert_eq!((again.status.as_u16(), again.body), (201, sent.body), "it is there, whatever he may by now");
+        scene.change(Method::DELETE, "/mutes/bob", None, "unmuted").await;
 
         let role = scene.change(Method::PUT, "/members/bob/role", json!({"role": "moderator"}), "role").await;
         assert_eq!((&role["user"], &role["role"]), (&json!("bob"), &json!("moderator")));
