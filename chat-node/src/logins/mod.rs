@@ -145,10 +145,7 @@ impl Logins {
 
     /// Writes the signs of life, and forgets what is old.
     async fn pass(&self, beat: u32, now_ms: i64) -> Result<(), StoreError> {
-        let notes = self.register.lock().pass(Instant::now());
-        if !notes.is_empty() {
-            within(self.sessions.note_logins(&notes)).await?;
-        }
+        let noted = self.write_notes().await;
         if beat.is_multiple_of(COMPARED_EVERY) {
             self.recheck(now_ms).await?;
         }
@@ -156,7 +153,20 @@ impl Logins {
             self.sessions.forget_logins(now_ms).await?;
             self.store.forget_attempts(now_ms).await?;
         }
-        Ok(())
+        noted
+    }
+
+    /// Those that cannot be written wait for the next beat.
+    async fn write_notes(&self) -> Result<(), StoreError> {
+        let notes = self.register.lock().pass(Instant::now());
+        if notes.is_empty() {
+            return Ok(());
+        }
+        let written = within(self.sessions.note_logins(&notes)).await;
+        if written.is_err() {
+            self.register.lock().put_back(notes);
+        }
+        written
     }
 }
 

@@ -97,6 +97,18 @@ impl Register {
         }
     }
 
+    /// These notes could not be written: they wait for the next time, unless their login was ended meanwhile. What was noted since is newer.
+    pub(super) fn put_back(&mut self, notes: Vec<(Uuid, Seen)>) {
+        for (login, seen) in notes {
+            if self.ended_at.contains_key(&login) {
+                continue;
+            }
+            if let Some(newer) = self.notes.insert(login, seen) {
+                self.note(login, newer);
+            }
+        }
+    }
+
     /// Takes the notes, and forgets what is old.
     pub(super) fn pass(&mut self, now: Instant) -> Vec<(Uuid, Seen)> {
         self.good_until.retain(|_, until| now < *until);
@@ -165,5 +177,22 @@ mod tests {
         register.note(LOGIN, seen(6, Some("mobile"), None));
         assert_eq!(register.pass(Instant::now()), [(LOGIN, seen(6, Some("mobile"), Some("::1")))]);
         assert!(register.pass(Instant::now()).is_empty());
+    }
+
+    #[test]
+    fn notes_that_could_not_be_written_wait_for_the_next_time_behind_newer_ones() {
+        let (mut register, now) = (Register::default(), Instant::now());
+        let seen = |ms, client, address: Option<&str>| Seen { ms, client, address: address.map(str::to_owned) };
+        let ended = Uuid::from_u128(3);
+        register.note(LOGIN, seen(5, Some("web"), Some("::1")));
+        register.note(OTHER, seen(6, None, None));
+        register.note(ended, seen(7, None, None));
+        let notes = register.pass(now);
+        register.note(LOGIN, seen(8, Some("mobile"), None));
+        register.end(&[ended], now);
+        register.put_back(notes);
+        let mut notes = register.pass(now);
+        notes.sort_by_key(|(login, _)| *login);
+        assert_eq!(notes, [(LOGIN, seen(8, Some("mobile"), Some("::1"))), (OTHER, seen(6, None, None))]);
     }
 }

@@ -115,7 +115,7 @@ macro_rules! bots {
                 if update.rows_affected() == 0 {
                     return Ok(None);
                 }
-                let delete = "DELETE FROM logins WHERE member = $1 AND selector IS NULL RETURNING id";
+                let delete = $crate::store::logins::delete_logins!("member = $1 AND selector IS NULL", $lock);
                 let ended: Vec<uuid::Uuid> = sqlx::query_scalar(delete).bind(name).fetch_all(&mut *tx.0).await?;
                 tx.tell_ended(&ended).await?;
                 tx.commit().await?;

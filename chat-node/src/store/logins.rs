@@ -161,6 +161,21 @@ pub(super) fn kept(row: &RefreshRow) -> Option<crate::auth::Kept> {
     Some(crate::auth::Kept { hash: bits(hash)?, former, rotated_ms: *rotated_ms, expires_ms: *expires_ms })
 }
 
+/// SQL that ends the logins of which `$where` is true. Wherever many rows are changed at once they are locked in the order of their ids, so that
+/// nobody waits for somebody who waits for him.
+macro_rules! delete_logins {
+    ($where:literal, $lock:literal) => {
+        concat!(
+            "DELETE FROM logins WHERE id IN (SELECT id FROM logins WHERE ",
+            $where,
+            " ORDER BY id ",
+            $lock,
+            ") RETURNING id"
+        )
+    };
+}
+pub(super) use delete_logins;
+
 /// Implements [`Logins`] for a store with a pool of sqlx's. `$lock` is what locks the row that a `SELECT` reads. The store itself has
 /// `good_logins_among` and `note_logins_seen`, which read otherwise in each, and its transaction `tell_ended`.
 macro_rules! logins {
@@ -197,12 +212,11 @@ macro_rules! logins {
                 .bind(login.token.hash().to_vec())
                 .execute(&mut *tx.0)
                 .await?;
-                let displaced: Vec<uuid::Uuid> = sqlx::query_scalar(
-                    "DELETE FROM logins WHERE id IN (
-                         SELECT id FROM logins WHERE member = $1 AND selector IS NOT NULL
-                         ORDER BY seen_ms DESC, id DESC LIMIT 1000 OFFSET $2
-                     ) RETURNING id",
-                )
+                let displaced: Vec<uuid::Uuid> = sqlx::query_scalar($crate::store::logins::delete_logins!(
+                    "id IN (SELECT id FROM logins WHERE member = $1 AND selector IS NOT NULL
+                            ORDER BY seen_ms DESC, id DESC LIMIT 1000 OFFSET $2)",
+                    $lock
+                ))
                 .bind(&login.user)
                 .bind($crate::store::logins::LOGINS_PER_USER_MAX)
                 .fetch_all(&mut *tx.0)
@@ -225,8 +239,10 @@ macro_rules! logins {
                 if update.rows_affected() == 0 {
                     return Ok(None);
                 }
-                let delete = "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL AND id <> $2 RETURNING id";
-                let ended: Vec<uuid::Uuid> = sqlx::query_scalar(delete)
+                let ended: Vec<uuid::Uuid> = sqlx::query_scalar($crate::store::logins::delete_logins!(
+                    "member = $1 AND selector IS NOT NULL AND id <> $2",
+                    $lock
+                ))
                     .bind(user)
                     .bind(keep.unwrap_or_default())
                     .fetch_all(&mut *tx.0)
@@ -276,9 +292,10 @@ macro_rules! logins {
                 login: Option<uuid::Uuid>,
             ) -> Result<Vec<uuid::Uuid>, $crate::store::StoreError> {
                 let mut tx = self.begin().await?;
+                use $crate::store::logins::delete_logins;
                 let query = match login {
-                    Some(_) => "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL AND id = $2 RETURNING id",
-                    None => "DELETE FROM logins WHERE member = $1 AND selector IS NOT NULL RETURNING id",
+                    Some(_) => delete_logins!("member = $1 AND selector IS NOT NULL AND id = $2", $lock),
+                    None => delete_logins!("member = $1 AND selector IS NOT NULL", $lock),
                 };
                 let query = sqlx::query_scalar(query).bind(user);
                 let query = if let Some(login) = login { query.bind(login) } else { query };
@@ -361,7 +378,8 @@ macro_rules! logins {
             }
 
             async fn forget_logins(&self, now_ms: i64) -> Result<(), $crate::store::StoreError> {
-                sqlx::query("DELETE FROM logins WHERE expires_ms <= $1").bind(now_ms).execute(&self.gate.pool()?).await?;
+                let delete = $crate::store::logins::delete_logins!("expires_ms <= $1", $lock);
+                sqlx::query(delete).bind(now_ms).execute(&self.gate.pool()?).await?;
                 Ok(())
             }
         }

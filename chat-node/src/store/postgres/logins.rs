@@ -35,12 +35,14 @@ impl PostgresStore {
         Ok(query.fetch_all(&self.gate.pool()?).await?)
     }
 
+    /// Rows are locked in the order of their ids, as wherever many are changed at once.
     async fn note_logins_seen(&self, seen: &[(Uuid, Seen)]) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE logins SET seen_ms = GREATEST(seen_ms, seen.ms), client = COALESCE(seen.client, logins.client),
                  address = COALESCE(seen.address, logins.address)
              FROM UNNEST($1::uuid[], $2::bigint[], $3::text[], $4::text[]) AS seen (id, ms, client, address)
-             WHERE logins.id = seen.id",
+             WHERE logins.id = seen.id
+               AND logins.id IN (SELECT id FROM logins WHERE id = ANY($1) ORDER BY id FOR NO KEY UPDATE)",
         )
         .bind(seen.iter().map(|(id, _)| *id).collect::<Vec<_>>())
         .bind(seen.iter().map(|(_, seen)| seen.ms).collect::<Vec<_>>())
@@ -57,7 +59,9 @@ impl Sightings for PostgresStore {
     async fn note_seen(&self, users: &[(User, i64)]) -> Result<(), StoreError> {
         sqlx::query(
             "UPDATE users SET last_seen_ms = GREATEST(last_seen_ms, seen.ms)
-             FROM UNNEST($1::text[], $2::bigint[]) AS seen (name, ms) WHERE users.name = seen.name",
+             FROM UNNEST($1::text[], $2::bigint[]) AS seen (name, ms)
+             WHERE users.name = seen.name
+               AND users.name IN (SELECT name FROM users WHERE name = ANY($1) ORDER BY name FOR NO KEY UPDATE)",
         )
         .bind(users.iter().map(|(user, _)| user.to_string()).collect::<Vec<_>>())
         .bind(users.iter().map(|(_, ms)| *ms).collect::<Vec<_>>())
