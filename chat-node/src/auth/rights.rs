@@ -8,9 +8,7 @@ pub enum Role {
     /// Chats.
     #[default]
     Member,
-    /// Keeps order in all rooms.
-    Moderator,
-    /// Does everything.
+    /// Makes bots and announcements.
     Admin,
 }
 
@@ -85,7 +83,6 @@ impl Rights {
         let named = words(lookup(payload, roles_claim));
         let roles = named.iter().map(|role| match role.as_str() {
             "admin" => Role::Admin,
-            "moderator" => Role::Moderator,
             _ => Role::Member,
         });
         let role = if is_admin { Role::Admin } else { roles.max().unwrap_or_default() };
@@ -126,8 +123,8 @@ mod tests {
     fn the_highest_role_counts_wherever_it_stands() {
         let all = Scope::ALL;
         check(json!({}), "roles", Role::Member, &all);
-        check(json!({"roles": ["dba", "moderator"]}), "roles", Role::Moderator, &all);
-        check(json!({"roles": ["moderator", "admin"]}), "roles", Role::Admin, &all);
+        check(json!({"roles": ["dba", "moderator"]}), "roles", Role::Member, &all);
+        check(json!({"roles": ["dba", "admin"]}), "roles", Role::Admin, &all);
         check(json!({"roles": "admin"}), "roles", Role::Admin, &all);
         check(json!({"realm_access": {"roles": ["admin"]}}), "realm_access.roles", Role::Admin, &all);
         check(json!({"https://a.b/roles": ["admin"]}), "https://a.b/roles", Role::Admin, &all);

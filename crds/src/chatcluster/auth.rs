@@ -44,7 +44,7 @@ pub struct AuthSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks: Option<AuthJwks>,
 
-    /// The claim that lists a user's roles (`admin`, `moderator`); dots lead into objects. Absent: `roles`.
+    /// The claim that lists a user's roles, of which `admin` is known; dots lead into objects. Absent: `roles`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 128))]
     pub roles_claim: Option<String>,

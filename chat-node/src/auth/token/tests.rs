@@ -273,5 +273,5 @@ fn administrators_are_those_of_the_configuration_and_of_the_roles_claim() {
     };
     assert_eq!(role(json!({"sub": "root", "exp": NOW})), Role::Admin);
     assert_eq!(role(json!({"sub": "alice", "exp": NOW})), Role::Member);
-    assert_eq!(role(json!({"sub": "alice", "exp": NOW, "access": {"roles": ["moderator"]}})), Role::Moderator);
+    assert_eq!(role(json!({"sub": "alice", "exp": NOW, "access": {"roles": ["dba", "admin"]}})), Role::Admin);
 }
