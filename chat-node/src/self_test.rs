@@ -29,7 +29,7 @@ use crate::{gateway::Gateway, protocol::SUBPROTOCOL};
 /// How long all of it may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Who talks to whom.
+/// Who talks to whom. The names begin as [`OWN_USERS`](crate::event::OWN_USERS) says.
 const SENDER: &str = "self-test/sender";
 const RECEIVER: &str = "self-test/receiver";
 

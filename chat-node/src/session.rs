@@ -22,11 +22,11 @@ use self::{
 };
 use crate::{
     auth::{Claims, TokenError},
-    event::{Room, Seat, Seq, User},
+    event::{OWN_USERS, Room, Seat, Seq, User},
     hub::Notice,
     protocol::{
         ClientFrame, CloseReason, Code, Hello, LimitsFrame, MemberFrame, Position, ResumeOutcome, RoomFrame,
-        ServerFrame, UnreadFrame, check_user,
+        ServerFrame, UnreadFrame, check_guest, check_user,
     },
     store::{Answer, Arrival, Message},
 };
@@ -242,7 +242,9 @@ impl Session {
             ClientFrame::CreateRoom { id, name, .. } if !is_room_name(&name) => refuse(id, Code::BadName),
             ClientFrame::CreateRoom { id, name, kind } => here.enter(Request::CreateRoom { id, user, name, kind }),
             ClientFrame::Join { id, room } => here.enter(Request::Join { id, user, room }),
-            ClientFrame::Direct { id, user: other } if other.contains('\0') => refuse(id, Code::UnknownUser),
+            ClientFrame::Direct { id, user: other } if !user.starts_with(OWN_USERS) && check_guest(&other).is_err() => {
+                refuse(id, Code::UnknownUser)
+            }
             ClientFrame::Direct { id, user: other } => here.enter(Request::Direct { id, user, other: other.into() }),
             ClientFrame::Leave { id, room } => vec![Effect::Ask(Request::Leave { id, user, room })],
             ClientFrame::History { id, room, .. } | ClientFrame::Members { id, room, .. }

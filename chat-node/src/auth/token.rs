@@ -14,7 +14,7 @@ use super::{
     jwks::KeySet,
     keys::{Trust, VerifyingKey, algorithm, candidates, has},
 };
-use crate::event::User;
+use crate::event::{OWN_USERS, User};
 
 /// Bytes of a user's name.
 const USER_BYTES_MAX: usize = 128;
@@ -65,6 +65,9 @@ pub struct Grant<'a> {
 /// The claim that names the login. Not `sid`, which OpenID providers give to sessions of their own.
 const LOGIN_CLAIM: &str = "chat_session";
 
+/// The claim that says which start of which node a token of its own is of.
+const START_CLAIM: &str = "chat_start";
+
 /// What the tokens of built-in accounts say.
 #[derive(Serialize)]
 struct Payload<'a> {
@@ -80,6 +83,9 @@ struct Payload<'a> {
     /// See [`LOGIN_CLAIM`].
     #[serde(skip_serializing_if = "Option::is_none")]
     chat_session: Option<Uuid>,
+    /// See [`START_CLAIM`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    chat_start: Option<Uuid>,
 }
 
 /// Signs and verifies tokens.
@@ -90,6 +96,8 @@ pub struct Tokens {
     keys: Vec<VerifyingKey>,
     published: Option<Arc<KeySet>>,
     auth: Auth,
+    /// Stands for this start of this node. Nobody else knows it, so that nobody else has the nodes' own names, whoever signs tokens too.
+    start: Uuid,
 }
 
 impl Tokens {
@@ -114,7 +122,7 @@ impl Tokens {
             set.keys();
         }
         let (signing, header) = (EncodingKey::from_secret(secret), Header::new(own));
-        Ok(Tokens { signing, header, keys, published, auth: auth.clone() })
+        Ok(Tokens { signing, header, keys, published, auth: auth.clone(), start: Uuid::new_v4() })
     }
 
     /// Checks a token at a time, in seconds since 1970 UTC. Waits only where a published key must be fetched.
@@ -160,6 +168,10 @@ impl Tokens {
         if early || user.is_empty() || user.len() > USER_BYTES_MAX || user.chars().any(char::is_control) {
             return Err(TokenError::Bad);
         }
+        let is_own = || payload.get(START_CLAIM).and_then(Value::as_str) == Some(&self.start.to_string());
+        if user.starts_with(OWN_USERS) && !is_own() {
+            return Err(TokenError::Bad);
+        }
         if expires <= now {
             return Err(TokenError::Expired);
         }
@@ -171,13 +183,14 @@ impl Tokens {
         Ok(Claims { user: user.into(), expires, rights, login })
     }
 
-    /// Signs a token that belongs to no login, for the usual time; tells its life in seconds.
+    /// Signs a token of the node's own, for whatever name and the usual time; tells its life in seconds. It belongs to no login.
     ///
     /// # Errors
     /// When the signature fails, which it does not for a secret of any length.
     pub fn sign(&self, user: &str, now: u64) -> Result<(String, u64), jsonwebtoken::errors::Error> {
         let seconds = self.auth.token_seconds;
-        Ok((self.grant(&Grant { user, login: None, scope: None, seconds }, now)?, seconds))
+        let token = self.encode(&Grant { user, login: None, scope: None, seconds }, Some(self.start), now)?;
+        Ok((token, seconds))
     }
 
     /// Signs a token.
@@ -185,9 +198,18 @@ impl Tokens {
     /// # Errors
     /// As [`Tokens::sign`].
     pub fn grant(&self, grant: &Grant<'_>, now: u64) -> Result<String, jsonwebtoken::errors::Error> {
+        self.encode(grant, None, now)
+    }
+
+    fn encode(
+        &self,
+        grant: &Grant<'_>,
+        chat_start: Option<Uuid>,
+        now: u64,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
         let Grant { user: sub, login: chat_session, scope, seconds } = *grant;
         let (iss, aud) = (self.auth.issuer.as_deref(), self.auth.audience.as_deref());
-        let payload = Payload { sub, exp: now + seconds, iat: now, iss, aud, scope, chat_session };
+        let payload = Payload { sub, exp: now + seconds, iat: now, iss, aud, scope, chat_session, chat_start };
         jsonwebtoken::encode(&self.header, &payload, &self.signing)
     }
 }

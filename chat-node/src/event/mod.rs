@@ -21,6 +21,9 @@ use crate::trace::Trail;
 /// Name of a user: the `sub` of a token.
 pub type User = Arc<str>;
 
+/// How the names of the users begin that nodes test themselves as.
+pub const OWN_USERS: &str = "self-test/";
+
 /// Position in a room's log; the first event has 1.
 pub type Seq = i64;
 

@@ -4,7 +4,7 @@ use serde::Deserialize;
 use uuid::Uuid;
 
 use super::Code;
-use crate::event::{Reference, Role};
+use crate::event::{OWN_USERS, Reference, Role};
 
 /// Bytes of a reaction: room for the longest emoji, or a short name.
 const REACTION_BYTES_MAX: usize = 64;
@@ -82,8 +82,8 @@ impl Command {
             Command::React { reaction, .. } | Command::Unreact { reaction, .. } => check_reaction(reaction),
             Command::SetTopic { topic, .. } if topic.contains('\0') => Err(Code::BadText),
             Command::SetTopic { topic, .. } if topic.len() > TOPIC_BYTES_MAX => Err(Code::TextTooLong),
-            Command::Invite { user, .. }
-            | Command::Kick { user, .. }
+            Command::Invite { user, .. } => check_guest(user),
+            Command::Kick { user, .. }
             | Command::Unban { user, .. }
             | Command::Unmute { user, .. }
             | Command::SetRole { user, .. } => check_user(user),
@@ -132,6 +132,15 @@ pub fn check_user(user: &str) -> Result<(), Code> {
     if possible { Ok(()) } else { Err(Code::UnknownUser) }
 }
 
+/// Whether somebody of this name can be invited, or talked to.
+///
+/// # Errors
+/// When it cannot be stored, or is one of the nodes' own.
+pub fn check_guest(user: &str) -> Result<(), Code> {
+    check_user(user)?;
+    if user.starts_with(OWN_USERS) { Err(Code::UnknownUser) } else { Ok(()) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -168,6 +177,8 @@ mod tests {
             check(json!({"type": name, "user": "bob"}), Ok(()));
             check(json!({"type": name, "user": "x".repeat(129)}), Err(Code::UnknownUser));
         }
+        check(json!({"type": "invite", "user": "self-test/sender"}), Err(Code::UnknownUser));
+        check(json!({"type": "kick", "user": "self-test/sender"}), Ok(()));
         check(json!({"type": "set_role", "user": "", "role": "owner"}), Err(Code::UnknownUser));
         for name in ["ban", "mute"] {
             check(json!({"type": name, "user": "bob", "seconds": 60}), Ok(()));

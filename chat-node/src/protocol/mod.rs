@@ -15,7 +15,7 @@ pub use client::{
     SignalFrame, decode,
 };
 pub use code::{CloseReason, Code};
-pub use command::{Command, SANCTION_SECONDS_MAX, check_text, check_user};
+pub use command::{Command, SANCTION_SECONDS_MAX, check_guest, check_text, check_user};
 pub use server::{
     Failure, LimitsFrame, MemberFrame, PresenceFrame, ResumeOutcome, RoomFrame, ServerFrame, TallyFrame, UnreadFrame,
 };

@@ -29,6 +29,10 @@ fn verify(token: &str, now: u64) -> Result<Claims, TokenError> {
             let login = Some(Uuid::from_u128(5));
             Ok(Claims { user: "alice".into(), expires: now + 7200, rights: Rights::reading(), login })
         }
+        "own" => {
+            let user = format!("{OWN_USERS}sender").into();
+            Ok(Claims { user, expires: now + 3600, rights: Rights::default(), login: None })
+        }
         "read" => Ok(Claims { user: "alice".into(), expires: now + 3600, rights: Rights::reading(), login: None }),
         "old" => Err(TokenError::Expired),
         "away" => Err(TokenError::Unavailable),
@@ -98,7 +102,8 @@ fn here(hello: &str) -> (Session, Vec<String>) {
 /// The same, when the events at the positions in these rooms are other ones.
 fn arriving(hello: &str, contradicted: Vec<Uuid>) -> (Session, Vec<String>) {
     let mut session = session(None);
-    assert_eq!(step(&mut session, frame(hello), NOW), ["arrive alice"]);
+    let arrives = step(&mut session, frame(hello), NOW);
+    assert!(arrives.len() == 1 && arrives[0].starts_with("arrive "), "{arrives:?}");
     let arrival = Arrival { rooms: vec![seat(room(9), Standing::default())], outbox_last: 0, contradicted };
     let effects = step(&mut session, Input::Arrived(Ok(arrival)), NOW);
     (session, effects)
@@ -320,6 +325,17 @@ fn commands_are_checked_before_the_store_is_asked() {
     assert_eq!(step(&mut session, twice, NOW), ["append 2"]);
     let nul = frame(&format!(r#"{{"type":"send","n":3,"room":"{ROOM}","text":"hi","mentions":["\u0000"]}}"#));
     assert_eq!(step(&mut session, nul, NOW), ["append 3 as unknown_user"]);
+}
+
+#[test]
+fn nobody_but_they_themselves_talks_to_the_users_that_nodes_test_themselves_as() {
+    let direct = || frame(&format!(r#"{{"type":"direct","user":"{OWN_USERS}receiver"}}"#));
+    let invite = frame(&format!(r#"{{"type":"invite","room":"{ROOM}","user":"{OWN_USERS}receiver"}}"#));
+    let (mut alice, _) = here(HELLO);
+    assert_eq!(step(&mut alice, direct(), NOW), ["error unknown_user"]);
+    assert_eq!(step(&mut alice, invite, NOW), ["error unknown_user"]);
+    let (mut own, _) = here(&HELLO.replace("good", "own"));
+    assert_eq!(step(&mut own, direct(), NOW), ["ask"]);
 }
 
 #[test]

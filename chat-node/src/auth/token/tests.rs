@@ -78,6 +78,20 @@ fn a_token_says_which_login_it_was_given_to_and_what_it_is_narrowed_to() {
 }
 
 #[test]
+fn the_nodes_own_names_are_those_of_a_node_that_signs_for_itself() {
+    let (ours, another) = (tokens(|_| {}), tokens(|_| {}));
+    let own = ours.sign("self-test/sender", NOW).unwrap().0;
+    check(&ours, &own, Ok("self-test/sender"));
+    check(&another, &own, Err(TokenError::Bad));
+    let grant = Grant { user: "self-test/sender", login: None, scope: None, seconds: 60 };
+    check(&ours, &ours.grant(&grant, NOW).unwrap(), Err(TokenError::Bad));
+    let exp = NOW + 10;
+    check_payload(&ours, json!({"sub": "self-test/", "exp": exp}), Err(TokenError::Bad));
+    check_payload(&ours, json!({"sub": "self-test/x", "exp": exp, "chat_start": Uuid::nil()}), Err(TokenError::Bad));
+    check_payload(&ours, json!({"sub": "self-test", "exp": exp}), Ok("self-test"));
+}
+
+#[test]
 fn claims_are_held_to_what_is_configured() {
     let ours = tokens(|auth| {
         auth.issuer = Some("us".into());
