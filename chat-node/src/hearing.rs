@@ -7,7 +7,7 @@ use std::{collections::BTreeSet, mem::take, sync::Arc, time::Duration};
 use parking_lot::Mutex;
 use tokio::{
     sync::{Notify, mpsc},
-    time::sleep,
+    time::{Instant, sleep},
 };
 
 use crate::{
@@ -26,6 +26,9 @@ use crate::{
 
 /// Time between looks, while the store does not answer.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// How long the store is left to others at most after a look at everything.
+const LOOK_SECONDS_MAX: Duration = Duration::from_secs(5);
 
 /// What hears, and whom it tells.
 pub struct Hearing {
@@ -47,9 +50,12 @@ pub struct Parts {
 /// What is to be looked at.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Missed {
+    /// All rooms, and everybody's memberships.
     everything: bool,
     /// Whose sessions were ended.
     logins: bool,
+    /// The members of the rooms that are watched.
+    watched: bool,
     /// Everybody's memberships.
     memberships: bool,
     /// Events of these shards' rooms.
@@ -60,8 +66,9 @@ struct Missed {
 
 impl Missed {
     fn add(&mut self, scope: Scope) {
+        self.watched |= scope.has_memberships();
         match scope {
-            Scope::Everything => self.everything = true,
+            Scope::Everything => (self.everything, self.logins) = (true, true),
             Scope::Memberships => self.memberships = true,
             Scope::Shard(shard) => drop(self.shards.insert(shard)),
         }
@@ -70,6 +77,7 @@ impl Missed {
     fn merge(&mut self, other: Missed) {
         self.everything |= other.everything;
         self.logins |= other.logins;
+        self.watched |= other.watched;
         self.memberships |= other.memberships;
         self.shards.extend(other.shards);
         self.users.extend(other.users);
@@ -152,47 +160,62 @@ impl Hearing {
     }
 
     /// Looks at what may have been missed, for as long as the node lives. Under load much is missed while one look is under way, and is one
-    /// look then.
+    /// look then. Looks at everything leave the store most of the time to others: it may be because it is slow that they are owed.
     pub async fn look(self: Arc<Self>) {
         loop {
             self.stirred.notified().await;
             let missed = take(&mut *self.missed.lock());
-            if missed.is_empty() {
-                continue;
+            let began = Instant::now();
+            let owed = self.look_at(&missed).await;
+            if missed.everything {
+                sleep(LOOK_SECONDS_MAX.min(3 * began.elapsed())).await;
             }
-            if let Err(error) = self.look_at(&missed).await {
-                tracing::debug!(%error, "what may have been missed cannot be read yet");
+            if missed.everything || !owed.is_empty() {
                 sleep(RETRY).await;
-                self.owe(|owed| owed.merge(missed));
+                self.owe(|since| since.merge(owed));
             }
         }
     }
 
-    async fn look_at(&self, missed: &Missed) -> Result<(), StoreError> {
+    /// Gives what could not be looked at.
+    async fn look_at(&self, missed: &Missed) -> Missed {
         let Parts { hub, signals, logins, announcements, .. } = &self.parts;
-        let users: Vec<User> = missed.users.iter().cloned().collect();
-        let all_memberships = missed.everything || missed.memberships;
+        let mut owed = Missed::default();
+        let is_done = |result: Result<(), StoreError>| {
+            let Err(error) = &result else { return true };
+            tracing::debug!(%error, "what may have been missed cannot be read yet");
+            false
+        };
         if missed.everything {
             announcements.stir();
-            hub.recheck(Scope::Everything).await?;
-        } else {
-            for shard in &missed.shards {
-                hub.recheck(Scope::Shard(*shard)).await?;
-            }
-            match missed.memberships {
-                true => hub.recheck(Scope::Memberships).await?,
-                false => hub.recheck_memberships(&users).await?,
-            }
         }
-        if missed.everything || missed.logins {
-            logins.recheck(now_ms()).await?;
+        let users: Vec<User> = missed.users.iter().cloned().collect();
+        if !is_done(look_at_rooms(hub, missed, &users).await) {
+            let Missed { everything, memberships, shards, users, .. } = missed.clone();
+            owed = Missed { everything, memberships, shards, users, ..owed };
         }
-        match all_memberships {
+        let watched = match missed.watched {
             true => signals.recheck().await,
             // The bus tells the others of it.
             false if signals.hears_all() => Ok(()),
             false => signals.recheck_users(&users).await,
-        }
+        };
+        owed.watched = !is_done(watched);
+        owed.logins = missed.logins && !is_done(logins.recheck(now_ms()).await);
+        owed
+    }
+}
+
+async fn look_at_rooms(hub: &Hub, missed: &Missed, users: &[User]) -> Result<(), StoreError> {
+    if missed.everything {
+        return hub.recheck(Scope::Everything).await;
+    }
+    for shard in &missed.shards {
+        hub.recheck(Scope::Shard(*shard)).await?;
+    }
+    match missed.memberships {
+        true => hub.recheck(Scope::Memberships).await,
+        false => hub.recheck_memberships(users).await,
     }
 }
 
@@ -223,6 +246,7 @@ mod tests {
         let all = Missed {
             everything: false,
             logins: true,
+            watched: true,
             memberships: true,
             shards: [3, 4].into(),
             users: ["alice".into()].into(),

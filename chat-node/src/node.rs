@@ -193,10 +193,12 @@ impl Node {
         background.spawn(retention::run(store.clone(), health.clone(), intake, kept));
         background.spawn(async move {
             health.migrate(&store).await;
-            if let Some(hints) = store.hints().await {
-                tokio::spawn(hearing.store(hints));
-            }
-            health.watch(store, bus, hub).await;
+            let hears = async {
+                if let Some(hints) = store.hints().await {
+                    hearing.store(hints).await;
+                }
+            };
+            tokio::join!(hears, health.watch(store.clone(), bus, hub));
         });
         Ok(Node { gateway, admin, intake: taking, clients, admins, background })
     }

@@ -70,13 +70,15 @@ impl Pair {
 
     async fn stop(self) {
         for node in self.nodes {
-            node.stop().await;
+            timeout(Duration::from_secs(60), node.stop()).await.expect("a node does not end");
         }
     }
 }
 
 async fn start(number: usize, postgres: &str, rabbitmq: &str, key: &Path) -> Running {
     let mut config = loopback();
+    // Nothing here takes so long: a node that waits for it has forgotten whom it waits for.
+    config.drain.flush_seconds = 300;
     config.store = StoreConfig::Postgres { endpoint: Endpoint::Url(postgres.into()), pool_connections_max: 5 };
     config.bus = Bus::Rabbitmq { endpoint: Endpoint::Url(rabbitmq.into()) };
     config.auth.key_file = Some(key.into());

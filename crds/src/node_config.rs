@@ -169,7 +169,7 @@ pub struct Limits {
     pub sends_per_second_max: u32,
     /// Messages of one user at once, after a while without any.
     pub sends_burst_max: u32,
-    /// Requests of one user in a second, lasting, over REST and over connections together; sends are apart.
+    /// Requests of one user in a second, lasting, over REST, and as many over connections; sends are apart.
     pub requests_per_second_max: u32,
     /// Requests of one user at once, after a while without any.
     pub requests_burst_max: u32,

@@ -249,8 +249,8 @@ impl Connection {
                 }
             }
             Effect::Watch { id, room } => {
-                let watch = self.gateway.clone().watch(id, room, self.id, self.outbound.clone());
-                self.push_in_turn(watch);
+                let (gateway, connection, outbound) = (self.gateway.clone(), self.id, self.outbound.clone());
+                self.push_in_turn(move || gateway.watch(id, room, connection, outbound).boxed());
             }
             Effect::Append { id, append } => {
                 let sent = self.gateway.append(id, append);
@@ -265,18 +265,21 @@ impl Connection {
             Effect::Ask(request @ Request::Explain { .. }) => self.requests.push(self.gateway.ask(request)),
             Effect::Ask(request) => {
                 let gateway = self.gateway.clone();
-                self.push_in_turn(async move { gateway.ask(request).await });
+                self.push_in_turn(move || gateway.ask(request));
             }
         }
     }
 
-    /// A request that begins when it is its user's turn. Meanwhile it counts as one that waits for the store.
-    fn push_in_turn(&mut self, request: impl Future<Output = Input> + Send + 'static) {
+    /// Begins a request, at once where it is its user's turn. Until then it counts as one that waits for the store.
+    fn push_in_turn(&mut self, begin: impl FnOnce() -> BoxFuture<'static, Input> + Send + 'static) {
         let Some(user) = self.session.user().cloned() else { return };
+        if self.gateway.has_turn(&user) {
+            return self.requests.push(begin());
+        }
         let gateway = self.gateway.clone();
         let in_turn = async move {
             gateway.turn(&user).await;
-            request.await
+            begin().await
         };
         self.requests.push(in_turn.boxed());
     }

@@ -70,7 +70,7 @@ const FRAME_SIZES_READ: usize = 4;
 const READ_SECONDS_MAX: Duration = Duration::from_secs(60);
 
 /// How long ahead a user's turns are given. Turns of connections that are gone are not given back, so there must not be many.
-const TURN_SECONDS_MAX: Duration = Duration::from_secs(2);
+const TURN_SECONDS_MAX: Duration = Duration::from_secs(10);
 
 /// What all connections of a node share: the parts that it is made of, and its own state.
 pub struct Gateway {
@@ -79,7 +79,9 @@ pub struct Gateway {
     pub passwords: Passwords,
     /// How fast each user sends.
     sending: Mutex<Rates<User>>,
-    /// How fast each user asks, over REST and over connections together.
+    /// How fast each user asks over REST, where nobody waits.
+    requesting: Mutex<Rates<User>>,
+    /// How fast each user asks over connections. Apart, or those that wait for a turn would leave REST none.
     asking: Mutex<Rates<User>>,
     admission: Mutex<Admission>,
     open: Mutex<HashMap<ConnectionId, Arc<Outbound>>>,
@@ -131,11 +133,13 @@ impl Gateway {
         let admission = Mutex::new(Admission::new(parts.config.addresses.clone()));
         let limits = &parts.config.limits;
         let sending = Mutex::new(Rates::new(limits.sends_per_second_max, limits.sends_burst_max));
-        let asking = Mutex::new(Rates::new(limits.requests_per_second_max, limits.requests_burst_max));
+        let requests = || Mutex::new(Rates::new(limits.requests_per_second_max, limits.requests_burst_max));
+        let (requesting, asking) = (requests(), requests());
         Arc::new(Gateway {
             parts,
             passwords: Passwords::default(),
             sending,
+            requesting,
             asking,
             admission,
             open: Mutex::default(),
@@ -234,15 +238,20 @@ impl Gateway {
         })
     }
 
-    /// Takes a request of a user who does not wait.
+    /// Takes a REST request of a user.
     ///
     /// # Errors
     /// How long to wait before the next has a chance.
     pub(crate) fn admit_user(&self, user: &User) -> Result<(), Duration> {
-        self.asking.lock().take(user, Instant::now())
+        self.requesting.lock().take(user, Instant::now())
     }
 
-    /// Waits until a user may ask for something more. However many connections a user asks over, nobody else waits.
+    /// Takes a request of a user over a connection, if nothing of the user's has to wait.
+    fn has_turn(&self, user: &User) -> bool {
+        self.asking.lock().take(user, Instant::now()).is_ok()
+    }
+
+    /// Waits until a user may ask for something more over a connection. However many a user has, nobody else waits.
     async fn turn(&self, user: &User) {
         loop {
             let turn = self.asking.lock().reserve(user, Instant::now(), TURN_SECONDS_MAX);

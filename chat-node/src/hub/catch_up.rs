@@ -100,7 +100,7 @@ impl Hub {
     }
 
     async fn follow_one(&self, id: ConnectionId, outbound: &Arc<Outbound>, room: Uuid, epoch: i32, mut position: Seq) {
-        let mut reading = None;
+        let (mut reading, mut is_reread) = (None, false);
         while !outbound.is_closing() {
             if reading.is_none() {
                 // Never with the right to read: a slow client must not keep others from it.
@@ -138,9 +138,11 @@ impl Hub {
                 }
                 // The connection was welcomed to a history that is no more.
                 Some(Follow::Over) => return send_anew(outbound),
+                // Nor is a later one than the database's own, once that was read anew.
+                Some(Follow::Stale) if is_reread => return send_anew(outbound),
                 Some(Follow::Stale) => {
                     self.break_off(room);
-                    reading = None;
+                    (reading, is_reread) = (None, true);
                 }
                 Some(Follow::Ahead) => {
                     let events = self.with_feed(room, |feed| feed.head()).flatten();

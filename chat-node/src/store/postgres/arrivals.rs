@@ -17,7 +17,7 @@ use super::memberships;
 use crate::{
     event::{Seq, User},
     protocol::Position,
-    store::{Arrival, StoreError, outbox_key, plan::RESULTS_TRIMMED_MAX},
+    store::{Arrival, StoreError, answered, outbox_key, plan::RESULTS_TRIMMED_MAX},
 };
 
 /// Arrivals that are served together at most.
@@ -74,12 +74,12 @@ impl Arrivals {
 
 async fn serve(_right: OwnedMutexGuard<()>, pool: PgPool, results_kept: i64, batch: Vec<(Arriving, Reply)>) {
     let (batch, replies): (Vec<Arriving>, Vec<Reply>) = batch.into_iter().unzip();
-    match arrive_all(&pool, results_kept, &batch).await {
+    match answered(arrive_all(&pool, results_kept, &batch)).await {
         Ok(arrivals) => replies.into_iter().zip(arrivals).for_each(|(reply, arrival)| drop(reply.send(Ok(arrival)))),
         // One name that cannot be stored must not keep the others out.
         Err(StoreError::Poisoned(_)) if batch.len() > 1 => {
             for (reply, arriving) in replies.into_iter().zip(&batch) {
-                let alone = arrive_all(&pool, results_kept, std::slice::from_ref(arriving)).await;
+                let alone = answered(arrive_all(&pool, results_kept, std::slice::from_ref(arriving))).await;
                 let alone =
                     alone.and_then(|arrivals| arrivals.into_iter().next().ok_or_else(|| lost("nobody arrived")));
                 let _ = reply.send(alone);

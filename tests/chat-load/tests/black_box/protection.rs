@@ -245,10 +245,10 @@ async fn whoever_asks_too_often_waits_for_a_turn_and_nobody_else_does() {
         answers.push(alice.hear().await["id"].clone());
     }
     assert!(answers.len() < 9, "all were answered at once: {answers:?}");
-    // Over REST nobody waits, and the turns are the same.
+    // Over REST nobody waits, and there are turns left.
     let authorization = format!("authorization: Bearer {}", token("alice", 3_600));
     let (head, _) = ask(node.address(), "/api/v1/rooms", &[&authorization]).await;
-    assert!(status(&head) == 429 && head.contains("retry-after: "), "{head}");
+    assert_eq!(status(&head), 200, "{head}");
     assert_eq!(bob.ask(json!({"type": "unread"})).await["type"], "unread");
     while answers.len() < 9 {
         let answer = alice.hear().await;
