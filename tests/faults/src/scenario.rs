@@ -181,6 +181,23 @@ pub fn all() -> Vec<Scenario> {
                 ),
             ],
         ),
+        scenario(
+            "name-taken",
+            vec![
+                // It is nobody's child and has no label, so that no watch tells of it.
+                Step::Put("serviceaccounts", DEMO, json!({"metadata": {"annotations": {"example.org/of": "another"}}})),
+                Step::Put(
+                    "services",
+                    "demo-nodes",
+                    json!({"spec": {"selector": {"app": "other"}, "ports": [{"port": 1}]}}),
+                ),
+                want(bound(1, one)),
+                Step::Pass(10),
+                Step::Delete("services", "demo-nodes"),
+                Step::Pass(10),
+                Step::Delete("serviceaccounts", DEMO),
+            ],
+        ),
         scenario("set-lost", vec![want(bound(2, one)), Step::Settle, Step::Orphan("statefulsets", DEMO)]),
         scenario(
             "two-clusters",
