@@ -168,10 +168,11 @@ impl Hearing {
             let began = Instant::now();
             let owed = self.look_at(&missed).await;
             if missed.everything {
-                sleep(LOOK_SECONDS_MAX.min(3 * began.elapsed())).await;
-            }
-            if missed.everything || !owed.is_empty() {
+                sleep(LOOK_SECONDS_MAX.min(3 * began.elapsed()) + RETRY).await;
+            } else if !owed.is_empty() {
                 sleep(RETRY).await;
+            }
+            if !owed.is_empty() {
                 self.owe(|since| since.merge(owed));
             }
         }

@@ -5,6 +5,7 @@
 
 use std::{
     collections::{HashMap, VecDeque},
+    hash::Hash,
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -136,7 +137,7 @@ impl Admission {
             self.refuse(ip, now);
             return Err(Refusal::TooManyConnections);
         }
-        lower(&mut address.open, None);
+        lower(&mut address.open, &None);
         *address.open.entry(Some(client)).or_default() += 1;
         Ok(())
     }
@@ -144,7 +145,7 @@ impl Admission {
     /// A connection has ended; `client` is what it was identified as.
     pub(super) fn leave(&mut self, ip: IpAddr, client: Option<ClientType>) {
         if let Some(address) = self.addresses.get_mut(&limited_address(ip)) {
-            lower(&mut address.open, client);
+            lower(&mut address.open, &client);
         }
     }
 
@@ -181,11 +182,12 @@ fn forget(times: &mut VecDeque<Instant>, now: Instant, window: Duration) {
     }
 }
 
-fn lower(open: &mut HashMap<Option<ClientType>, usize>, client: Option<ClientType>) {
-    if let Some(count) = open.get_mut(&client) {
+/// Takes one off a count, which is forgotten at none.
+pub(super) fn lower<K: Eq + Hash>(counts: &mut HashMap<K, usize>, key: &K) {
+    if let Some(count) = counts.get_mut(key) {
         *count -= 1;
         if *count == 0 {
-            open.remove(&client);
+            counts.remove(key);
         }
     }
 }

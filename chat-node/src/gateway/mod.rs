@@ -256,7 +256,6 @@ impl Gateway {
         loop {
             let turn = self.asking.lock().reserve(user, Instant::now(), TURN_SECONDS_MAX);
             match turn {
-                Ok(Duration::ZERO) => return,
                 Ok(wait) => return sleep(wait).await,
                 Err(wait) => sleep(wait).await,
             }

@@ -4,6 +4,8 @@ use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 use parking_lot::Mutex;
 
+use super::admission::lower;
+
 /// The places of a server.
 pub(super) struct Places {
     all_max: usize,
@@ -54,13 +56,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut taken = self.places.taken.lock();
         taken.all -= 1;
-        if let Some(address) = self.address
-            && let Some(of_address) = taken.of.get_mut(&address)
-        {
-            *of_address -= 1;
-            if *of_address == 0 {
-                taken.of.remove(&address);
-            }
+        if let Some(address) = &self.address {
+            lower(&mut taken.of, address);
         }
     }
 }
