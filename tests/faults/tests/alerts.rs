@@ -1,6 +1,10 @@
-//! What alerts are told of, as long as it lasts. In a process of its own: what an operator counts, it counts for all of its process.
+//! What alerts are told of, as long as it lasts. In a process of its own, and one test after the other: what an operator counts, it counts for all
+//! of its process.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
 
 use faults::{
     api::call::Verb,
@@ -16,8 +20,15 @@ use serde_json::{Value, json};
 const DEADLINE_SECONDS: u64 = 60;
 const LOOK_SECONDS: u64 = 35;
 
+/// Both tests have a cluster of the same name, and so would take each other's out of the count.
+fn alone() -> MutexGuard<'static, ()> {
+    static ONE: Mutex<()> = Mutex::new(());
+    ONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 #[test]
 fn a_rollout_that_is_stuck_is_told_as_long_as_it_is() {
+    let _alone = alone();
     let recorder = PrometheusBuilder::new().build_recorder();
     let stuck_after = |steps: Vec<Step>| {
         let scenario = Scenario { name: "stuck".into(), steps };
@@ -42,6 +53,7 @@ fn a_rollout_that_is_stuck_is_told_as_long_as_it_is() {
 /// An operator that may not watch reconciles nothing, and nothing else would tell.
 #[test]
 fn a_watch_that_is_refused_is_told() {
+    let _alone = alone();
     let recorder = PrometheusBuilder::new().build_recorder();
     let scenario =
         Scenario { name: "watch".into(), steps: vec![Step::Want(DEMO, bound(2, "chat-node:1")), Step::Settle] };
