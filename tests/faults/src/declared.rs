@@ -39,11 +39,11 @@ pub fn allowance(spec: &Value) -> (i64, i64) {
     (if surge == 0 { unavailable.max(1) } else { unavailable }.min(replicas), surge)
 }
 
-/// Checks a cluster.
+/// Checks a cluster whose spec holds, or one that has gone back to the nodes of this spec because its own has failed.
 ///
 /// # Errors
 /// What is not as declared.
-pub fn check(server: &Server, name: &str) -> Result<(), String> {
+pub fn check(server: &Server, name: &str, returned_to: Option<&Value>) -> Result<(), String> {
     let store = server.store();
     let cluster = store.value("chatclusters", NAMESPACE, name).ok_or("the ChatCluster is not there")?;
     let set = store.value("statefulsets", NAMESPACE, name).ok_or("there is no StatefulSet")?;
@@ -60,7 +60,7 @@ pub fn check(server: &Server, name: &str) -> Result<(), String> {
 
     let pods: Vec<_> =
         store.list("pods", Some(NAMESPACE)).filter(|pod| pod["metadata"]["labels"][INSTANCE] == name).collect();
-    let image = spec["image"].as_str().unwrap_or(DEFAULT_IMAGE);
+    let image = returned_to.unwrap_or(spec)["image"].as_str().unwrap_or(DEFAULT_IMAGE);
     expect.same("number of pods", &json!(pods.len()), &json!(nodes));
     for pod in &pods {
         expect.same("readiness of a pod", &json!(serves(pod)), &json!(true));
@@ -95,6 +95,8 @@ pub fn check(server: &Server, name: &str) -> Result<(), String> {
     };
     expect.same("Ready", &condition("Ready")["status"], &json!(if nodes > 0 { "True" } else { "False" }));
     expect.same("Progressing", &condition("Progressing")["status"], &json!("False"));
+    let reason = if returned_to.is_some() { "RolledBack" } else { "Stable" };
+    expect.same("reason of Progressing", &condition("Progressing")["reason"], &json!(reason));
     expect.same("phase", &status["rollout"]["phase"], &json!("Stable"));
     for count in ["replicas", "readyReplicas", "updatedReplicas"] {
         expect.same(count, &status[count], &json!(nodes));

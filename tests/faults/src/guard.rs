@@ -8,6 +8,7 @@
 //! | `surge` | a rollout has no more nodes than it may |
 //! | `service` | the client Service leads to a node that serves |
 //! | `unproven` | while nodes of two revisions are ready, the Service selects one of them |
+//! | `once` | a template is written once for a spec and an order: what has failed is not tried again by itself |
 //! | `moves-once` | a node of the wanted revision that served is not taken away again |
 //! | `settled` | old nodes leave only when the endpoints have shown the new ones alone for the settle time |
 //! | `in-place` | no node of a bound cluster that clients were on is restarted under its name |
@@ -59,6 +60,7 @@ pub fn judge(log: &[Arc<Change>], guards: &[Guard]) -> Vec<String> {
     let mut objects: BTreeMap<Key, Arc<Value>> = BTreeMap::new();
     let mut judge = Judge {
         breaches: BTreeMap::new(),
+        written: BTreeMap::new(),
         used: BTreeSet::new(),
         served: BTreeSet::new(),
         alone_since: BTreeMap::new(),
@@ -77,6 +79,7 @@ pub fn judge(log: &[Arc<Change>], guards: &[Guard]) -> Vec<String> {
             continue;
         }
         judge.config(change, &objects);
+        judge.once(change, &objects);
         let guard = guards.iter().filter(|guard| change.version > guard.from && change.version <= guard.to);
         for guard in guard {
             judge.cluster(change, guard, &objects);
@@ -87,6 +90,8 @@ pub fn judge(log: &[Arc<Change>], guards: &[Guard]) -> Vec<String> {
 
 struct Judge {
     breaches: BTreeMap<&'static str, String>,
+    /// Templates that a StatefulSet was given, by its cluster with the generation and the order it had.
+    written: BTreeMap<[String; 3], Vec<Value>>,
     /// Pods that clients were on, by the version from which on that counts.
     used: BTreeSet<(u64, String)>,
     /// Pods that served at the wanted revision.
@@ -130,6 +135,25 @@ impl Judge {
             if !there && owned && (serves(pod) || is_born) {
                 self.breach("config", change, format!("pod {name} has lost its ConfigMap {config}"));
             }
+        }
+    }
+
+    fn once(&mut self, change: &Change, objects: &BTreeMap<Key, Arc<Value>>) {
+        let (plural, namespace, name) = &change.key;
+        let (Some(before), template) = (&change.before, &change.object["spec"]["template"]) else { return };
+        let cluster = objects.get(&("chatclusters", namespace.clone(), name.clone()));
+        let (Some(cluster), Who::Operator, "statefulsets") = (cluster, change.who, *plural) else { return };
+        if before["spec"]["template"] == *template {
+            return;
+        }
+        let metadata = &cluster["metadata"];
+        let order = &metadata["annotations"]["chatcluster.dev/rollout"];
+        let spec = [&metadata["uid"], &metadata["generation"], order].map(Value::to_string);
+        let written = self.written.entry(spec).or_default();
+        if written.contains(template) {
+            self.breach("once", change, "a template that was left is written again".into());
+        } else {
+            written.push(template.clone());
         }
     }
 

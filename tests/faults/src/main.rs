@@ -15,7 +15,7 @@ use faults::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields]]]] | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
+const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields|SCENARIO]]]] | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -61,7 +61,10 @@ fn explored(bounds: &[&str]) -> Result<(), String> {
         None => scenario::all().into_iter().chain(changed).collect(),
         Some(&"scenarios") => scenario::all(),
         Some(&"fields") => changed.collect(),
-        Some(other) => return Err(format!("{other:?} is neither \"scenarios\" nor \"fields\": {USAGE}")),
+        Some(name) => match scenario::all().into_iter().chain(changed).find(|scenario| scenario.name == *name) {
+            Some(scenario) => vec![scenario],
+            None => return Err(format!("no scenario {name:?}: see faults list")),
+        },
     };
     let report = explore(&all, Bounds { single, several, seed: number(2, 1)?, stop_at_first: false, is_told: true });
     println!("{report}");

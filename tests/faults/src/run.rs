@@ -92,6 +92,8 @@ struct Schedule {
     process: JoinHandle<()>,
     /// What users want, by cluster.
     wanted: BTreeMap<&'static str, Value>,
+    /// What they wanted at the last rest.
+    stood: BTreeMap<&'static str, Value>,
     guards: Vec<Guard>,
     bystanders: BTreeMap<(&'static str, &'static str), Value>,
 }
@@ -108,6 +110,7 @@ impl Schedule {
             plan,
             breaches,
             wanted: BTreeMap::new(),
+            stood: BTreeMap::new(),
             guards: Vec::new(),
             bystanders: BTreeMap::new(),
         }
@@ -194,7 +197,14 @@ impl Schedule {
                 sleep(Duration::from_secs(*seconds)).await;
                 Ok(())
             }
-            Step::Settle => self.settle().await,
+            Step::Settle => self.settle(None).await,
+            Step::Return(name) => self.settle(Some(name)).await,
+            Step::Order(name, order) => {
+                let annotation = json!({"metadata": {"annotations": {"chatcluster.dev/rollout": order}}});
+                let done = put("chatclusters", name, annotation).map(drop);
+                self.turn(name);
+                done
+            }
             Step::Waits(name) => {
                 until(|| declared::check_waits(&self.server, name)).await.map_err(|error| format!("waits: {error}"))
             }
@@ -232,11 +242,20 @@ impl Schedule {
             nodes_min: least.min(guard.nodes_min),
             nodes_max: most.max(guard.nodes_max),
             // A self-contained cluster restarts in place.
-            one_rollout: !rollouts && new["postgres"].is_object(),
+            one_rollout: !rollouts && new["postgres"].is_object() && !world::fails(&new),
             steers: !rollouts && allowance(&new).1 > 0 && new["postgres"].is_object(),
             cluster: name.to_owned(),
         });
         Ok(())
+    }
+
+    /// From now on a rollout may go the other way.
+    fn turn(&mut self, cluster: &str) {
+        let version = self.server.store().version();
+        let is_open = |guard: &&Guard| guard.cluster == cluster && guard.to == u64::MAX;
+        let Some(guard) = self.guards.iter().rev().find(is_open).cloned() else { return };
+        self.close(cluster, version);
+        self.guards.push(Guard { from: version, one_rollout: false, steers: false, ..guard });
     }
 
     fn close(&mut self, cluster: &str, version: u64) {
@@ -253,12 +272,14 @@ impl Schedule {
         }
     }
 
-    async fn settle(&mut self) -> Result<(), String> {
+    /// Waits until every cluster is as declared, but for one whose spec has failed, and no longer changes.
+    async fn settle(&mut self, failed: Option<&str>) -> Result<(), String> {
         let names: Vec<_> = self.wanted.keys().copied().collect();
         let check = || {
-            names
-                .iter()
-                .try_for_each(|name| declared::check(&self.server, name).map_err(|error| format!("{name}: {error}")))
+            names.iter().try_for_each(|name| {
+                let returned_to = failed.filter(|failed| failed == name).and_then(|failed| self.stood.get(failed));
+                declared::check(&self.server, name, returned_to).map_err(|error| format!("{name}: {error}"))
+            })
         };
         let began = tokio::time::Instant::now();
         loop {
@@ -279,6 +300,9 @@ impl Schedule {
         for name in names {
             self.close(name, version);
             let spec = &self.wanted[name];
+            if failed != Some(name) {
+                self.stood.insert(name, spec.clone());
+            }
             let (least, most) = bounds(spec, spec);
             let guard = Guard {
                 cluster: name.to_owned(),
@@ -367,6 +391,7 @@ async fn within(seconds: u64, check: impl Fn() -> Result<(), String>) -> Result<
 
 /// The operator's process, which is started again whenever it ends.
 async fn process(server: Server, plan: Arc<Plan>, breaches: Arc<Mutex<Vec<String>>>) {
+    let nodes = Arc::new(Answers::new(server.clone()));
     loop {
         let options = Options {
             namespace: None,
@@ -374,7 +399,7 @@ async fn process(server: Server, plan: Arc<Plan>, breaches: Arc<Mutex<Vec<String
             concurrency: 4,
             instance: "operator".into(),
             pod_template_version: POD_TEMPLATE_VERSION,
-            nodes: Arc::new(Answers::new(server.clone())),
+            nodes: nodes.clone(),
             clock: clock::now,
         };
         let client = server.client(Who::Operator, plan.clone());

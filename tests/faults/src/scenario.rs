@@ -30,8 +30,12 @@ pub enum Step {
     LosePod(&'static str),
     /// Seconds go by.
     Pass(u64),
+    /// Somebody orders something of a rollout.
+    Order(&'static str, &'static str),
     /// Every cluster comes to what was declared, and then stays.
     Settle,
+    /// What is declared of a cluster fails: it comes back to what it was at the last rest, and then stays.
+    Return(&'static str),
     /// A cluster tells that it waits for its bindings.
     Waits(&'static str),
 }
@@ -101,6 +105,20 @@ pub fn config_and_back() -> Scenario {
     let after = with(before.clone(), json!({"limits": {"queueFramesMax": 99}}));
     let want = |spec: &Value| Step::Want(DEMO, spec.clone());
     scenario("config-and-back", vec![want(&before), Step::Settle, want(&after), Step::Pass(3), want(&before)])
+}
+
+/// A spec whose nodes fail before a client is led to them, which is soon.
+pub fn never_proven() -> Scenario {
+    failing("never-proven", crate::world::UNPROVEN)
+}
+
+/// A spec that fails by itself, and the next one, which does not.
+fn failing(name: &str, image: &str) -> Scenario {
+    let want = |image| {
+        let strategy = json!({"onFailure": "Rollback", "progressDeadlineSeconds": 60, "soakSeconds": 5});
+        Step::Want(DEMO, with(bound(2, image), json!({"updateStrategy": strategy})))
+    };
+    scenario(name, vec![want("chat-node:1"), Step::Settle, want(image), Step::Return(DEMO), want("chat-node:2")])
 }
 
 /// Every scenario by hand. Those of the schema's fields come in addition.
@@ -196,6 +214,21 @@ pub fn all() -> Vec<Scenario> {
                 Step::Delete("services", "demo-nodes"),
                 Step::Pass(10),
                 Step::Delete("serviceaccounts", DEMO),
+            ],
+        ),
+        failing("never-ready", crate::world::BROKEN),
+        never_proven(),
+        failing("worse-than-before", crate::world::WORSE),
+        scenario(
+            "aborted",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                want(bound(2, crate::world::WORSE)),
+                Step::Pass(40),
+                Step::Order(DEMO, "abort"),
+                Step::Return(DEMO),
+                want(bound(2, two)),
             ],
         ),
         scenario("set-lost", vec![want(bound(2, one)), Step::Settle, Step::Orphan("statefulsets", DEMO)]),

@@ -37,10 +37,11 @@ fn a_cluster_that_is_changed_ends_as_one_that_was_made_so() {
 }
 
 #[test]
-fn a_write_that_arrives_late_of_the_stateful_set_breaks_no_cluster_that_was_changed_back_meanwhile() {
+fn a_write_that_arrives_late_neither_breaks_a_cluster_that_was_changed_back_nor_has_it_try_again_what_failed() {
     let report = late_writes();
+    println!("late writes: {report}");
     assert!(report.failures.is_empty(), "{report}");
-    assert!(report.met >= 6, "only {} writes were late", report.met);
+    assert!(report.met >= 40, "only {} writes were late", report.met);
 }
 
 #[test]

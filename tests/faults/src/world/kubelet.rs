@@ -5,9 +5,10 @@ use std::{collections::BTreeMap, time::Duration};
 use async_trait::async_trait;
 use crds::{
     NodeStatus,
-    node_status::{Dependency, SelfTest},
+    node_status::{Dependency, Recent, SelfTest},
 };
 use operator::nodes::Nodes;
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -18,6 +19,20 @@ use crate::{
 
 /// An image that never becomes ready.
 pub const BROKEN: &str = "chat-node:broken";
+
+/// An image whose nodes fail the test that they make of themselves.
+pub const UNPROVEN: &str = "chat-node:unproven";
+
+/// An image whose nodes fail every other send of the clients that are on them.
+pub const WORSE: &str = "chat-node:worse";
+
+/// Whether the nodes of a spec are no good.
+pub fn fails(spec: &Value) -> bool {
+    [BROKEN, UNPROVEN, WORSE].iter().any(|image| spec["image"] == *image)
+}
+
+/// Sends of a node in the latest minute.
+const SENDS: u64 = 1_000;
 
 /// Time from a pod's creation to its readiness.
 const STARTS: Duration = Duration::from_millis(1_300);
@@ -41,7 +56,6 @@ impl Kubelet {
     /// Does what is due.
     pub(super) fn sync(&mut self, server: &Server) {
         let pods: Vec<_> = server.store().list("pods", None).cloned().collect();
-        let uid = |pod: &Value| pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
         self.due.retain(|known, _| pods.iter().any(|pod| uid(pod) == *known));
         let now = Instant::now();
         for pod in pods {
@@ -56,7 +70,7 @@ impl Kubelet {
                 server.store().remove(&("pods", namespace, name), Who::Kubernetes);
                 continue;
             }
-            let broken = pod["spec"]["containers"][0]["image"] == BROKEN;
+            let broken = image(&pod) == BROKEN;
             let status = status(&pod, !leaving && is_due && !broken);
             if is_so(&pod["status"], &status["status"]) {
                 continue;
@@ -70,6 +84,18 @@ impl Kubelet {
 fn name(pod: &Value) -> (String, String) {
     let part = |name: &str| pod["metadata"][name].as_str().unwrap_or_default().to_owned();
     (part("namespace"), part("name"))
+}
+
+fn uid(pod: &Value) -> String {
+    pod["metadata"]["uid"].as_str().unwrap_or_default().to_owned()
+}
+
+fn image(pod: &Value) -> &str {
+    pod["spec"]["containers"][0]["image"].as_str().unwrap_or_default()
+}
+
+fn failed(failures: u32) -> SelfTest {
+    SelfTest { failures, step: "send".into(), error: "as planned".into(), ..SelfTest::default() }
 }
 
 fn is_so(live: &Value, wanted: &Value) -> bool {
@@ -94,12 +120,14 @@ fn status(pod: &Value, ready: bool) -> Value {
 /// Answers for the nodes, from what the pods are.
 pub struct Answers {
     server: Server,
+    /// Self-tests that did not pass, by pod.
+    failures: Mutex<BTreeMap<String, u32>>,
 }
 
 impl Answers {
     /// Answers for the pods of a server.
     pub fn new(server: Server) -> Self {
-        Answers { server }
+        Answers { server, failures: Mutex::default() }
     }
 }
 
@@ -110,8 +138,12 @@ impl Nodes for Answers {
         let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
         let ready = pod["status"]["conditions"][0]["status"] == "True";
         let up = |kind: &str| Dependency { kind: kind.into(), up: true, error: None };
+        let sends_failed = if image(pod) == WORSE { SENDS / 2 } else { 0 };
+        let failures = self.failures.lock().get(&uid(pod)).copied();
         ready.then(|| NodeStatus {
             node: pod["metadata"]["name"].as_str().unwrap_or_default().into(),
+            recent: Recent { sends: SENDS, sends_failed, ..Recent::default() },
+            self_test: failures.map(failed),
             revision: pod["metadata"]["labels"]["controller-revision-hash"].as_str().unwrap_or_default().into(),
             connections: 10,
             store: up("postgres"),
@@ -122,6 +154,15 @@ impl Nodes for Answers {
     }
 
     async fn self_test(&self, ip: &str) -> Option<SelfTest> {
-        self.status(ip).await.map(|_| SelfTest { passed: true, ..SelfTest::default() })
+        self.status(ip).await?;
+        let store = self.server.store();
+        let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
+        if image(pod) != UNPROVEN {
+            return Some(SelfTest { passed: true, ..SelfTest::default() });
+        }
+        let mut failures = self.failures.lock();
+        let failures = failures.entry(uid(pod)).or_default();
+        *failures += 1;
+        Some(failed(*failures))
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::api::Server;
 
 pub(crate) use self::endpoints::selects;
-pub use self::kubelet::{Answers, BROKEN};
+pub use self::kubelet::{Answers, BROKEN, UNPROVEN, WORSE, fails};
 
 /// Time between a change and the controllers' turn.
 const REACTION: Duration = Duration::from_millis(20);
