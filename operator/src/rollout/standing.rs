@@ -6,7 +6,7 @@
 use crds::chatcluster::{LiveGate, OnFailure, RolloutOrder, RolloutPhase, RolloutStatus};
 
 use super::{
-    Scene,
+    Scene, SetView,
     rules::{Rule, holds},
 };
 
@@ -55,7 +55,7 @@ impl Standing {
     }
 
     fn obey(&mut self, previous: &RolloutStatus, scene: &Scene) {
-        let under_way = previous.phase != RolloutPhase::Stable;
+        let under_way = previous.phase != RolloutPhase::Stable || begins(previous, scene);
         match self.command.split('/').next().unwrap_or_default() {
             "promote" => (self.order, self.failure) = (Some(RolloutOrder::Promote), String::new()),
             "resume" => {
@@ -75,4 +75,13 @@ impl Standing {
     pub(super) fn is_judged(&self) -> bool {
         self.order != Some(RolloutOrder::Promote) && !self.goes_back
     }
+}
+
+/// Whether there is something new of which nothing was told yet: whoever says `abort` so soon means that, too.
+fn begins(previous: &RolloutStatus, scene: &Scene) -> bool {
+    let home = &previous.stable_revision;
+    let is_new = |set: &SetView| !set.template_current || set.update_revision != *home;
+    previous.spec_hash != scene.spec_hash
+        && scene.revisions.contains_key(home)
+        && scene.set.as_ref().is_some_and(is_new)
 }

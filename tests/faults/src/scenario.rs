@@ -2,11 +2,16 @@
 
 use serde_json::{Value, json};
 
+use crate::world::{BROKEN, UNPROVEN, WORSE};
+
 /// Namespace of everything.
 pub const NAMESPACE: &str = "chat";
 
 /// The cluster that most scenarios are about.
 pub const DEMO: &str = "demo";
+
+/// Until clients of a spec that fails are led back.
+const BACK: Step = Step::Pass(21);
 
 /// How long a deletion that is held up may take, whatever befalls the operator.
 const FAULTS_SECONDS: u64 = 600;
@@ -109,16 +114,25 @@ pub fn config_and_back() -> Scenario {
 
 /// A spec whose nodes fail before a client is led to them, which is soon.
 pub fn never_proven() -> Scenario {
-    failing("never-proven", crate::world::UNPROVEN)
+    failing("never-proven", UNPROVEN)
+}
+
+/// A cluster that goes back by itself from a spec that fails.
+fn returning(replicas: i32, image: &str) -> Step {
+    let strategy = json!({"onFailure": "Rollback", "progressDeadlineSeconds": 60, "soakSeconds": 5});
+    Step::Want(DEMO, with(bound(replicas, image), json!({"updateStrategy": strategy})))
 }
 
 /// A spec that fails by itself, and the next one, which does not.
 fn failing(name: &str, image: &str) -> Scenario {
-    let want = |image| {
-        let strategy = json!({"onFailure": "Rollback", "progressDeadlineSeconds": 60, "soakSeconds": 5});
-        Step::Want(DEMO, with(bound(2, image), json!({"updateStrategy": strategy})))
-    };
-    scenario(name, vec![want("chat-node:1"), Step::Settle, want(image), Step::Return(DEMO), want("chat-node:2")])
+    returning_while(name, image, [])
+}
+
+/// The same, and what happens meanwhile.
+fn returning_while<const N: usize>(name: &str, image: &str, meanwhile: [Step; N]) -> Scenario {
+    let before = [returning(2, "chat-node:1"), Step::Settle, returning(2, image)];
+    let after = [Step::Return(DEMO), returning(2, "chat-node:2")];
+    scenario(name, before.into_iter().chain(meanwhile).chain(after).collect())
 }
 
 /// Every scenario by hand. Those of the schema's fields come in addition.
@@ -151,13 +165,7 @@ pub fn all() -> Vec<Scenario> {
         ),
         scenario(
             "broken-image",
-            vec![
-                want(bound(2, one)),
-                Step::Settle,
-                want(bound(2, crate::world::BROKEN)),
-                Step::Pass(40),
-                want(bound(2, two)),
-            ],
+            vec![want(bound(2, one)), Step::Settle, want(bound(2, BROKEN)), Step::Pass(40), want(bound(2, two))],
         ),
         scenario(
             "pod-lost-midway",
@@ -216,15 +224,25 @@ pub fn all() -> Vec<Scenario> {
                 Step::Delete("serviceaccounts", DEMO),
             ],
         ),
-        failing("never-ready", crate::world::BROKEN),
+        failing("never-ready", BROKEN),
         never_proven(),
-        failing("worse-than-before", crate::world::WORSE),
+        failing("worse-than-before", WORSE),
+        returning_while("scaled-on-the-way-back", WORSE, [BACK, returning(4, WORSE)]),
+        returning_while("pod-lost-on-the-way-back", WORSE, [BACK, Step::LosePod(DEMO)]),
+        scenario(
+            "mended-on-the-way-back",
+            vec![returning(2, one), Step::Settle, returning(2, WORSE), BACK, returning(2, two)],
+        ),
+        scenario(
+            "promoted",
+            vec![want(bound(2, one)), Step::Settle, want(bound(2, UNPROVEN)), BACK, Step::Order(DEMO, "promote")],
+        ),
         scenario(
             "aborted",
             vec![
                 want(bound(2, one)),
                 Step::Settle,
-                want(bound(2, crate::world::WORSE)),
+                want(bound(2, WORSE)),
                 Step::Pass(40),
                 Step::Order(DEMO, "abort"),
                 Step::Return(DEMO),
