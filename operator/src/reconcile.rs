@@ -104,8 +104,10 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     cluster.image.clone_from(&choice.image);
     // What cannot be had yet is not tried: until then it is the spec of before that stands or has failed.
     let before = || Some(resource.status.as_ref()?.rollout.as_ref()?.spec_hash.clone());
+    let held = choice.spec_hash.is_none();
     let spec_hash = choice.spec_hash.or_else(before).unwrap_or_default();
-    let decision = rollout::decide(&observed.scene(resource, cluster.policy, spec_hash, choice.current), now);
+    let scene = observed.scene(resource, cluster.policy, spec_hash, choice.current);
+    let decision = rollout::decide(&if held { scene.without_new_orders() } else { scene }, now);
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
     let applier = applier(context, &cluster.namespace, &cluster.name);

@@ -160,6 +160,18 @@ impl Bindings {
         let (postgres, rabbitmq, redis) = (mount(&self.postgres), mount(&self.rabbitmq), mount(&self.redis));
         Some(Sources { postgres, rabbitmq, redis, hash })
     }
+
+    /// A hash of where the certificate authorities are read, and of what they are. `None` when there is none.
+    pub fn authorities(&self) -> Option<String> {
+        let bound = [&self.postgres, &self.rabbitmq, &self.redis].into_iter().flatten();
+        let trusted = bound.filter_map(|resolved| {
+            let (secret, key) = resolved.mount.as_ref()?.ca.as_ref()?;
+            let content = resolved.entries.get(CA_KEY).map(Vec::as_slice).unwrap_or_default();
+            Some([(secret.as_str(), key.as_bytes()), (CA_KEY, content)])
+        });
+        let trusted: Vec<_> = trusted.flatten().collect();
+        (!trusted.is_empty()).then(|| sources::hash(trusted.into_iter()))
+    }
 }
 
 impl Resolved {

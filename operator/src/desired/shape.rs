@@ -27,7 +27,8 @@ use crate::{
 /// | 2 | 0.2 | the keys that are used are mounted, with the certificate authority beside them, and only they count |
 pub const POD_TEMPLATE_VERSION: i32 = 2;
 
-/// The shape by which a spec is known. It is never another one, so that a new operator knows the specs of before.
+/// The shape by which a spec is known, with its certificate authorities, of which that shape has none. It is never another one, so that a new
+/// operator knows the specs of before.
 const KNOWN_BY: i32 = 1;
 
 /// What is made of the pods.
@@ -69,7 +70,8 @@ pub fn choose(
     };
     let spec_hash = bindings.sources(KNOWN_BY).map(|sources| {
         let image = cluster.spec.image.as_deref().unwrap_or_default();
-        template::noted(&build(image, &sources, KNOWN_BY))
+        let template = template::noted(&build(image, &sources, KNOWN_BY));
+        bindings.authorities().map_or(template.clone(), |authorities| format!("{template}-{authorities}"))
     });
     let mut first = None;
     for (image, shape) in candidates {

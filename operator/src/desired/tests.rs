@@ -1,5 +1,7 @@
 //! Shapes of the pod template stay what they were, and are taken when they may be.
 
+use std::collections::BTreeSet;
+
 use crds::{ChatCluster, ChatClusterSpec};
 use k8s_openapi::{api::apps::v1::StatefulSet, apimachinery::pkg::apis::meta::v1::OwnerReference};
 use kube::ResourceExt;
@@ -14,6 +16,8 @@ use crate::{
 
 /// Shapes that an operator was released with, and the hash of the templates that each makes of the same specs.
 const RELEASED: [(i32, &str); 1] = [(1, "20d540aa8ecfe50b")];
+
+const PEM: &str = "-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----\n";
 
 fn resource(spec: Value) -> ChatCluster {
     ChatCluster::new("demo", serde_json::from_value::<ChatClusterSpec>(spec).unwrap())
@@ -50,9 +54,14 @@ fn a_released_shape_never_changes() {
 fn chosen(spec: Value, image: &str, live: Option<&StatefulSet>, newest: i32) -> Choice {
     let resource = resource(spec);
     let mut read = Read::default();
-    for (secret, key, value) in
-        [("pg", "uri", "postgres://h/d"), ("mq", "uri", "amqp://h"), ("demo-auth", "key", &*"k".repeat(32))]
-    {
+    for (secret, key, value) in [
+        ("pg", "uri", "postgres://h/d"),
+        ("mq", "uri", "amqp://h"),
+        ("demo-auth", "key", &*"k".repeat(32)),
+        ("authority", "ca.crt", PEM),
+        ("the-same", "ca.crt", PEM),
+        ("another", "ca.crt", &*PEM.replace("MII", "MIJ")),
+    ] {
         read.secrets.insert(secret.into(), Some([(key.to_owned(), value.as_bytes().to_vec())].into()));
     }
     let cluster = Cluster::new(&resource, image).unwrap();
@@ -174,6 +183,20 @@ fn a_spec_is_known_by_what_the_user_asks_for() {
         spec.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
         assert_ne!(chosen(spec, "chat-node:1", None, 1).spec_hash, old.spec_hash, "{change}");
     }
+}
+
+#[test]
+fn a_spec_is_known_by_its_certificate_authorities_too() {
+    let trusting = |secret: &str| {
+        let ca = json!({"name": secret, "key": "ca.crt"});
+        let spec = with(bound(), "postgres", json!({"secret": {"name": "pg"}, "ca": ca}));
+        chosen(spec, "chat-node:1", None, 1).spec_hash.unwrap()
+    };
+    let without = chosen(bound(), "chat-node:1", None, 1).spec_hash.unwrap();
+    let hashes = [without, trusting("authority"), trusting("the-same"), trusting("another")];
+    let different: BTreeSet<_> = hashes.iter().collect();
+    assert_eq!(different.len(), hashes.len(), "{hashes:?}");
+    assert_eq!(trusting("authority"), hashes[1]);
 }
 
 #[test]

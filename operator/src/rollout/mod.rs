@@ -166,7 +166,11 @@ fn home(scene: &Scene, set: &SetView) -> Option<String> {
 /// The StatefulSet has the template that is wanted.
 fn go_on(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) -> Step {
     if !set.fresh && rules::holds(rules::Rule::FreshStatus) {
-        let phase = scene.previous.as_ref().map(|previous| previous.phase).unwrap_or_default();
+        let told = scene.previous.as_ref().map(|previous| (previous.phase, previous.spec_hash == scene.spec_hash));
+        let phase = match told.unwrap_or((RolloutPhase::Stable, true)) {
+            (RolloutPhase::Stable, false) => RolloutPhase::Surging,
+            (phase, _) => phase,
+        };
         let message = "waiting for the StatefulSet controller to see the last change";
         return Step::new(set.window, scene.serving.clone(), phase, message);
     }

@@ -24,12 +24,15 @@ pub(super) fn take_down(scene: &Scene, standing: &Standing, step: Step, now: Tim
         && previous.serving_revision == step.serving.as_deref().unwrap_or_default();
     let ready = scene.ready_of(step.window, &revision);
     let step_time = at(&previous.step_time, here, now);
-    // Steps that come and go are no progress; somebody who ends a wait without end makes some.
+    // Steps that come and go are no progress; whatever begins, or is ordered, makes some, and so does somebody who ends a wait without end.
     let same_window = previous.window == Some(step.window) && previous.revision == revision;
+    let begun = (previous.phase == RolloutPhase::Stable && step.phase != RolloutPhase::Stable)
+        || previous.spec_hash != scene.spec_hash
+        || previous.command != standing.command;
     let resumed = waits_for_somebody(scene, previous.phase) && !waits_for_somebody(scene, step.phase);
     let ready_before = if same_window && holds(Rule::Deadline) { previous.ready_nodes } else { 0 };
     let ready_nodes = ready.max(ready_before);
-    let moved = !same_window || ready_nodes != previous.ready_nodes || resumed;
+    let moved = !same_window || ready_nodes != previous.ready_nodes || begun || resumed;
     let last_progress_time = at(&previous.last_progress_time, !moved, now);
     let left = waits(scene, &step).then(|| {
         // At rest, what is waited for began when a node was lost.

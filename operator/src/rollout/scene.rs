@@ -10,7 +10,7 @@ use std::{
 
 use crds::{
     NodeStatus,
-    chatcluster::{OnFailure, OnInconclusive, RolloutStatus, Window},
+    chatcluster::{OnFailure, OnInconclusive, RolloutPhase, RolloutStatus, Window},
 };
 use jiff::Timestamp;
 
@@ -37,6 +37,19 @@ pub struct Scene {
     pub nodes: BTreeMap<String, NodeStatus>,
     /// What was last written down in the status.
     pub previous: Option<RolloutStatus>,
+}
+
+impl Scene {
+    /// The same of a cluster at rest whose change cannot be had yet: an order that is given meanwhile is about that change, and waits for it.
+    pub fn without_new_orders(self) -> Scene {
+        match &self.previous {
+            Some(previous) if previous.phase == RolloutPhase::Stable => {
+                let command = (!previous.command.is_empty()).then(|| previous.command.clone());
+                Scene { command, ..self }
+            }
+            _ => self,
+        }
+    }
 }
 
 /// The numbers of a spec, resolved.

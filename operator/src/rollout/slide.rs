@@ -19,9 +19,9 @@ use super::{
     view::{View, settle},
 };
 
-/// A self-contained node: the StatefulSet restarts its pod in place.
+/// A self-contained node: the StatefulSet restarts its pod in place, unless its partition covers it.
 pub(super) fn in_place(scene: &Scene, set: &SetView, standing: &Standing) -> Step {
-    let window = Window { partition: 0, replicas: scene.policy.replicas, ..set.window };
+    let replicas = scene.policy.replicas;
     let home = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
     let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
     let restarting = if set.fresh {
@@ -33,10 +33,13 @@ pub(super) fn in_place(scene: &Scene, set: &SetView, standing: &Standing) -> Ste
         // Nothing is known of the last change yet; a StatefulSet that was just made restarts nothing.
         !set.template_current || scene.previous.as_ref().is_some_and(|told| told.phase == RolloutPhase::Restarting)
     };
-    let (phase, message) = match restarting && window.replicas > 0 {
-        true => (RolloutPhase::Restarting, "the node restarts in place"),
-        false => (RolloutPhase::Stable, ""),
+    let (phase, message) = match (restarting && replicas > 0, standing.paused && holds(Rule::PausedStays)) {
+        (true, true) => (RolloutPhase::Paused, waits_for(standing)),
+        (true, false) => (RolloutPhase::Restarting, "the node restarts in place".into()),
+        (false, _) => (RolloutPhase::Stable, String::new()),
     };
+    let partition = if phase == RolloutPhase::Paused { replicas } else { 0 };
+    let window = Window { partition, replicas, ..set.window };
     let template = home.map_or(Template::Desired, Template::Revision);
     Step { template, ..Step::new(window, None, phase, message) }
 }
@@ -92,13 +95,17 @@ pub(super) fn stay(view: &View<'_>, standing: &Standing) -> Step {
         true => Window { replicas: policy.replicas, partition: policy.replicas, ..set.window },
         false => set.window,
     };
-    let message = match standing.failure.is_empty() {
+    Step::new(window, Some(serving), RolloutPhase::Paused, waits_for(standing))
+}
+
+/// What a rollout that stands still waits for, in words.
+fn waits_for(standing: &Standing) -> String {
+    match standing.failure.is_empty() {
         true => "the rollout is paused by spec.updateStrategy.paused".into(),
         false => {
             format!("the rollout has failed and waits for promote, abort, resume or another spec: {}", standing.failure)
         }
-    };
-    Step::new(window, Some(serving), RolloutPhase::Paused, message)
+    }
 }
 
 /// Some nodes are old, and new ones take their places.

@@ -80,7 +80,7 @@ impl Standing {
 /// Whether there is something new of which nothing was told yet: whoever says `abort` so soon means that, too.
 fn begins(previous: &RolloutStatus, scene: &Scene) -> bool {
     let home = &previous.stable_revision;
-    let is_new = |set: &SetView| !set.template_current || set.update_revision != *home;
+    let is_new = |set: &SetView| !set.template_current || !set.fresh || set.update_revision != *home;
     previous.spec_hash != scene.spec_hash
         && scene.revisions.contains_key(home)
         && scene.set.as_ref().is_some_and(is_new)

@@ -49,6 +49,8 @@ pub struct Guard {
     pub nodes_min: i64,
     /// Nodes that there may be.
     pub nodes_max: i64,
+    /// A rollout may still be under way.
+    pub rolls: bool,
     /// Only one change of the pods was wanted in between.
     pub one_rollout: bool,
     /// Clients are steered to new nodes before old ones leave: there is a surge, and the number of nodes stays.

@@ -234,13 +234,14 @@ impl Schedule {
         };
         // From here on both what was and what is now wanted bound the nodes.
         let (least, most) = bounds(&before, &new);
-        let rollouts = guard.one_rollout || before["replicas"] != new["replicas"];
+        let rollouts = guard.rolls || before["replicas"] != new["replicas"];
         self.close(name, version);
         self.guards.push(Guard {
             from: version,
             to: u64::MAX,
             nodes_min: least.min(guard.nodes_min),
             nodes_max: most.max(guard.nodes_max),
+            rolls: true,
             // A self-contained cluster restarts in place.
             one_rollout: !rollouts && new["postgres"].is_object() && !world::fails(&new),
             steers: !rollouts && allowance(&new).1 > 0 && new["postgres"].is_object(),
@@ -310,6 +311,7 @@ impl Schedule {
                 to: u64::MAX,
                 nodes_min: least,
                 nodes_max: most,
+                rolls: false,
                 one_rollout: false,
                 steers: false,
             };

@@ -249,6 +249,20 @@ pub fn all() -> Vec<Scenario> {
                 want(bound(2, two)),
             ],
         ),
+        scenario(
+            "aborted-before-it-can-be-had",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                want(with(bound(2, two), json!({"rabbitmq": {"secret": {"name": "late"}}}))),
+                Step::Pass(5),
+                Step::Order(DEMO, "abort"),
+                Step::Pass(5),
+                Step::Put("secrets", "late", json!({"type": "Opaque", "data": {"uri": "YW1xcDovL3U6cEBtcS8lMkY="}})),
+                Step::Return(DEMO),
+                want(bound(2, "chat-node:3")),
+            ],
+        ),
         scenario("set-lost", vec![want(bound(2, one)), Step::Settle, Step::Orphan("statefulsets", DEMO)]),
         scenario(
             "two-clusters",

@@ -247,3 +247,78 @@ fn a_lone_node_that_fails_to_restart_is_brought_back() {
     assert_eq!(told.failed_spec_hash, "spec-2", "{told:?} {:?} {:?}", world.set, world.pods);
     assert!(world.pods.iter().all(|pod| pod.ready && pod.revision == revision(1)), "{:?}", world.pods);
 }
+
+#[test]
+fn a_lone_node_stays_while_rollouts_are_paused() {
+    let mut alone = policy(1, 1, 0);
+    (alone.in_place, alone.paused) = (true, true);
+    let mut world = World::at_rest(alone);
+    let before = world.pods.clone();
+    world.template = 2;
+    world.turns(50);
+    assert_eq!(world.pods, before);
+    assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Paused);
+    world.undisturbed = false;
+    world.policy.paused = false;
+    world.turns(50);
+    assert!(world.pods.iter().all(|pod| pod.ready && pod.revision == revision(2)), "{:?}", world.pods);
+    assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Stable);
+}
+
+#[test]
+fn a_lone_node_that_was_brought_back_is_not_restarted_by_an_edit_of_what_to_do_on_failure() {
+    let mut alone = policy(1, 1, 0);
+    alone.in_place = true;
+    let mut world = World::at_rest(alone).with_deadline(60);
+    world.undisturbed = false;
+    world.template = 2;
+    world.faults.insert(2, Fault::Broken);
+    world.turns(100);
+    let before = world.pods.clone();
+    assert!(before.iter().all(|pod| pod.revision == revision(1)), "{before:?}");
+    let mut world = world.pausing();
+    world.turns(50);
+    assert_eq!(world.pods, before);
+}
+
+#[test]
+fn an_abort_counts_from_the_first_write_on() {
+    for writes in 0..=3 {
+        let mut world = World::rolling(policy(3, 1, 0), None);
+        world.operator(None, writes);
+        world.command = Some("abort".into());
+        world.settle_down();
+        world.assert_back(1);
+    }
+}
+
+#[test]
+fn what_begins_has_its_whole_deadline() {
+    let mut in_place = policy(1, 1, 0);
+    in_place.in_place = true;
+    for policy in [policy(3, 0, 1), in_place] {
+        let mut world = World::at_rest(policy).with_deadline(60);
+        world.operator(None, usize::MAX);
+        world.tick(100_000);
+        world.undisturbed = false;
+        world.template = 2;
+        for _ in 0..5 {
+            let decision = super::super::decide(&world.scene(), world.now);
+            assert!(!decision.deadline_exceeded, "{:?}", decision.told);
+            world.operator(None, usize::MAX);
+        }
+    }
+}
+
+#[test]
+fn an_order_waits_for_the_change_that_it_is_about() {
+    let mut world = World::at_rest(policy(3, 1, 0));
+    world.operator(None, usize::MAX);
+    world.command = Some("abort".into());
+    assert_eq!(world.scene().without_new_orders().command, None);
+    // In the middle of a rollout it is about that one.
+    let mut world = World::rolling(policy(3, 1, 0), None);
+    world.turns(3);
+    world.command = Some("abort".into());
+    assert_eq!(world.scene().without_new_orders().command, world.command);
+}
