@@ -83,6 +83,7 @@ fn decides(rollout: Option<&RolloutStatus>) -> Option<RolloutStatus> {
             spec_hash: rollout.spec_hash,
             failed_spec_hash: rollout.failed_spec_hash,
             forgiven_self_tests: rollout.forgiven_self_tests,
+            resume_time: rollout.resume_time,
             order: rollout.order,
             command: rollout.command,
             failure: rollout.failure,

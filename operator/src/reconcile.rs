@@ -106,7 +106,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let before = || Some(resource.status.as_ref()?.rollout.as_ref()?.spec_hash.clone());
     let held = choice.spec_hash.is_none();
     let spec_hash = choice.spec_hash.or_else(before).unwrap_or_default();
-    let scene = observed.scene(resource, cluster.policy, spec_hash, choice.current);
+    let scene = observed.scene(resource, cluster.policy, spec_hash, choice.current).known_as(choice.former_hash);
     let decision = rollout::decide(&if held { scene.without_new_orders() } else { scene }, now);
     let set = with_template(choice.stateful_set, &decision, &observed);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);

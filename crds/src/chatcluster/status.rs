@@ -79,6 +79,9 @@ pub struct RolloutStatus {
     /// Self-tests in a row that a node may have failed already: it did when a person said `resume`, and is asked anew.
     #[serde(skip_serializing_if = "is_zero")]
     pub forgiven_self_tests: u32,
+    /// When a person last said `resume` for this spec: what nodes did before does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume_time: Option<Time>,
     /// What a person has ordered for this rollout.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub order: Option<RolloutOrder>,

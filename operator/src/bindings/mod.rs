@@ -161,16 +161,10 @@ impl Bindings {
         Some(Sources { postgres, rabbitmq, redis, hash })
     }
 
-    /// A hash of where the certificate authorities are read, and of what they are. `None` when there is none.
-    pub fn authorities(&self) -> Option<String> {
+    /// Where the certificate authorities are read, of each binding that has one: Secret and key.
+    pub fn authorities(&self) -> impl Iterator<Item = &(String, String)> {
         let bound = [&self.postgres, &self.rabbitmq, &self.redis].into_iter().flatten();
-        let trusted = bound.filter_map(|resolved| {
-            let (secret, key) = resolved.mount.as_ref()?.ca.as_ref()?;
-            let content = resolved.entries.get(CA_KEY).map(Vec::as_slice).unwrap_or_default();
-            Some([(secret.as_str(), key.as_bytes()), (CA_KEY, content)])
-        });
-        let trusted: Vec<_> = trusted.flatten().collect();
-        (!trusted.is_empty()).then(|| sources::hash(trusted.into_iter()))
+        bound.filter_map(|resolved| resolved.mount.as_ref()?.ca.as_ref())
     }
 }
 

@@ -27,9 +27,11 @@ use crate::{
 /// | 2 | 0.2 | the keys that are used are mounted, with the certificate authority beside them, and only they count |
 pub const POD_TEMPLATE_VERSION: i32 = 2;
 
-/// The shape by which a spec is known, with its certificate authorities, of which that shape has none. It is never another one, so that a new
-/// operator knows the specs of before.
+/// The shape by which a spec is known. It is never another one, so that a new operator knows the specs of before.
 const KNOWN_BY: i32 = 1;
+
+/// The shape whose content of Secrets a spec is known by, together with where its certificate authorities are. Nor is this ever another one.
+const CONTENT_KNOWN_BY: i32 = 2;
 
 /// What is made of the pods.
 pub struct Choice {
@@ -41,6 +43,8 @@ pub struct Choice {
     pub image: String,
     /// Hash of what the user has asked for: neither an operator's default image nor its shape counts. `None` while that cannot be had.
     pub spec_hash: Option<String>,
+    /// The hash under which an operator knew it that counted every key of a Secret, and no certificate authority; when that is another one.
+    pub former_hash: Option<String>,
     /// Shape of the template; `None` when it is that of before, whatever it was.
     pub shape: Option<i32>,
     /// The live StatefulSet has this template already.
@@ -68,19 +72,24 @@ pub fn choose(
         let cluster = Cluster { image: image.to_owned(), ..cluster.clone() };
         template::note(stateful_set::build(&cluster, owner, &config_map.name_any(), sources, shape))
     };
-    let spec_hash = bindings.sources(KNOWN_BY).map(|sources| {
+    let known_by = |content: i32| {
         let image = cluster.spec.image.as_deref().unwrap_or_default();
-        let template = template::noted(&build(image, &sources, KNOWN_BY));
-        bindings.authorities().map_or(template.clone(), |authorities| format!("{template}-{authorities}"))
-    });
+        bindings.sources(content).map(|sources| template::noted(&build(image, &sources, KNOWN_BY)))
+    };
+    let authorities: Vec<_> = bindings.authorities().collect();
+    let with_authorities =
+        |hash: String| if authorities.is_empty() { hash } else { template::hash(&(hash, &authorities)) };
+    let spec_hash = known_by(CONTENT_KNOWN_BY).map(with_authorities);
+    let former_hash = known_by(KNOWN_BY).filter(|former| spec_hash.as_ref() != Some(former));
     let mut first = None;
     for (image, shape) in candidates {
         let sources = bindings.sources(shape).or_else(|| live.and_then(Sources::of))?;
         let stateful_set = build(&image, &sources, shape);
         let current = live.is_some_and(|live| template::has(live, &stateful_set));
         let update = first.as_ref().map(|first: &Choice| difference(first, &image, shape)).unwrap_or_default();
-        let (config_map, shape, spec_hash) = (Some(config_map.clone()), Some(shape), spec_hash.clone());
-        let choice = Choice { config_map, stateful_set, image, spec_hash, shape, current, update };
+        let (config_map, shape) = (Some(config_map.clone()), Some(shape));
+        let (spec_hash, former_hash) = (spec_hash.clone(), former_hash.clone());
+        let choice = Choice { config_map, stateful_set, image, spec_hash, former_hash, shape, current, update };
         if current {
             return Some(choice);
         }

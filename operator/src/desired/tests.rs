@@ -52,6 +52,11 @@ fn a_released_shape_never_changes() {
 }
 
 fn chosen(spec: Value, image: &str, live: Option<&StatefulSet>, newest: i32) -> Choice {
+    chosen_with(("unused", "key", "value"), spec, image, live, newest)
+}
+
+/// The same, with another entry of a Secret.
+fn chosen_with(entry: (&str, &str, &str), spec: Value, image: &str, live: Option<&StatefulSet>, newest: i32) -> Choice {
     let resource = resource(spec);
     let mut read = Read::default();
     for (secret, key, value) in [
@@ -61,8 +66,10 @@ fn chosen(spec: Value, image: &str, live: Option<&StatefulSet>, newest: i32) -> 
         ("authority", "ca.crt", PEM),
         ("the-same", "ca.crt", PEM),
         ("another", "ca.crt", &*PEM.replace("MII", "MIJ")),
+        entry,
     ] {
-        read.secrets.insert(secret.into(), Some([(key.to_owned(), value.as_bytes().to_vec())].into()));
+        let entries = read.secrets.entry(secret.into()).or_default().get_or_insert_default();
+        entries.insert(key.to_owned(), value.as_bytes().to_vec());
     }
     let cluster = Cluster::new(&resource, image).unwrap();
     let bindings = Bindings::resolve(&resource, &read);
@@ -197,6 +204,17 @@ fn a_spec_is_known_by_its_certificate_authorities_too() {
     let different: BTreeSet<_> = hashes.iter().collect();
     assert_eq!(different.len(), hashes.len(), "{hashes:?}");
     assert_eq!(trusting("authority"), hashes[1]);
+}
+
+#[test]
+fn a_spec_is_not_known_by_keys_that_nobody_uses_but_still_by_the_hash_of_before() {
+    let choice = |entry| chosen_with(entry, bound(), "chat-node:1", None, 1);
+    let (plain, more) = (choice(("unused", "key", "value")), choice(("pg", "pgpass", "unused")));
+    assert_eq!(more.spec_hash, plain.spec_hash);
+    assert_ne!(choice(("pg", "uri", "postgres://h/other")).spec_hash, plain.spec_hash);
+    // Where nothing unused is there, an operator of before knew it by the same.
+    assert_eq!(plain.former_hash, None);
+    assert!(more.former_hash.is_some_and(|former| Some(former) != more.spec_hash));
 }
 
 #[test]

@@ -120,7 +120,7 @@ impl Step {
 
 /// Decides the next step. What it returns is level-triggered: writing it again changes nothing.
 pub fn decide(scene: &Scene, now: Timestamp) -> Decision {
-    let standing = Standing::of(scene);
+    let standing = Standing::of(scene, now);
     let step = match &scene.set {
         None => adopt::first_window(scene, &standing),
         Some(set) if scene.policy.in_place => slide::in_place(scene, set, &standing),

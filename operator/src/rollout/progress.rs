@@ -58,6 +58,7 @@ pub(super) fn take_down(scene: &Scene, standing: &Standing, step: Step, now: Tim
         failed_spec_hash: if failure.is_empty() { String::new() } else { scene.spec_hash.clone() },
         live_gate: step.live_gate.or(standing.live_gate),
         forgiven_self_tests: standing.forgiven,
+        resume_time: standing.resumed.map(Time),
         order: standing.order,
         command: standing.command.clone(),
         step_time: Some(Time(step_time)),
@@ -145,7 +146,7 @@ fn lost(scene: &Scene) -> Vec<String> {
 }
 
 /// The API server keeps whole seconds; more would differ from what is read back. Rounded up, so that no wait is shortened.
-fn next_second(time: Timestamp) -> Timestamp {
+pub(super) fn next_second(time: Timestamp) -> Timestamp {
     let up = i64::from(time.subsec_nanosecond() > 0);
     Timestamp::from_second(time.as_second() + up).unwrap_or(time)
 }

@@ -39,19 +39,6 @@ pub struct Scene {
     pub previous: Option<RolloutStatus>,
 }
 
-impl Scene {
-    /// The same of a cluster at rest whose change cannot be had yet: an order that is given meanwhile is about that change, and waits for it.
-    pub fn without_new_orders(self) -> Scene {
-        match &self.previous {
-            Some(previous) if previous.phase == RolloutPhase::Stable => {
-                let command = (!previous.command.is_empty()).then(|| previous.command.clone());
-                Scene { command, ..self }
-            }
-            _ => self,
-        }
-    }
-}
-
 /// The numbers of a spec, resolved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Policy {
@@ -112,6 +99,27 @@ pub struct PodView {
 }
 
 impl Scene {
+    /// The same where what was told of this spec was told under another hash.
+    pub fn known_as(mut self, former_hash: Option<String>) -> Scene {
+        if let Some(previous) = &mut self.previous
+            && former_hash.is_some_and(|former| former == previous.spec_hash)
+        {
+            previous.spec_hash.clone_from(&self.spec_hash);
+        }
+        self
+    }
+
+    /// The same of a cluster at rest whose change cannot be had yet: an order that is given meanwhile is about that change, and waits for it.
+    pub fn without_new_orders(self) -> Scene {
+        match &self.previous {
+            Some(previous) if previous.phase == RolloutPhase::Stable => {
+                let command = (!previous.command.is_empty()).then(|| previous.command.clone());
+                Scene { command, ..self }
+            }
+            _ => self,
+        }
+    }
+
     /// The pods at the positions of the window, lowest ordinal first.
     pub(super) fn positions(&self, window: Window) -> Vec<Option<&PodView>> {
         let mut positions = vec![None; usize::try_from(window.replicas).unwrap_or(0)];

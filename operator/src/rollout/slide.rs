@@ -240,6 +240,11 @@ impl Advance<'_> {
         let report = |pod: &super::PodView| view.scene.nodes.get(&pod.name);
         let judgement = live::judge(view.new_nodes().filter_map(report), view.old_nodes().filter_map(report));
         if judgement.gate == LiveGate::Failed && holds(Rule::WorseFails) {
+            let left = self.standing.resumed.map(|resumed| view.remembered(resumed)).unwrap_or_default();
+            if !left.is_zero() {
+                let message = format!("what the nodes did before the resume still counts: {}", judgement.why);
+                return wait(left, Some(judgement.gate), message);
+            }
             return (Some(judgement.gate), Some(self.fail(serving, Some(judgement.gate), judgement.why)));
         }
         let gate = Some(judgement.gate);

@@ -4,9 +4,11 @@
 //! again, one removes it or adds a suffix (`abort/2`). What it did is in the status, so nothing of the resource's own is written.
 
 use crds::chatcluster::{LiveGate, OnFailure, RolloutOrder, RolloutPhase, RolloutStatus};
+use jiff::Timestamp;
 
 use super::{
     Scene, SetView,
+    progress::next_second,
     rules::{Rule, holds},
 };
 
@@ -21,6 +23,8 @@ pub(super) struct Standing {
     pub(super) live_gate: Option<LiveGate>,
     /// Failures of a node in a row that do not count: those that were there when a person said `resume`.
     pub(super) forgiven: u32,
+    /// When a person said `resume`.
+    pub(super) resumed: Option<Timestamp>,
     /// The command that was taken last.
     pub(super) command: String,
     /// It has failed, and the old nodes are what is wanted.
@@ -30,7 +34,7 @@ pub(super) struct Standing {
 }
 
 impl Standing {
-    pub(super) fn of(scene: &Scene) -> Standing {
+    pub(super) fn of(scene: &Scene, now: Timestamp) -> Standing {
         let previous = scene.previous.clone().unwrap_or_default();
         let same_spec = previous.spec_hash == scene.spec_hash && holds(Rule::RememberFailed);
         let mut standing = match same_spec {
@@ -39,13 +43,14 @@ impl Standing {
                 failure: previous.failure.clone(),
                 live_gate: previous.live_gate,
                 forgiven: previous.forgiven_self_tests,
+                resumed: previous.resume_time.as_ref().map(|time| time.0),
                 ..Standing::default()
             },
             false => Standing::default(),
         };
         standing.command = scene.command.clone().unwrap_or_default();
         if standing.command != previous.command {
-            standing.obey(&previous, scene);
+            standing.obey(&previous, scene, now);
         }
         let failed = !standing.failure.is_empty();
         let back = standing.order == Some(RolloutOrder::Abort) || scene.policy.on_failure == OnFailure::Rollback;
@@ -54,7 +59,7 @@ impl Standing {
         standing
     }
 
-    fn obey(&mut self, previous: &RolloutStatus, scene: &Scene) {
+    fn obey(&mut self, previous: &RolloutStatus, scene: &Scene, now: Timestamp) {
         let under_way = previous.phase != RolloutPhase::Stable || begins(previous, scene);
         match self.command.split('/').next().unwrap_or_default() {
             "promote" => (self.order, self.failure) = (Some(RolloutOrder::Promote), String::new()),
@@ -62,6 +67,7 @@ impl Standing {
                 (self.order, self.failure) = (None, String::new());
                 let failures = scene.nodes.values().filter_map(|node| Some(node.self_test.as_ref()?.failures));
                 self.forgiven = failures.max().unwrap_or(0);
+                self.resumed = Some(next_second(now));
             }
             "abort" if under_way => {
                 self.order = Some(RolloutOrder::Abort);

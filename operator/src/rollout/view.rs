@@ -12,6 +12,9 @@ use super::{
     rules::{Rule, holds},
 };
 
+/// For how long a node tells of what happened: its latest minute or two (`NodeStatus::recent`).
+const REMEMBERED: Duration = Duration::from_secs(120);
+
 /// The window with its pods in their places.
 pub(super) struct View<'a> {
     pub(super) scene: &'a Scene,
@@ -145,6 +148,11 @@ impl<'a> View<'a> {
     /// For how long new nodes are being judged with this window and this revision served; zero when that only begins.
     pub(super) fn judged(&self, serving: &str) -> Duration {
         self.since(RolloutPhase::Judging, serving)
+    }
+
+    /// For how long nodes still tell of what was before a moment.
+    pub(super) fn remembered(&self, moment: Timestamp) -> Duration {
+        REMEMBERED.saturating_sub(elapsed(moment, self.now))
     }
 
     /// For how long the way back has had this window and has served this revision.

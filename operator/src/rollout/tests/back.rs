@@ -322,3 +322,42 @@ fn an_order_waits_for_the_change_that_it_is_about() {
     world.command = Some("abort".into());
     assert_eq!(world.scene().without_new_orders().command, world.command);
 }
+
+#[test]
+fn what_failed_under_a_hash_of_before_has_failed() {
+    let mut world = World::rolling(policy(3, 1, 0), Some(Fault::Sick));
+    world.turns(200);
+    world.settle_down();
+    let told = world.status.clone().unwrap();
+    assert_eq!((&*told.spec_hash, &*told.failed_spec_hash), ("spec-2", "spec-2"));
+    let scene = || super::super::Scene { spec_hash: "known-anew".into(), ..world.scene() };
+    let decided = |scene| super::super::decide(&scene, world.now).told;
+    assert_eq!(decided(scene().known_as(Some("spec-2".into()))).failed_spec_hash, "known-anew");
+    assert_eq!(decided(scene().known_as(Some("spec-1".into()))).failed_spec_hash, "");
+}
+
+#[test]
+fn what_nodes_did_before_a_resume_counts_no_more() {
+    let mut world = World::rolling(policy(3, 1, 0), Some(Fault::Worse)).pausing();
+    world.turns(400);
+    assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Paused);
+    world.undisturbed = false;
+    world.command = Some("resume".into());
+    // Nodes tell of the latest minute or two.
+    for second in 0..120 {
+        world.operator(None, usize::MAX);
+        world.round();
+        world.tick(1);
+        let told = world.status.clone().unwrap();
+        assert!(told.failure.is_empty(), "after {second} s: {told:?}");
+    }
+    let mended = {
+        let mut mended = world.clone();
+        mended.faults.clear();
+        mended
+    };
+    for (mut world, goes_on) in [(world, false), (mended, true)] {
+        world.turns(200);
+        assert_eq!(world.status.clone().unwrap().failure.is_empty(), goes_on);
+    }
+}
