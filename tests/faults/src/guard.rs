@@ -9,6 +9,7 @@
 //! | `service` | the client Service leads to a node that serves |
 //! | `unproven` | while nodes of two revisions are ready, the Service selects one of them |
 //! | `once` | a template is written once for a spec and an order: what has failed is not tried again by itself |
+//! | `told` | a cluster that tells that it is ready, bound and at rest has the nodes of its present spec, and no others |
 //! | `moves-once` | a node of the wanted revision that served is not taken away again |
 //! | `settled` | old nodes leave only when the endpoints have shown the new ones alone for the settle time |
 //! | `in-place` | no node of a bound cluster that clients were on is restarted under its name |
@@ -24,7 +25,7 @@ use tokio::time::Instant;
 
 use crate::{
     api::store::{Change, Key, Who},
-    declared::{config_name, serves},
+    declared::{DEFAULT_IMAGE, config_name, serves},
     scenario::NAMESPACE,
     world::selects,
 };
@@ -74,6 +75,7 @@ pub fn judge(log: &[Arc<Change>], guards: &[Guard]) -> Vec<String> {
             objects.insert(change.key.clone(), change.object.clone());
         }
         judge.bystander(change);
+        judge.told(change, &objects);
         let (plural, namespace, _) = &change.key;
         if namespace != NAMESPACE
             || !matches!(*plural, "pods" | "services" | "endpointslices" | "configmaps" | "statefulsets")
@@ -119,6 +121,35 @@ impl Judge {
             }
         } else if before["metadata"]["labels"][MANAGED] != "chatcluster-operator" {
             self.breach("bystander", change, "the operator wrote an object that is not its own".into());
+        }
+    }
+
+    fn told(&mut self, change: &Change, objects: &BTreeMap<Key, Arc<Value>>) {
+        let (plural, namespace, name) = &change.key;
+        let (metadata, spec, status) = (&change.object["metadata"], &change.object["spec"], &change.object["status"]);
+        let is_good = |condition: &Value| match condition["type"].as_str() {
+            Some("Progressing") => condition["reason"] == "Stable",
+            Some("Ready" | "PostgresBound" | "RabbitmqBound" | "RedisBound" | "AuthConfigured") => {
+                condition["status"] == "True"
+            }
+            _ => true,
+        };
+        let rests = *plural == "chatclusters"
+            && change.who == Who::Operator
+            && status["observedGeneration"] == metadata["generation"]
+            && status["conditions"].as_array().is_some_and(|conditions| conditions.iter().all(is_good));
+        if !rests {
+            return;
+        }
+        let image = spec["image"].as_str().unwrap_or(DEFAULT_IMAGE);
+        let is_another = |pod: &Value| {
+            pod["metadata"]["labels"][INSTANCE] == name.as_str()
+                && pod["metadata"]["deletionTimestamp"].is_null()
+                && pod["spec"]["containers"][0]["image"] != image
+        };
+        let mut pods = objects.iter().filter(|((plural, of, _), _)| *plural == "pods" && of == namespace);
+        if let Some(((.., pod), _)) = pods.find(|(_, pod)| is_another(pod)) {
+            self.breach("told", change, format!("it is at rest, and {pod} is not of {image}"));
         }
     }
 
