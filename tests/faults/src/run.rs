@@ -2,7 +2,10 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     time::Duration,
 };
 
@@ -89,6 +92,8 @@ struct Schedule {
     plan: Arc<Plan>,
     breaches: Arc<Mutex<Vec<String>>>,
     kubernetes: JoinHandle<()>,
+    /// Nobody looks after StatefulSets.
+    away: Arc<AtomicBool>,
     process: JoinHandle<()>,
     /// What users want, by cluster.
     wanted: BTreeMap<&'static str, Value>,
@@ -103,8 +108,10 @@ impl Schedule {
         let server = Server::default();
         let plan = Arc::new(Plan::new(faults));
         let breaches = Arc::new(Mutex::new(Vec::new()));
+        let away = Arc::new(AtomicBool::new(false));
         Schedule {
-            kubernetes: tokio::spawn(world::run(server.clone())),
+            kubernetes: tokio::spawn(world::run(server.clone(), away.clone())),
+            away,
             process: tokio::spawn(process(server.clone(), plan.clone(), breaches.clone())),
             server,
             plan,
@@ -191,6 +198,17 @@ impl Schedule {
                     let pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
                     self.server.store().remove(&("pods", NAMESPACE.to_owned(), pod), Who::User);
                 }
+                Ok(())
+            }
+            Step::Away(seconds) => {
+                self.away.store(true, Relaxed);
+                let (server, away) = (self.server.clone(), self.away.clone());
+                let seconds = Duration::from_secs(*seconds);
+                tokio::spawn(async move {
+                    sleep(seconds).await;
+                    away.store(false, Relaxed);
+                    server.bell().notify_waiters();
+                });
                 Ok(())
             }
             Step::Pass(seconds) => {

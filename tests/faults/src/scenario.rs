@@ -33,6 +33,8 @@ pub enum Step {
     Gone(&'static str, &'static str, u64),
     /// The newest pod of a cluster is lost with its machine.
     LosePod(&'static str),
+    /// From now on nobody looks after StatefulSets for so many seconds.
+    Away(u64),
     /// Seconds go by.
     Pass(u64),
     /// Somebody orders something of a rollout.
@@ -223,6 +225,10 @@ pub fn all() -> Vec<Scenario> {
                 Step::Pass(10),
                 Step::Delete("serviceaccounts", DEMO),
             ],
+        ),
+        scenario(
+            "controllers-away",
+            vec![want(bound(2, one)), Step::Settle, Step::Away(20), want(bound(2, two)), Step::Pass(30)],
         ),
         failing("never-ready", BROKEN),
         never_proven(),

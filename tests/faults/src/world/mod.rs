@@ -9,7 +9,13 @@ mod garbage;
 mod kubelet;
 mod stateful_set;
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -24,8 +30,8 @@ const REACTION: Duration = Duration::from_millis(20);
 /// Turns at one moment; more of them is a fight between controllers.
 const TURNS_MAX: usize = 1_000;
 
-/// Lets Kubernetes work for ever.
-pub async fn run(server: Server) {
+/// Lets Kubernetes work for ever. While `away` is set nobody looks after StatefulSets, as between two leaders of the controllers.
+pub async fn run(server: Server, away: Arc<AtomicBool>) {
     let mut kubelet = kubelet::Kubelet::default();
     let bell = server.bell();
     loop {
@@ -34,7 +40,9 @@ pub async fn run(server: Server) {
             assert!(turn < TURNS_MAX, "the controllers never come to an end");
             let before = server.store().version();
             garbage::collect(&server);
-            stateful_set::sync(&server);
+            if !away.load(Relaxed) {
+                stateful_set::sync(&server);
+            }
             kubelet.sync(&server);
             endpoints::sync(&server);
             if server.store().version() == before {
