@@ -31,7 +31,7 @@ impl Side {
     /// The server in memory, with its controllers.
     pub(crate) fn model() -> Self {
         let server = Server::default();
-        tokio::spawn(faults::world::run(server.clone()));
+        tokio::spawn(faults::world::run(server.clone(), std::sync::Arc::default()));
         Side { client: server.client(Who::User, Plan::default().into()), seen: BTreeMap::new() }
     }
 
