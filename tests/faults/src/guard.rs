@@ -33,6 +33,9 @@ use crate::{
 /// Time that the endpoints have to show new nodes alone before an old one leaves (docs/operations.md).
 const SETTLE: Duration = Duration::from_secs(5);
 
+/// Reasons of a condition about something that a spec does without.
+const UNASKED: [&str; 2] = ["NotConfigured", "SelfContained"];
+
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const MANAGED: &str = "app.kubernetes.io/managed-by";
 const REVISION: &str = "controller-revision-hash";
@@ -129,10 +132,8 @@ impl Judge {
         let (metadata, spec, status) = (&change.object["metadata"], &change.object["spec"], &change.object["status"]);
         let is_good = |condition: &Value| match condition["type"].as_str() {
             Some("Progressing") => condition["reason"] == "Stable",
-            Some("Ready" | "PostgresBound" | "RabbitmqBound" | "RedisBound" | "AuthConfigured") => {
-                condition["status"] == "True"
-            }
-            _ => true,
+            Some("DurabilityReduced") => true,
+            _ => condition["status"] == "True" || UNASKED.iter().any(|reason| condition["reason"] == *reason),
         };
         let rests = *plural == "chatclusters"
             && change.who == Who::Operator
