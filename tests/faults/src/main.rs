@@ -43,7 +43,7 @@ fn main() -> ExitCode {
 
 fn scenarios() -> Vec<Scenario> {
     let changed = changes::twins().into_iter().flat_map(|(born, changed)| [born, changed]);
-    scenario::all().into_iter().chain(changed).collect()
+    scenario::all().into_iter().chain([scenario::lost_while_judged()]).chain(changed).collect()
 }
 
 fn explored(bounds: &[&str]) -> Result<(), String> {
@@ -76,8 +76,11 @@ fn hunted() -> Result<(), String> {
     const SINGLE: usize = 1_500;
     let all = scenario::all();
     let bounds = |single| Bounds { single: Some(single), several: 0, seed: 1, stop_at_first: true, is_told: false };
+    let unmarred: Vec<_> = all.iter().cloned().chain([scenario::lost_while_judged()]).collect();
     let explored: [&dyn Fn() -> Report; 4] =
-        [&|| explore(&all, bounds(0)), &late_writes, &|| twins(&changes::twins()), &|| explore(&all, bounds(SINGLE))];
+        [&|| explore(&unmarred, bounds(0)), &late_writes, &|| twins(&changes::twins()), &|| {
+            explore(&all, bounds(SINGLE))
+        }];
     match explored.iter().map(|explored| explored()).find(|report| !report.failures.is_empty()) {
         None => Ok(()),
         Some(report) => {

@@ -192,13 +192,20 @@ impl Schedule {
             }
             Step::LosePod(name) => {
                 self.disturb();
-                let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == *name;
-                let lost = self.server.store().list("pods", Some(NAMESPACE)).filter(is_its).last().cloned();
-                if let Some(pod) = lost {
-                    let pod = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
-                    self.server.store().remove(&("pods", NAMESPACE.to_owned(), pod), Who::User);
+                if let Some(pod) = self.pods(name).last() {
+                    self.lose(pod);
                 }
                 Ok(())
+            }
+            Step::LoseOldest(name) => {
+                let pods = self.pods(name);
+                let least = self.guards.last().map_or(0, |guard| usize::try_from(guard.nodes_min).unwrap_or(0));
+                if pods.iter().skip(1).filter(|pod| declared::serves(pod)).count() >= least {
+                    pods.first().into_iter().for_each(|pod| self.lose(pod));
+                    Ok(())
+                } else {
+                    Err(format!("scenario: without its oldest pod {name} has too few that serve"))
+                }
             }
             Step::Away(seconds) => {
                 self.away.store(true, Relaxed);
@@ -281,6 +288,17 @@ impl Schedule {
         for guard in self.guards.iter_mut().filter(|guard| guard.cluster == cluster && guard.to == u64::MAX) {
             guard.to = version;
         }
+    }
+
+    /// The pods of a cluster, the oldest first.
+    fn pods(&self, cluster: &str) -> Vec<Arc<Value>> {
+        let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == *cluster;
+        self.server.store().list("pods", Some(NAMESPACE)).filter(is_its).cloned().collect()
+    }
+
+    fn lose(&self, pod: &Value) {
+        let name = pod["metadata"]["name"].as_str().unwrap_or_default().to_owned();
+        self.server.store().remove(&("pods", NAMESPACE.to_owned(), name), Who::User);
     }
 
     /// From now on until the next rest anything may be missing.

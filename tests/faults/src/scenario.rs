@@ -33,6 +33,8 @@ pub enum Step {
     Gone(&'static str, &'static str, u64),
     /// The newest pod of a cluster is lost with its machine.
     LosePod(&'static str),
+    /// The oldest pod of a cluster is lost while enough others serve, which is no reason for fewer.
+    LoseOldest(&'static str),
     /// From now on nobody looks after StatefulSets for so many seconds.
     Away(u64),
     /// Seconds go by.
@@ -112,6 +114,20 @@ pub fn config_and_back() -> Scenario {
     let after = with(before.clone(), json!({"limits": {"queueFramesMax": 99}}));
     let want = |spec: &Value| Step::Want(DEMO, spec.clone());
     scenario("config-and-back", vec![want(&before), Step::Settle, want(&after), Step::Pass(3), want(&before)])
+}
+
+/// An old node is lost while the new ones are judged, and not made again before old ones would leave. Whoever is told late of it cannot know, so
+/// this is for runs without a fault.
+pub fn lost_while_judged() -> Scenario {
+    let steps = vec![
+        returning(2, "chat-node:1"),
+        Step::Settle,
+        returning(2, "chat-node:2"),
+        Step::Pass(10),
+        Step::LoseOldest(DEMO),
+        Step::Away(20),
+    ];
+    scenario("lost-while-judged", steps)
 }
 
 /// A spec whose nodes fail before a client is led to them, which is soon.

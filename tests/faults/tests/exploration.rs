@@ -45,6 +45,12 @@ fn a_write_that_arrives_late_neither_breaks_a_cluster_that_was_changed_back_nor_
 }
 
 #[test]
+fn no_old_node_leaves_while_another_is_lost() {
+    let outcome = run(&scenario::lost_while_judged(), &[]);
+    assert_eq!(outcome.breaches, [""; 0]);
+}
+
+#[test]
 fn the_mutants_fit_the_operator() {
     let unfit: Vec<String> = MUTANTS.iter().filter_map(|mutant| mutant.fits().err()).collect();
     assert!(unfit.is_empty(), "{unfit:#?}");
