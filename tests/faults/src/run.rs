@@ -197,14 +197,15 @@ impl Schedule {
                 }
                 Ok(())
             }
-            Step::LoseOldest(name) => {
-                let pods = self.pods(name);
+            Step::LoseSecond(name) => {
+                let serving: Vec<_> = self.pods(name).into_iter().filter(|pod| declared::serves(pod)).collect();
                 let least = self.guards.last().map_or(0, |guard| usize::try_from(guard.nodes_min).unwrap_or(0));
-                if pods.iter().skip(1).filter(|pod| declared::serves(pod)).count() >= least {
-                    pods.first().into_iter().for_each(|pod| self.lose(pod));
-                    Ok(())
-                } else {
-                    Err(format!("scenario: without its oldest pod {name} has too few that serve"))
+                match serving.get(1) {
+                    Some(pod) if serving.len() > least => {
+                        self.lose(pod);
+                        Ok(())
+                    }
+                    _ => Err(format!("scenario: only {} nodes of {name} serve", serving.len())),
                 }
             }
             Step::Away(seconds) => {

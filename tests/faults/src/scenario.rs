@@ -33,8 +33,8 @@ pub enum Step {
     Gone(&'static str, &'static str, u64),
     /// The newest pod of a cluster is lost with its machine.
     LosePod(&'static str),
-    /// The oldest pod of a cluster is lost while enough others serve, which is no reason for fewer.
-    LoseOldest(&'static str),
+    /// The second oldest pod of a cluster is lost while enough others serve, which is no reason for fewer.
+    LoseSecond(&'static str),
     /// From now on nobody looks after StatefulSets for so many seconds.
     Away(u64),
     /// Seconds go by.
@@ -116,7 +116,7 @@ pub fn config_and_back() -> Scenario {
     scenario("config-and-back", vec![want(&before), Step::Settle, want(&after), Step::Pass(3), want(&before)])
 }
 
-/// An old node is lost while the new ones are judged, and not made again before old ones would leave. Whoever is told late of it cannot know, so
+/// An old node is lost while the new ones are judged, and not made again before the one below it would leave. Whoever is told late of it cannot know, so
 /// this is for runs without a fault.
 pub fn lost_while_judged() -> Scenario {
     let steps = vec![
@@ -124,7 +124,7 @@ pub fn lost_while_judged() -> Scenario {
         Step::Settle,
         returning(2, "chat-node:2"),
         Step::Pass(10),
-        Step::LoseOldest(DEMO),
+        Step::LoseSecond(DEMO),
         Step::Away(20),
     ];
     scenario("lost-while-judged", steps)
