@@ -203,6 +203,7 @@ impl Schedule {
                 match serving.get(1) {
                     Some(pod) if serving.len() > least => {
                         self.lose(pod);
+                        self.turn(name);
                         Ok(())
                     }
                     _ => Err(format!("scenario: only {} nodes of {name} serve", serving.len())),
@@ -276,7 +277,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// From now on a rollout may go the other way.
+    /// From now on a rollout may go the other way, or a node be born again. As many serve as before.
     fn turn(&mut self, cluster: &str) {
         let version = self.server.store().version();
         let is_open = |guard: &&Guard| guard.cluster == cluster && guard.to == u64::MAX;
