@@ -72,15 +72,19 @@ pub fn choose(
         let cluster = Cluster { image: image.to_owned(), ..cluster.clone() };
         template::note(stateful_set::build(&cluster, owner, &config_map.name_any(), sources, shape))
     };
-    let known_by = |content: i32| {
+    let hash = |sources: &Sources| {
         let image = cluster.spec.image.as_deref().unwrap_or_default();
-        bindings.sources(content).map(|sources| template::noted(&build(image, &sources, KNOWN_BY)))
+        template::noted(&build(image, sources, KNOWN_BY))
     };
     let authorities: Vec<_> = bindings.authorities().collect();
     let with_authorities =
         |hash: String| if authorities.is_empty() { hash } else { template::hash(&(hash, &authorities)) };
-    let spec_hash = known_by(CONTENT_KNOWN_BY).map(with_authorities);
-    let former_hash = known_by(KNOWN_BY).filter(|former| spec_hash.as_ref() != Some(former));
+    let known_by = bindings.sources(CONTENT_KNOWN_BY);
+    let spec_hash = known_by.as_ref().map(hash).map(with_authorities);
+    // Seldom another one, and so seldom worth a second template.
+    let was_known_by =
+        bindings.sources(KNOWN_BY).filter(|was| !authorities.is_empty() || known_by.as_ref() != Some(was));
+    let former_hash = was_known_by.as_ref().map(hash);
     let mut first = None;
     for (image, shape) in candidates {
         let sources = bindings.sources(shape).or_else(|| live.and_then(Sources::of))?;

@@ -95,6 +95,17 @@ pub fn judge(log: &[Arc<Change>], guards: &[Guard]) -> Vec<String> {
     judge.breaches.into_iter().map(|(oracle, words)| format!("{oracle}: {words}")).collect()
 }
 
+/// The pods of a cluster that are not about to leave.
+fn staying<'a>(
+    objects: &'a BTreeMap<Key, Arc<Value>>,
+    cluster: &'a str,
+) -> impl Iterator<Item = (&'a Key, &'a Arc<Value>)> {
+    let is_staying = move |pod: &Value| {
+        pod["metadata"]["labels"][INSTANCE] == cluster && pod["metadata"]["deletionTimestamp"].is_null()
+    };
+    objects.iter().filter(move |((plural, ..), pod)| *plural == "pods" && is_staying(pod))
+}
+
 struct Judge {
     breaches: BTreeMap<&'static str, String>,
     /// Templates that a StatefulSet was given, by its cluster with the generation and the order it had.
@@ -128,7 +139,7 @@ impl Judge {
     }
 
     fn told(&mut self, change: &Change, objects: &BTreeMap<Key, Arc<Value>>) {
-        let (plural, namespace, name) = &change.key;
+        let (plural, _, name) = &change.key;
         let (metadata, spec, status) = (&change.object["metadata"], &change.object["spec"], &change.object["status"]);
         let is_good = |condition: &Value| match condition["type"].as_str() {
             Some("Progressing") => condition["reason"] == "Stable",
@@ -143,13 +154,8 @@ impl Judge {
             return;
         }
         let image = spec["image"].as_str().unwrap_or(DEFAULT_IMAGE);
-        let is_another = |pod: &Value| {
-            pod["metadata"]["labels"][INSTANCE] == name.as_str()
-                && pod["metadata"]["deletionTimestamp"].is_null()
-                && pod["spec"]["containers"][0]["image"] != image
-        };
-        let mut pods = objects.iter().filter(|((plural, of, _), _)| *plural == "pods" && of == namespace);
-        if let Some(((.., pod), _)) = pods.find(|(_, pod)| is_another(pod)) {
+        let is_another = |pod: &Value| pod["spec"]["containers"][0]["image"] != image;
+        if let Some(((.., pod), _)) = staying(objects, name).find(|(_, pod)| is_another(pod)) {
             self.breach("told", change, format!("it is at rest, and {pod} is not of {image}"));
         }
     }
@@ -193,8 +199,7 @@ impl Judge {
 
     fn cluster(&mut self, change: &Change, guard: &Guard, objects: &BTreeMap<Key, Arc<Value>>) {
         let of_cluster = |object: &Value| object["metadata"]["labels"][INSTANCE] == *guard.cluster;
-        let all = objects.iter().filter(|((plural, ..), pod)| *plural == "pods" && of_cluster(pod));
-        let staying: Vec<_> = all.clone().filter(|(_, pod)| pod["metadata"]["deletionTimestamp"].is_null()).collect();
+        let staying: Vec<_> = staying(objects, &guard.cluster).collect();
         let ready: Vec<_> = staying.iter().filter(|(_, pod)| serves(pod)).collect();
         let number = i64::try_from(ready.len()).unwrap_or(i64::MAX);
         if number < guard.nodes_min {

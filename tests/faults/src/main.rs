@@ -46,6 +46,11 @@ fn scenarios() -> Vec<Scenario> {
     scenario::all().into_iter().chain([scenario::lost_while_judged()]).chain(changed).collect()
 }
 
+fn named(name: &str) -> Result<Scenario, String> {
+    let scenario = scenarios().into_iter().find(|scenario| scenario.name == name);
+    scenario.ok_or_else(|| format!("no scenario {name:?}: see faults list"))
+}
+
 fn explored(bounds: &[&str]) -> Result<(), String> {
     let number = |at: usize, default: u64| match bounds.get(at) {
         None => Ok(default),
@@ -61,10 +66,7 @@ fn explored(bounds: &[&str]) -> Result<(), String> {
         None => scenario::all().into_iter().chain(changed).collect(),
         Some(&"scenarios") => scenario::all(),
         Some(&"fields") => changed.collect(),
-        Some(name) => match scenario::all().into_iter().chain(changed).find(|scenario| scenario.name == *name) {
-            Some(scenario) => vec![scenario],
-            None => return Err(format!("no scenario {name:?}: see faults list")),
-        },
+        Some(name) => vec![named(name)?],
     };
     let report = explore(&all, Bounds { single, several, seed: number(2, 1)?, stop_at_first: false, is_told: true });
     println!("{report}");
@@ -91,8 +93,7 @@ fn hunted() -> Result<(), String> {
 }
 
 fn replayed(name: &str, faults: &[&str]) -> Result<(), String> {
-    let scenario = scenarios().into_iter().find(|scenario| scenario.name == name);
-    let scenario = scenario.ok_or_else(|| format!("no scenario {name:?}: see faults list"))?;
+    let scenario = named(name)?;
     let faults: Vec<Fault> = faults.iter().map(|fault| fault.parse()).collect::<Result<_, _>>()?;
     let outcome = run(&scenario, &faults);
     for (number, made) in outcome.made.iter().enumerate() {

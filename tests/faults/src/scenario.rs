@@ -116,8 +116,8 @@ pub fn config_and_back() -> Scenario {
     scenario("config-and-back", vec![want(&before), Step::Settle, want(&after), Step::Pass(3), want(&before)])
 }
 
-/// An old node is lost while the new ones are judged, and not made again before the one below it would leave. Whoever is told late of it cannot know, so
-/// this is for runs without a fault.
+/// An old node is lost while the new ones are judged, and not made again before the one below it would leave. Whoever is told late of it
+/// cannot know, so this is for runs without a fault.
 pub fn lost_while_judged() -> Scenario {
     let steps = vec![
         returning(2, "chat-node:1"),

@@ -234,8 +234,8 @@ pub(super) fn whoever_is_ready_serves_even_unproven_when_nobody_else_is() {
     assert!(!world.endpoints.is_empty());
 }
 
-#[test]
-fn a_lone_node_that_fails_to_restart_is_brought_back() {
+/// A node in place, some time after its spec has failed.
+fn lone_and_failed() -> World {
     let mut alone = policy(1, 1, 0);
     alone.in_place = true;
     let mut world = World::at_rest(alone).with_deadline(60);
@@ -243,6 +243,12 @@ fn a_lone_node_that_fails_to_restart_is_brought_back() {
     world.template = 2;
     world.faults.insert(2, Fault::Broken);
     world.turns(100);
+    world
+}
+
+#[test]
+fn a_lone_node_that_fails_to_restart_is_brought_back() {
+    let world = lone_and_failed();
     let told = world.status.clone().unwrap();
     assert_eq!(told.failed_spec_hash, "spec-2", "{told:?} {:?} {:?}", world.set, world.pods);
     assert!(world.pods.iter().all(|pod| pod.ready && pod.revision == revision(1)), "{:?}", world.pods);
@@ -267,13 +273,7 @@ fn a_lone_node_stays_while_rollouts_are_paused() {
 
 #[test]
 fn a_lone_node_that_was_brought_back_is_not_restarted_by_an_edit_of_what_to_do_on_failure() {
-    let mut alone = policy(1, 1, 0);
-    alone.in_place = true;
-    let mut world = World::at_rest(alone).with_deadline(60);
-    world.undisturbed = false;
-    world.template = 2;
-    world.faults.insert(2, Fault::Broken);
-    world.turns(100);
+    let world = lone_and_failed();
     let before = world.pods.clone();
     assert!(before.iter().all(|pod| pod.revision == revision(1)), "{before:?}");
     let mut world = world.pausing();

@@ -1,6 +1,6 @@
 //! The kubelet: pods get an address, become ready and leave, each in its time; and what a node answers on its admin port.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use crds::{
@@ -129,18 +129,23 @@ impl Answers {
     pub fn new(server: Server) -> Self {
         Answers { server, failures: Mutex::default() }
     }
+
+    /// The pod at an address, when it is ready.
+    fn ready(&self, ip: &str) -> Option<Arc<Value>> {
+        let store = self.server.store();
+        let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
+        (pod["status"]["conditions"][0]["status"] == "True").then(|| pod.clone())
+    }
 }
 
 #[async_trait]
 impl Nodes for Answers {
     async fn status(&self, ip: &str) -> Option<NodeStatus> {
-        let store = self.server.store();
-        let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
-        let ready = pod["status"]["conditions"][0]["status"] == "True";
+        let pod = self.ready(ip)?;
         let up = |kind: &str| Dependency { kind: kind.into(), up: true, error: None };
-        let sends_failed = if image(pod) == WORSE { SENDS / 2 } else { 0 };
-        let failures = self.failures.lock().get(&uid(pod)).copied();
-        ready.then(|| NodeStatus {
+        let sends_failed = if image(&pod) == WORSE { SENDS / 2 } else { 0 };
+        let failures = self.failures.lock().get(&uid(&pod)).copied();
+        Some(NodeStatus {
             node: pod["metadata"]["name"].as_str().unwrap_or_default().into(),
             recent: Recent { sends: SENDS, sends_failed, ..Recent::default() },
             self_test: failures.map(failed),
@@ -154,14 +159,12 @@ impl Nodes for Answers {
     }
 
     async fn self_test(&self, ip: &str) -> Option<SelfTest> {
-        self.status(ip).await?;
-        let store = self.server.store();
-        let pod = store.list("pods", None).find(|pod| pod["status"]["podIP"] == ip)?;
-        if image(pod) != UNPROVEN {
+        let pod = self.ready(ip)?;
+        if image(&pod) != UNPROVEN {
             return Some(SelfTest { passed: true, ..SelfTest::default() });
         }
         let mut failures = self.failures.lock();
-        let failures = failures.entry(uid(pod)).or_default();
+        let failures = failures.entry(uid(&pod)).or_default();
         *failures += 1;
         Some(failed(*failures))
     }
