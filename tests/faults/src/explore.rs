@@ -15,7 +15,7 @@ use crate::{
     api::call::Verb,
     plan::{Fault, Mishap},
     run::{Outcome, run},
-    scenario::{self, Scenario},
+    scenario::Scenario,
 };
 
 /// Seconds after which a call that is under way for long arrives: before the next process works, and long after.
@@ -208,21 +208,10 @@ pub fn twins(twins: &[(Scenario, Scenario)]) -> Report {
     report.into_inner()
 }
 
-/// Each write late that does the most harm then: given up, and carried out all the same. One of a StatefulSet whose config was changed back
-/// meanwhile, and one of a status that does not know yet that the spec has failed. The rarest of faults, and the ones that a sample misses.
-pub fn late_writes() -> Report {
-    let scenarios = [(scenario::config_and_back(), "statefulsets"), (scenario::never_proven(), "chatclusters")];
-    let report = Mutex::new(Report { scenarios: scenarios.len(), ..Report::default() });
-    for (scenario, plural) in scenarios {
-        let reference = run(&scenario, &[]);
-        let is_late = |fault: &Fault| match fault {
-            Fault::Call(number, Mishap::Delayed(_)) => reference.made[*number].plural == plural,
-            _ => false,
-        };
-        let faults: Vec<Fault> = single_faults(&reference).into_iter().filter(is_late).collect();
-        report.lock().possible += faults.len();
-        in_parallel(&faults, |fault| drop(try_out(&scenario, &reference, std::slice::from_ref(fault), false, &report)));
-    }
+/// Runs a scenario with each of some faults.
+pub(crate) fn each_of(scenario: &Scenario, reference: &Outcome, faults: &[Fault]) -> Report {
+    let report = Mutex::new(Report { scenarios: 1, possible: faults.len(), ..Report::default() });
+    in_parallel(faults, |fault| drop(try_out(scenario, reference, std::slice::from_ref(fault), false, &report)));
     report.into_inner()
 }
 

@@ -8,20 +8,24 @@
 //! | [`scenario`] | what users want and what befalls their clusters |
 //! | [`plan`] | the faults of a schedule |
 //! | [`declared`] | whether a cluster is as declared, and what of a state has to be the same |
-//! | [`guard`] | what must be true at every moment |
+//! | [`guard`] | what holds of a cluster from when to when |
+//! | [`judge`] | what must be true at every moment |
 //! | [`run`] | one schedule |
 //! | [`explore`] | all of them |
+//! | [`aim`] | faults aimed at where they do the most harm |
 //! | [`mutants`] | mistakes that have to be found |
 //! | [`changes`] | changes of every field of the schema |
 //!
 //! Every schedule has one thread, a paused clock and seeded chance, so the same schedule is the same run.
 
+pub mod aim;
 pub mod api;
 pub mod changes;
 pub mod clock;
 pub mod declared;
 pub mod explore;
 pub mod guard;
+pub mod judge;
 pub mod mutants;
 pub mod plan;
 pub mod run;

@@ -1,10 +1,11 @@
 //! Explores schedules, runs one again, or hunts mutants. See the usage below.
 
-use std::{path::Path, process::ExitCode};
+use std::{iter::once_with, path::Path, process::ExitCode, time::Instant};
 
 use faults::{
+    aim::aims,
     changes,
-    explore::{Bounds, Report, breaches, explore, late_writes, twins},
+    explore::{Bounds, breaches, explore, twins},
     mutants::hunt,
     plan::Fault,
     run::run,
@@ -15,7 +16,7 @@ use faults::{
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields|SCENARIO]]]] | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
+const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields|SCENARIO]]]] | faults aimed | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
         ["replay", scenario, ref faults @ ..] => replayed(scenario, faults),
         ["mutants", copy] => hunt(Path::new(copy), ""),
         ["mutants", copy, filter] => hunt(Path::new(copy), filter),
+        ["aimed"] => aimed(),
         ["hunted"] => hunted(),
         ["list"] => {
             scenarios().iter().for_each(|scenario| println!("{}", scenario.name));
@@ -43,7 +45,7 @@ fn main() -> ExitCode {
 
 fn scenarios() -> Vec<Scenario> {
     let changed = changes::twins().into_iter().flat_map(|(born, changed)| [born, changed]);
-    scenario::all().into_iter().chain([scenario::lost_while_judged()]).chain(changed).collect()
+    scenario::all().into_iter().chain(scenario::unmarred()).chain(changed).collect()
 }
 
 fn named(name: &str) -> Result<Scenario, String> {
@@ -73,17 +75,30 @@ fn explored(bounds: &[&str]) -> Result<(), String> {
     if report.failures.is_empty() { Ok(()) } else { Err("some schedules failed".into()) }
 }
 
-/// What has to find a mutant: every scenario, then late writes, then the fields of the schema, then single faults, until the first failure.
+/// What faults are aimed at, with the seconds that each takes.
+fn aimed() -> Result<(), String> {
+    let mut failures = 0;
+    for aim in aims() {
+        let began = Instant::now();
+        let report = aim.explore();
+        println!("{} ({} s): {report}", aim.claim, began.elapsed().as_secs());
+        failures += report.failures.len();
+    }
+    if failures == 0 { Ok(()) } else { Err("some schedules failed".into()) }
+}
+
+/// What has to find a mutant: every scenario, then faults that are aimed, then the fields of the schema, then a sample of single faults, until the
+/// first failure.
 fn hunted() -> Result<(), String> {
     const SINGLE: usize = 1_500;
     let all = scenario::all();
     let bounds = |single| Bounds { single: Some(single), several: 0, seed: 1, stop_at_first: true, is_told: false };
-    let unmarred: Vec<_> = all.iter().cloned().chain([scenario::lost_while_judged()]).collect();
-    let explored: [&dyn Fn() -> Report; 4] =
-        [&|| explore(&unmarred, bounds(0)), &late_writes, &|| twins(&changes::twins()), &|| {
-            explore(&all, bounds(SINGLE))
-        }];
-    match explored.iter().map(|explored| explored()).find(|report| !report.failures.is_empty()) {
+    let unmarred = || explore(&[&all[..], &scenario::unmarred()].concat(), bounds(0));
+    let mut reports = once_with(unmarred)
+        .chain(aims().into_iter().map(|aim| aim.explore()))
+        .chain(once_with(|| twins(&changes::twins())))
+        .chain(once_with(|| explore(&all, bounds(SINGLE))));
+    match reports.find(|report| !report.failures.is_empty()) {
         None => Ok(()),
         Some(report) => {
             println!("{report}");

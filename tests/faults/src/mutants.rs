@@ -270,6 +270,9 @@ fn explored(copy: &Path) -> Result<Option<String>, String> {
         .current_dir(copy)
         .output();
     let run = run.map_err(|error| error.to_string())?;
+    // The first failure: its breaches, and the schedule.
     let told = String::from_utf8_lossy(&run.stdout);
-    Ok((!run.status.success()).then(|| told.lines().next().unwrap_or("nothing was told").chars().take(120).collect()))
+    let breach = told.lines().next().unwrap_or("nothing was told").trim_start();
+    let schedule = told.lines().find_map(|line| line.split_once("-- replay ")).map_or("", |(_, schedule)| schedule);
+    Ok((!run.status.success()).then(|| format!("{schedule}: {}", breach.chars().take(100).collect::<String>())))
 }

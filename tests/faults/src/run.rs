@@ -22,8 +22,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     api::{Server, call::Verb, store::Who},
     clock,
-    declared::{self, DEFAULT_IMAGE, allowance},
-    guard::{self, Guard},
+    declared::{self, DEFAULT_IMAGE},
+    guard::Guards,
+    judge::judge,
     plan::{Fault, Made, Plan},
     scenario::{self, NAMESPACE, Scenario, Step},
     world::{self, Answers},
@@ -99,7 +100,7 @@ struct Schedule {
     wanted: BTreeMap<&'static str, Value>,
     /// What they wanted at the last rest.
     stood: BTreeMap<&'static str, Value>,
-    guards: Vec<Guard>,
+    guards: Guards,
     bystanders: BTreeMap<(&'static str, &'static str), Value>,
 }
 
@@ -118,7 +119,7 @@ impl Schedule {
             breaches,
             wanted: BTreeMap::new(),
             stood: BTreeMap::new(),
-            guards: Vec::new(),
+            guards: Guards::default(),
             bystanders: BTreeMap::new(),
         }
     }
@@ -199,7 +200,7 @@ impl Schedule {
             }
             Step::LoseSecond(name) => {
                 let serving: Vec<_> = self.pods(name).into_iter().filter(|pod| declared::serves(pod)).collect();
-                let least = self.guards.last().map_or(0, |guard| usize::try_from(guard.nodes_min).unwrap_or(0));
+                let least = self.guards.open(name).map_or(0, |guard| usize::try_from(guard.nodes_min).unwrap_or(0));
                 match serving.get(1) {
                     Some(pod) if serving.len() > least => {
                         self.lose(pod);
@@ -224,6 +225,13 @@ impl Schedule {
                 sleep(Duration::from_secs(*seconds)).await;
                 Ok(())
             }
+            Step::Restart => {
+                self.plan.crash();
+                Ok(())
+            }
+            Step::Within(seconds) => within(*seconds, || self.check(None))
+                .await
+                .map_err(|error| format!("in-time: not within {seconds} s: {error}")),
             Step::Settle => self.settle(None).await,
             Step::Return(name) => self.settle(Some(name)).await,
             Step::Order(name, order) => {
@@ -253,43 +261,16 @@ impl Schedule {
         let done = self.server.write(verb, Who::User, "chatclusters", NAMESPACE, path, body);
         let (_, object) = done.map_err(|refusal| refusal.message)?;
         let new = object["spec"].clone();
-        let before = self.wanted.insert(name, new.clone());
-        let (Some(guard), Some(before)) =
-            (self.guards.iter().rev().find(|guard| guard.cluster == name && guard.to == u64::MAX).cloned(), before)
-        else {
-            return Ok(());
-        };
-        // From here on both what was and what is now wanted bound the nodes.
-        let (least, most) = bounds(&before, &new);
-        let rollouts = guard.rolls || before["replicas"] != new["replicas"];
-        self.close(name, version);
-        self.guards.push(Guard {
-            from: version,
-            to: u64::MAX,
-            nodes_min: least.min(guard.nodes_min),
-            nodes_max: most.max(guard.nodes_max),
-            rolls: true,
-            // A self-contained cluster restarts in place.
-            one_rollout: !rollouts && new["postgres"].is_object() && !world::fails(&new),
-            steers: !rollouts && allowance(&new).1 > 0 && new["postgres"].is_object(),
-            cluster: name.to_owned(),
-        });
+        if let Some(before) = self.wanted.insert(name, new.clone()) {
+            self.guards.changes(name, version, &before, &new);
+        }
         Ok(())
     }
 
-    /// From now on a rollout may go the other way, or a node be born again. As many serve as before.
+    /// Something was done that a rollout may turn by.
     fn turn(&mut self, cluster: &str) {
         let version = self.server.store().version();
-        let is_open = |guard: &&Guard| guard.cluster == cluster && guard.to == u64::MAX;
-        let Some(guard) = self.guards.iter().rev().find(is_open).cloned() else { return };
-        self.close(cluster, version);
-        self.guards.push(Guard { from: version, one_rollout: false, steers: false, ..guard });
-    }
-
-    fn close(&mut self, cluster: &str, version: u64) {
-        for guard in self.guards.iter_mut().filter(|guard| guard.cluster == cluster && guard.to == u64::MAX) {
-            guard.to = version;
-        }
+        self.guards.turns(cluster, version);
     }
 
     /// The pods of a cluster, the oldest first.
@@ -306,23 +287,16 @@ impl Schedule {
     /// From now on until the next rest anything may be missing.
     fn disturb(&mut self) {
         let version = self.server.store().version();
-        for cluster in self.wanted.keys().copied().collect::<Vec<_>>() {
-            self.close(cluster, version);
+        for cluster in self.wanted.keys() {
+            self.guards.close(cluster, version);
         }
     }
 
     /// Waits until every cluster is as declared, but for one whose spec has failed, and no longer changes.
     async fn settle(&mut self, failed: Option<&str>) -> Result<(), String> {
-        let names: Vec<_> = self.wanted.keys().copied().collect();
-        let check = || {
-            names.iter().try_for_each(|name| {
-                let returned_to = failed.filter(|failed| failed == name).and_then(|failed| self.stood.get(failed));
-                declared::check(&self.server, name, returned_to).map_err(|error| format!("{name}: {error}"))
-            })
-        };
         let began = tokio::time::Instant::now();
         loop {
-            until(check).await.map_err(|error| format!("declared: {error}"))?;
+            until(|| self.check(failed)).await.map_err(|error| format!("declared: {error}"))?;
             let before = (self.plan.writes(), self.writes_logged());
             sleep(QUIET).await;
             if before == (self.plan.writes(), self.writes_logged()) {
@@ -334,28 +308,23 @@ impl Schedule {
                 return Err(format!("steady: the operator goes on to write: {last:?}"));
             }
         }
-        check().map_err(|error| format!("declared: not any more: {error}"))?;
+        self.check(failed).map_err(|error| format!("declared: not any more: {error}"))?;
         let version = self.server.store().version();
-        for name in names {
-            self.close(name, version);
-            let spec = &self.wanted[name];
-            if failed != Some(name) {
+        for (name, spec) in &self.wanted {
+            if failed != Some(*name) {
                 self.stood.insert(name, spec.clone());
             }
-            let (least, most) = bounds(spec, spec);
-            let guard = Guard {
-                cluster: name.to_owned(),
-                from: version,
-                to: u64::MAX,
-                nodes_min: least,
-                nodes_max: most,
-                rolls: false,
-                one_rollout: false,
-                steers: false,
-            };
-            self.guards.push(guard);
+            self.guards.rests(name, version, spec);
         }
         Ok(())
+    }
+
+    /// Whether every cluster is as declared, but for one whose spec has failed: that is as it was at the last rest.
+    fn check(&self, failed: Option<&str>) -> Result<(), String> {
+        self.wanted.keys().try_for_each(|name| {
+            let returned_to = failed.filter(|failed| failed == name).and_then(|failed| self.stood.get(failed));
+            declared::check(&self.server, name, returned_to).map_err(|error| format!("{name}: {error}"))
+        })
     }
 
     fn writes_logged(&self) -> usize {
@@ -368,7 +337,7 @@ impl Schedule {
         if self.kubernetes.is_finished() || self.process.is_finished() {
             breaches.push("world: the controllers, or what starts the operator, have ended".into());
         }
-        breaches.extend(guard::judge(store.log(), &self.guards));
+        breaches.extend(judge(store.log(), self.guards.all()));
         let is_told = |object: &Value, plural: &str| {
             plural == "secrets"
                 || plural == "chatclusters"
@@ -396,20 +365,6 @@ impl Schedule {
             self.wanted.keys().map(|name| ((*name).to_owned(), declared::end_state(&self.server, name))).collect();
         Outcome { breaches, made: self.plan.made(), told: told.into_iter().collect(), end, met: self.plan.met(), log }
     }
-}
-
-/// Nodes that must serve, and nodes that there may be, between two specs.
-fn bounds(before: &Value, after: &Value) -> (i64, i64) {
-    let of = |spec: &Value| {
-        let nodes = spec["replicas"].as_i64().unwrap_or(1);
-        let (unavailable, surge) = allowance(spec);
-        // The one node of a self-contained cluster restarts in place.
-        let least = if spec["postgres"].is_object() { nodes - unavailable } else { 0 };
-        // Without surge a new node may be made just before the old one is told to leave.
-        (least, nodes + surge.max(unavailable))
-    };
-    let ((a, b), (c, d)) = (of(before), of(after));
-    (a.min(c), b.max(d))
 }
 
 /// Waits, second by second, until a check holds.

@@ -41,6 +41,10 @@ pub enum Step {
     Pass(u64),
     /// Somebody orders something of a rollout.
     Order(&'static str, &'static str),
+    /// The operator's process ends, and another begins.
+    Restart,
+    /// Every cluster comes to what was declared within so many seconds.
+    Within(u64),
     /// Every cluster comes to what was declared, and then stays.
     Settle,
     /// What is declared of a cluster fails: it comes back to what it was at the last rest, and then stays.
@@ -130,6 +134,23 @@ pub fn lost_while_judged() -> Scenario {
     scenario("lost-while-judged", steps)
 }
 
+/// A cluster that is made, and changed, each in half a minute. Whatever is never answered may hold it up for another; what is never told, for
+/// longer.
+pub fn in_time() -> Scenario {
+    let want = |image| Step::Want(DEMO, bound(1, image));
+    scenario(
+        "in-time",
+        vec![want("chat-node:1"), Step::Within(90), Step::Settle, want("chat-node:2"), Step::Within(90)],
+    )
+}
+
+/// Two clusters that are changed while the operator begins.
+pub fn restarted() -> Scenario {
+    let want = |image| [Step::Want(DEMO, bound(1, image)), Step::Want("demo-2", bound(1, image))];
+    let between = [Step::Settle, Step::Restart];
+    scenario("restarted", want("chat-node:1").into_iter().chain(between).chain(want("chat-node:2")).collect())
+}
+
 /// A spec whose nodes fail before a client is led to them, which is soon.
 pub fn never_proven() -> Scenario {
     failing("never-proven", UNPROVEN)
@@ -153,7 +174,12 @@ fn returning_while<const N: usize>(name: &str, image: &str, meanwhile: [Step; N]
     scenario(name, before.into_iter().chain(meanwhile).chain(after).collect())
 }
 
-/// Every scenario by hand. Those of the schema's fields come in addition.
+/// Scenarios of which each promises more than holds through every fault.
+pub fn unmarred() -> [Scenario; 2] {
+    [lost_while_judged(), in_time()]
+}
+
+/// Every scenario by hand that any fault may befall. Those of the schema's fields come in addition.
 pub fn all() -> Vec<Scenario> {
     let want = |spec| Step::Want(DEMO, spec);
     let surge = |spec, surge: i32, unavailable: i32| {
@@ -296,6 +322,7 @@ pub fn all() -> Vec<Scenario> {
                 want(bound(2, two)),
             ],
         ),
+        restarted(),
         scenario(
             "held-up",
             vec![
