@@ -236,56 +236,63 @@ const LONG: Duration = Duration::from_secs(8);
 const AT_ONCE: Duration = Duration::from_secs(4);
 
 #[test]
-fn with_the_bus_away_presence_goes_on_through_where_sessions_live() {
+fn with_the_bus_away_presence_goes_on_through_the_database() {
+    presence_goes_on_without_the_bus(false);
+}
+
+#[test]
+fn with_the_bus_away_presence_goes_on_through_the_redis_that_has_the_sessions() {
+    presence_goes_on_without_the_bus(true);
+}
+
+fn presence_goes_on_without_the_bus(with_redis: bool) {
     let apart = Apart::new().unwrap();
     apart.rabbitmq.start().unwrap();
-    for with_redis in [false, true] {
-        let ground = Ground::new(with_redis);
-        let rabbitmq = apart.rabbitmq.fresh_vhost().unwrap();
-        let [one, other] = [0, 1].map(|number| start(number, &ground, &rabbitmq));
-        let mut alice = Wire::hello(&one, "alice");
-        let room = alice.ask(json!({"type": "create_room", "name": "lobby"}))["room"]["id"].clone();
-        let join = |name: &str, node: &Running| {
-            let mut wire = Wire::hello(node, name);
-            assert_eq!(wire.ask(json!({"type": "join", "room": room}))["type"], "room");
-            wire
-        };
-        alice.ask(json!({"type": "watch", "room": room}));
-        let mut bob = join("bob", &other);
-        alice.sees("bob", "online");
+    let ground = Ground::new(with_redis);
+    let rabbitmq = apart.rabbitmq.fresh_vhost().unwrap();
+    let [one, other] = [0, 1].map(|number| start(number, &ground, &rabbitmq));
+    let mut alice = Wire::hello(&one, "alice");
+    let room = alice.ask(json!({"type": "create_room", "name": "lobby"}))["room"]["id"].clone();
+    let join = |name: &str, node: &Running| {
+        let mut wire = Wire::hello(node, name);
+        assert_eq!(wire.ask(json!({"type": "join", "room": room}))["type"], "room");
+        wire
+    };
+    alice.ask(json!({"type": "watch", "room": room}));
+    let mut bob = join("bob", &other);
+    alice.sees("bob", "online");
 
-        apart.rabbitmq.kill().unwrap();
-        alice.never_sees("bob", "offline", LONG);
-        // Somebody comes, and is a member only from now on; is away; goes.
-        let mut carol = join("carol", &other);
-        assert_eq!(alice.sees("carol", "online")["devices"], json!(["web"]));
-        assert_eq!(bob.ask(json!({"type": "status", "state": "away"}))["type"], "done");
-        alice.sees("bob", "away");
-        carol.finds("alice", "online");
-        drop(carol);
-        alice.sees("carol", "offline");
-        // The database's hint of somebody who became a member is lost with the connection that it was for.
-        let _erin = Wire::hello(&other, "erin");
-        ground.sql(&format!("INSERT INTO members (member, room) VALUES ('erin', '{}')", room.as_str().unwrap()));
-        ground.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^(LISTEN|SELECT pg_listening)'");
-        alice.sees("erin", "online");
-        // The bus has told this one nothing.
-        let third = start(2, &ground, &rabbitmq);
-        let mut dave = join("dave", &third);
-        assert!(dave.finds("alice", "online") + dave.finds("bob", "away") < AT_ONCE);
-        alice.sees("dave", "online");
-        dave.ask(json!({"type": "watch", "room": room}));
-        // A node dies.
-        other.runtime.shutdown_background();
-        alice.sees("bob", "offline");
-        dave.finds("bob", "offline");
+    apart.rabbitmq.kill().unwrap();
+    alice.never_sees("bob", "offline", LONG);
+    // Somebody comes, and is a member only from now on; is away; goes.
+    let mut carol = join("carol", &other);
+    assert_eq!(alice.sees("carol", "online")["devices"], json!(["web"]));
+    assert_eq!(bob.ask(json!({"type": "status", "state": "away"}))["type"], "done");
+    alice.sees("bob", "away");
+    carol.finds("alice", "online");
+    drop(carol);
+    alice.sees("carol", "offline");
+    // The database's hint of somebody who became a member is lost with the connection that it was for.
+    let _erin = Wire::hello(&other, "erin");
+    ground.sql(&format!("INSERT INTO members (member, room) VALUES ('erin', '{}')", room.as_str().unwrap()));
+    ground.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^(LISTEN|SELECT pg_listening)'");
+    alice.sees("erin", "online");
+    // The bus has told this one nothing.
+    let third = start(2, &ground, &rabbitmq);
+    let mut dave = join("dave", &third);
+    assert!(dave.finds("alice", "online") + dave.finds("bob", "away") < AT_ONCE);
+    alice.sees("dave", "online");
+    dave.ask(json!({"type": "watch", "room": room}));
+    // A node dies.
+    other.runtime.shutdown_background();
+    alice.sees("bob", "offline");
+    dave.finds("bob", "offline");
 
-        apart.rabbitmq.start().unwrap();
-        assert_eq!(dave.ask(json!({"type": "status", "state": "away"}))["type"], "done");
-        alice.sees("dave", "away");
-        one.runtime.shutdown_background();
-        third.runtime.shutdown_background();
-    }
+    apart.rabbitmq.start().unwrap();
+    assert_eq!(dave.ask(json!({"type": "status", "state": "away"}))["type"], "done");
+    alice.sees("dave", "away");
+    one.runtime.shutdown_background();
+    third.runtime.shutdown_background();
 }
 
 #[test]
@@ -314,36 +321,43 @@ fn a_node_that_is_cut_off_from_the_bus_sees_the_others_and_is_seen() {
 }
 
 #[test]
-fn with_both_ways_away_a_node_knows_its_own_users_alone_until_one_is_back() {
-    for with_redis in [false, true] {
-        let apart = Apart::new().unwrap();
-        let mut ground = Ground::new(false);
-        let place: &Server = if with_redis {
-            apart.redis.start().unwrap();
-            ground.redis = Some(apart.redis.fresh_database().unwrap());
-            &apart.redis
-        } else {
-            apart.postgres.start().unwrap();
-            ground.postgres = apart.postgres.fresh_database().unwrap();
-            &apart.postgres
-        };
-        let [one, other] = [0, 1].map(|number| start(number, &ground, NOWHERE));
-        let mut alice = Wire::hello(&one, "alice");
-        let room = alice.ask(json!({"type": "create_room", "name": "lobby"}))["room"]["id"].clone();
-        alice.ask(json!({"type": "watch", "room": room}));
-        let mut bob = Wire::hello(&other, "bob");
-        bob.ask(json!({"type": "join", "room": room}));
-        alice.sees("bob", "online");
+fn with_bus_and_database_away_a_node_knows_its_own_users_alone_until_one_is_back() {
+    a_node_with_both_ways_away_knows_its_own_users_alone(false);
+}
 
-        place.kill().unwrap();
-        alice.sees("bob", "offline");
-        assert_eq!(bob.ask(json!({"type": "status", "state": "away"}))["type"], "done");
-        if with_redis { apart.redis.start() } else { apart.postgres.start() }.unwrap();
-        // A database that crashed has lost what it had of this, and it is written anew.
-        alice.sees("bob", "away");
-        one.runtime.shutdown_background();
-        other.runtime.shutdown_background();
-    }
+#[test]
+fn with_bus_and_redis_away_a_node_knows_its_own_users_alone_until_one_is_back() {
+    a_node_with_both_ways_away_knows_its_own_users_alone(true);
+}
+
+fn a_node_with_both_ways_away_knows_its_own_users_alone(with_redis: bool) {
+    let apart = Apart::new().unwrap();
+    let mut ground = Ground::new(false);
+    let place: &Server = if with_redis {
+        apart.redis.start().unwrap();
+        ground.redis = Some(apart.redis.fresh_database().unwrap());
+        &apart.redis
+    } else {
+        apart.postgres.start().unwrap();
+        ground.postgres = apart.postgres.fresh_database().unwrap();
+        &apart.postgres
+    };
+    let [one, other] = [0, 1].map(|number| start(number, &ground, NOWHERE));
+    let mut alice = Wire::hello(&one, "alice");
+    let room = alice.ask(json!({"type": "create_room", "name": "lobby"}))["room"]["id"].clone();
+    alice.ask(json!({"type": "watch", "room": room}));
+    let mut bob = Wire::hello(&other, "bob");
+    bob.ask(json!({"type": "join", "room": room}));
+    alice.sees("bob", "online");
+
+    place.kill().unwrap();
+    alice.sees("bob", "offline");
+    assert_eq!(bob.ask(json!({"type": "status", "state": "away"}))["type"], "done");
+    if with_redis { apart.redis.start() } else { apart.postgres.start() }.unwrap();
+    // A database that crashed has lost what it had of this, and it is written anew.
+    alice.sees("bob", "away");
+    one.runtime.shutdown_background();
+    other.runtime.shutdown_background();
 }
 
 #[test]
