@@ -2,11 +2,14 @@
 
 use crate::{
     api::call::Verb,
-    explore::{Report, each_of, single_faults},
+    explore::{LATE_SECONDS, Report, each_of, single_faults},
     plan::{Fault, Made, Mishap},
-    run::run,
+    run::{Outcome, run},
     scenario::{self, Scenario},
 };
+
+/// Given up, and carried out all the same long after another has judged.
+const LATEST: Mishap = Mishap::Delayed(LATE_SECONDS[1]);
 
 /// Every fault of a sort in one scenario.
 pub struct Aim {
@@ -14,41 +17,38 @@ pub struct Aim {
     pub claim: &'static str,
     /// The scenario.
     pub scenario: Scenario,
-    hits: fn(&Fault, &[Made]) -> bool,
+    hits: fn(&Fault, &Outcome) -> bool,
 }
 
 /// Every aim.
-pub fn aims() -> [Aim; 4] {
+pub fn aims() -> [Aim; 5] {
+    let aim = |claim, scenario, hits| Aim { claim, scenario, hits };
     [
-        Aim {
-            claim: "a StatefulSet that is written late is not left without the config that was changed back meanwhile",
-            scenario: scenario::config_and_back(),
-            hits: |fault, made| {
-                of_call(fault, made).is_some_and(|(made, mishap)| is_late(mishap) && made.plural == "statefulsets")
+        aim(
+            "a StatefulSet that is written late finds the config that was changed back meanwhile",
+            scenario::config_and_back(),
+            |fault, run| {
+                of_call(fault, run).is_some_and(|(call, mishap)| is_late(mishap) && call.plural == "statefulsets")
             },
-        },
-        Aim {
-            claim: "a status that is written late does not make forgotten that a spec has failed",
-            scenario: scenario::never_proven(),
-            hits: |fault, made| {
-                of_call(fault, made).is_some_and(|(made, mishap)| is_late(mishap) && made.plural == "chatclusters")
+        ),
+        aim(
+            "a status that is written late does not make forgotten that a spec has failed",
+            scenario::never_proven(),
+            |fault, run| {
+                of_call(fault, run).is_some_and(|(call, mishap)| mishap == LATEST && call.plural == "chatclusters")
             },
-        },
-        Aim {
-            claim: "an answer that never comes holds a change up for seconds",
-            scenario: scenario::in_time(),
-            hits: |fault, made| {
-                of_call(fault, made).is_some_and(|(made, mishap)| mishap == Mishap::Silent && made.verb.writes())
-            },
-        },
-        Aim {
-            claim: "clusters that wait for the same list all go on when it has come",
-            scenario: scenario::restarted(),
-            hits: |fault, made| {
-                of_call(fault, made)
-                    .is_some_and(|(made, mishap)| mishap == Mishap::ServerError && made.verb == Verb::List)
-            },
-        },
+        ),
+        aim(
+            "a Service of which is told late is not taken to lead where it led",
+            scenario::third_template(),
+            |fault, run| matches!(fault, Fault::Held(version, 1) if run.told[version] == "services"),
+        ),
+        aim("an answer that never comes holds a change up for seconds", scenario::in_time(), |fault, run| {
+            of_call(fault, run).is_some_and(|(call, mishap)| mishap == Mishap::Silent && call.verb.writes())
+        }),
+        aim("clusters that wait for the same list all go on when it has come", scenario::restarted(), |fault, run| {
+            of_call(fault, run).is_some_and(|(call, mishap)| mishap == Mishap::ServerError && call.verb == Verb::List)
+        }),
     ]
 }
 
@@ -56,15 +56,15 @@ impl Aim {
     /// Explores what it hits.
     pub fn explore(&self) -> Report {
         let reference = run(&self.scenario, &[]);
-        let faults = single_faults(&reference).into_iter().filter(|fault| (self.hits)(fault, &reference.made));
+        let faults = single_faults(&reference).into_iter().filter(|fault| (self.hits)(fault, &reference));
         each_of(&self.scenario, &reference, &faults.collect::<Vec<_>>())
     }
 }
 
 /// The call that a fault befalls, and how.
-fn of_call<'a>(fault: &Fault, made: &'a [Made]) -> Option<(&'a Made, Mishap)> {
+fn of_call<'a>(fault: &Fault, run: &'a Outcome) -> Option<(&'a Made, Mishap)> {
     match fault {
-        Fault::Call(number, mishap) => Some((made.get(*number)?, *mishap)),
+        Fault::Call(number, mishap) => Some((run.made.get(*number)?, *mishap)),
         _ => None,
     }
 }

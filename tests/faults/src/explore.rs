@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Seconds after which a call that is under way for long arrives: before the next process works, and long after.
-const LATE_SECONDS: [u16; 2] = [3, 40];
+pub(crate) const LATE_SECONDS: [u16; 2] = [3, 40];
 
 /// Schedules that run at once.
 const THREADS: usize = 2;
@@ -105,9 +105,9 @@ pub fn single_faults(reference: &Outcome) -> Vec<Fault> {
     watched.dedup();
     for versions in [1, 2] {
         faults.extend(watched.iter().map(|plural| Fault::Stale(plural, versions)));
-        faults.extend(reference.told.iter().map(|version| Fault::Held(*version, versions)));
+        faults.extend(reference.told.keys().map(|version| Fault::Held(*version, versions)));
     }
-    faults.extend(reference.told.iter().map(|version| Fault::Lost(*version)));
+    faults.extend(reference.told.keys().map(|version| Fault::Lost(*version)));
     faults
 }
 

@@ -1,7 +1,7 @@
 //! One schedule: a scenario with faults, in a world of its own, from its first moment to rest.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
@@ -61,8 +61,8 @@ pub struct Outcome {
     pub breaches: Vec<String>,
     /// The calls of the operator.
     pub made: Vec<Made>,
-    /// Versions of changes that the operator was told.
-    pub told: Vec<u64>,
+    /// Changes that the operator was told, the kind of each by its version.
+    pub told: BTreeMap<u64, &'static str>,
     /// The state in the end, by cluster and object.
     pub end: BTreeMap<String, BTreeMap<String, Value>>,
     /// Whether a planned fault came true.
@@ -347,7 +347,7 @@ impl Schedule {
             .log()
             .iter()
             .filter(|change| WATCHED.contains(&change.key.0) && is_told(&change.object, change.key.0));
-        let told: BTreeSet<u64> = told.map(|change| change.version).collect();
+        let told = told.map(|change| (change.version, change.key.0)).collect();
         let line = |change: &Arc<crate::api::store::Change>| {
             let what = if change.deleted {
                 "deleted"
@@ -363,7 +363,7 @@ impl Schedule {
         drop(store);
         let end =
             self.wanted.keys().map(|name| ((*name).to_owned(), declared::end_state(&self.server, name))).collect();
-        Outcome { breaches, made: self.plan.made(), told: told.into_iter().collect(), end, met: self.plan.met(), log }
+        Outcome { breaches, made: self.plan.made(), told, end, met: self.plan.met(), log }
     }
 }
 

@@ -151,6 +151,13 @@ pub fn restarted() -> Scenario {
     scenario("restarted", want("chat-node:1").into_iter().chain(between).chain(want("chat-node:2")).collect())
 }
 
+/// A spec that is changed while clients are led to the one before.
+pub fn third_template() -> Scenario {
+    let want = |image| Step::Want(DEMO, bound(2, image));
+    let steps = vec![want("chat-node:1"), Step::Settle, want("chat-node:2"), Step::Pass(4), want("chat-node:3")];
+    scenario("third-template", steps)
+}
+
 /// A spec whose nodes fail before a client is led to them, which is soon.
 pub fn never_proven() -> Scenario {
     failing("never-proven", UNPROVEN)
@@ -194,10 +201,7 @@ pub fn all() -> Vec<Scenario> {
             "without-surge",
             vec![want(surge(bound(3, one), 0, 1)), Step::Settle, want(surge(bound(3, two), 0, 1))],
         ),
-        scenario(
-            "third-template",
-            vec![want(bound(2, one)), Step::Settle, want(bound(2, two)), Step::Pass(4), want(bound(2, "chat-node:3"))],
-        ),
+        third_template(),
         config_and_back(),
         scenario(
             "scale",

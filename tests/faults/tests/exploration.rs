@@ -44,7 +44,7 @@ fn what_faults_are_aimed_at_holds() {
         println!("{}: {report}", aim.claim);
         assert!(report.failures.is_empty(), "{}: {report}", aim.claim);
         // What is aimed at a call meets it, as all is the same up to there.
-        assert!(report.met >= 8 && report.met == report.possible, "{}: {report}", aim.claim);
+        assert!(report.met >= 4 && report.met == report.possible, "{}: {report}", aim.claim);
     }
 }
 

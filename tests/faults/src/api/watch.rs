@@ -73,12 +73,16 @@ impl Watching {
         loop {
             let rung = bell.notified();
             let now = Instant::now();
-            if self.over || now >= self.end {
+            if self.over {
                 return None;
             }
-            if self.gone.is_some_and(|gone| now >= gone) {
+            // At the latest when the watch ends: the next one would begin after what was lost.
+            if self.gone.is_some_and(|gone| now >= gone.min(self.end)) {
                 self.over = true;
                 return Some(line("ERROR", &Refusal::gone(self.seen as u64).status()));
+            }
+            if now >= self.end {
+                return None;
             }
             let mut wake = self.bookmark.min(self.end).min(self.gone.unwrap_or(self.end));
             match self.look(now) {
