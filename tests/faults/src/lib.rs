@@ -31,3 +31,7 @@ pub mod plan;
 pub mod run;
 pub mod scenario;
 pub mod world;
+
+/// Schedules are made of small JSON trees, and half of the time went into the memory for them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;

@@ -12,10 +12,6 @@ use faults::{
     scenario::{self, Scenario},
 };
 
-/// Schedules are made of small JSON trees, and half of the time went into the memory for them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 const USAGE: &str = "faults explore [SINGLE|all [SEVERAL [SEED [scenarios|fields|SCENARIO]]]] | faults aimed | faults replay SCENARIO FAULT... | faults list | faults mutants FOLDER [NAME]";
 
 fn main() -> ExitCode {
