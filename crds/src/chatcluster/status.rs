@@ -91,9 +91,12 @@ pub struct RolloutStatus {
     /// When this step began, with this window and this revision served.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_time: Option<Time>,
-    /// When the rollout last came forward: another window, or one more new node that is ready.
+    /// When the rollout last came forward: another window, or one more new node that is ready. Later by time in which nobody looked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_progress_time: Option<Time>,
+    /// While the progress deadline runs: when the operator last looked, to within 20 seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_look_time: Option<Time>,
     /// What it waits for, in words.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub message: String,

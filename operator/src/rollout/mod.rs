@@ -21,10 +21,12 @@
 //! | `serving` | the revision that the client Service selects |
 //! | `adopt` | the first window, also of a StatefulSet that was lost |
 //! | `progress` | whether it comes forward, and what is told |
+//! | `clock` | since when it does not, and what an absence counts |
 //! | `rules` | nothing: the names of the rules, which the tests break one by one |
 
 mod adopt;
 mod back;
+mod clock;
 mod dark;
 mod live;
 mod progress;

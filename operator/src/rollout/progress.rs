@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::{
-    Decision, SETTLE, Scene, Step, Template, elapsed,
+    Decision, SETTLE, Scene, Step, Template,
+    clock::Clock,
+    elapsed,
     rules::{Rule, holds},
     standing::Standing,
 };
@@ -33,14 +35,15 @@ pub(super) fn take_down(scene: &Scene, standing: &Standing, step: Step, now: Tim
     let ready_before = if same_window && holds(Rule::Deadline) { previous.ready_nodes } else { 0 };
     let ready_nodes = ready.max(ready_before);
     let moved = !same_window || ready_nodes != previous.ready_nodes || begun || resumed;
-    let last_progress_time = at(&previous.last_progress_time, !moved, now);
+    let rests = step.phase == RolloutPhase::Stable;
+    let limit = scene.policy.progress_deadline + if rests { Duration::ZERO } else { SETTLE + scene.policy.soak };
+    let runs = !rests && !waits_for_somebody(scene, step.phase);
+    let clock = if moved { Clock::begin(runs, now) } else { Clock::go_on(&previous, runs, limit, now) };
     let left = waits(scene, &step).then(|| {
         // At rest, what is waited for began when a node was lost.
-        let lost = scene.pods.iter().map(|pod| pod.since).max().filter(|_| step.phase == RolloutPhase::Stable);
-        let since = lost.map_or(last_progress_time, |lost| lost.max(last_progress_time));
-        let watched =
-            if matches!(step.phase, RolloutPhase::Stable) { Duration::ZERO } else { SETTLE + scene.policy.soak };
-        (scene.policy.progress_deadline + watched).saturating_sub(elapsed(since, now))
+        let lost = scene.pods.iter().map(|pod| pod.since).max().filter(|_| rests);
+        let since = lost.map_or(clock.since, |lost| lost.max(clock.since));
+        limit.saturating_sub(elapsed(since, now))
     });
     let deadline_exceeded = left.is_some_and(|left| left.is_zero());
     let failure = step.failure.clone().or_else(|| overdue(scene, standing, &step, deadline_exceeded));
@@ -62,7 +65,8 @@ pub(super) fn take_down(scene: &Scene, standing: &Standing, step: Step, now: Tim
         order: standing.order,
         command: standing.command.clone(),
         step_time: Some(Time(step_time)),
-        last_progress_time: Some(Time(last_progress_time)),
+        last_progress_time: Some(Time(clock.since)),
+        last_look_time: clock.looked.map(Time),
         message: message(standing, &step),
         failure,
     };

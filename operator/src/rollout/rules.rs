@@ -71,6 +71,8 @@ pub(super) enum Rule {
     DeadMachineBound,
     /// The deadline counts from the last progress, and a node that comes and goes is none.
     Deadline,
+    /// Time in which nobody looked is no time without progress.
+    Absence,
 }
 
 /// Whether a rule holds: always.
@@ -89,7 +91,7 @@ mod broken {
     use super::Rule::{self, *};
 
     /// Every rule.
-    pub(in super::super) const ALL: [Rule; 32] = [
+    pub(in super::super) const ALL: [Rule; 33] = [
         CoverTemplate,
         CoverAtRest,
         RestWhenComplete,
@@ -122,6 +124,7 @@ mod broken {
         DeadMachine,
         DeadMachineBound,
         Deadline,
+        Absence,
     ];
 
     thread_local! {

@@ -169,6 +169,14 @@ fn returning(replicas: i32, image: &str) -> Step {
     Step::Want(DEMO, with(bound(replicas, image), json!({"updateStrategy": strategy})))
 }
 
+/// The same, and nobody is to look after it.
+fn unattended(step: Step) -> Step {
+    match step {
+        Step::Want(name, spec) => Step::Want(name, with(spec, json!({"paused": true}))),
+        step => step,
+    }
+}
+
 /// A spec that fails by itself, and the next one, which does not.
 fn failing(name: &str, image: &str) -> Scenario {
     returning_while(name, image, [])
@@ -348,6 +356,20 @@ pub fn all() -> Vec<Scenario> {
                 Step::Delete("chatclusters", DEMO),
                 Step::Pass(1),
                 want(bound(1, two)),
+            ],
+        ),
+        scenario(
+            "unattended-for-longer-than-the-deadline",
+            vec![
+                returning(2, one),
+                Step::Settle,
+                returning(2, two),
+                Step::Pass(7),
+                unattended(returning(2, two)),
+                Step::Pass(600),
+                // What would bring it forward is away at the first look.
+                Step::LosePod(DEMO),
+                returning(2, two),
             ],
         ),
     ]

@@ -32,6 +32,41 @@ pub(super) fn a_template_that_fails_goes_back_whatever_the_policy() {
     }
 }
 
+/// The operator is away for an hour after every number of turns.
+#[test]
+pub(super) fn a_rollout_that_nobody_looked_after_has_not_failed() {
+    for policy in policies_to(3) {
+        for turns in 0..40 {
+            let mut world = World::rolling(policy, None).with_deadline(60);
+            world.turns(turns);
+            for _ in 0..10 {
+                world.round();
+            }
+            world.tick(3_600);
+            world.settle_down();
+            world.assert_done();
+            if policy.surge > 0 {
+                world.assert_moves(1);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_operator_that_crashes_again_and_again_goes_back_in_the_end() {
+    let mut world = World::rolling(policy(3, 1, 0), Some(Fault::Broken));
+    let (limit, mut absences) = (615, 0);
+    while world.status.as_ref().unwrap().failure.is_empty() {
+        world.operator(None, usize::MAX);
+        world.round();
+        world.tick(300);
+        absences += 1;
+        assert!(absences <= limit / 60 + 7 + 3, "{:?}", world.status);
+    }
+    world.settle_down();
+    world.assert_back(1);
+}
+
 #[test]
 pub(super) fn nodes_that_are_stuck_leave_at_once() {
     let mut world = World::rolling(policy(3, 1, 0), Some(Fault::Broken)).with_deadline(60);
@@ -203,6 +238,12 @@ fn with_pause_a_late_node_is_reported_and_still_welcome() {
     world.turns(100);
     let decision = super::super::decide(&world.scene(), world.now);
     assert!(decision.deadline_exceeded && decision.told.failure.is_empty());
+    // And nothing more is told until something moves.
+    let told = world.status.clone();
+    world.turns(100);
+    world.tick(100_000);
+    world.turns(100);
+    assert_eq!(world.status, told);
     world.faults.clear();
     world.settle_down();
     world.assert_done();
