@@ -56,6 +56,8 @@ pub fn between(before: &ChatClusterStatus, after: &ChatClusterStatus) -> Vec<Tol
         } else if type_ == ConditionType::Ready && now.status == "True" {
             let note = format!("{} nodes are ready", after.ready_replicas);
             told.push(Told { warning, reason: "Ready".into(), action: type_.as_str(), note });
+        } else if now.reason == status::WAITING_FOR_BINDINGS {
+            told.push(Told { warning, reason: now.reason, action: type_.as_str(), note: now.message });
         }
     }
     let failure = |status: &ChatClusterStatus| {

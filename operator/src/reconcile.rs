@@ -116,7 +116,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         return Ok(verdict);
     }
     applier.delete_lost(&decision.lost, &observed.pods).await?;
-    let template = Template { shape: choice.shape, update: choice.update };
+    let template = Template { shape: choice.shape, update: choice.update, waits: choice.waits };
     let untold = told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
     Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision, untold) })))

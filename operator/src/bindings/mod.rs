@@ -161,6 +161,12 @@ impl Bindings {
         Some(Sources { postgres, rabbitmq, redis, hash })
     }
 
+    /// What is missing, in words that name object, Secret and key.
+    pub fn missing(&self) -> impl Iterator<Item = &str> {
+        let bound = [&self.postgres, &self.rabbitmq, &self.redis].into_iter().flatten().map(|resolved| &resolved.state);
+        bound.chain([&self.token]).filter(|state| !state.bound).map(|state| state.message.as_str())
+    }
+
     /// Where the certificate authorities are read, of each binding that has one: Secret and key.
     pub fn authorities(&self) -> impl Iterator<Item = &(String, String)> {
         let bound = [&self.postgres, &self.rabbitmq, &self.redis].into_iter().flatten();

@@ -49,6 +49,8 @@ pub struct Choice {
     pub shape: Option<i32>,
     /// The live StatefulSet has this template already.
     pub current: bool,
+    /// What the user has changed waits: it cannot be had whole, and the template is that of before.
+    pub waits: bool,
     /// What the newest shape and image would change; empty when these are the newest.
     pub update: String,
 }
@@ -93,7 +95,8 @@ pub fn choose(
         let update = first.as_ref().map(|first: &Choice| difference(first, &image, shape)).unwrap_or_default();
         let (config_map, shape) = (Some(config_map.clone()), Some(shape));
         let (spec_hash, former_hash) = (spec_hash.clone(), former_hash.clone());
-        let choice = Choice { config_map, stateful_set, image, spec_hash, former_hash, shape, current, update };
+        let choice =
+            Choice { config_map, stateful_set, image, spec_hash, former_hash, shape, current, waits: false, update };
         if current {
             return Some(choice);
         }
@@ -114,6 +117,7 @@ fn held(wanted: Choice, live: &StatefulSet) -> Choice {
         image: image(live).unwrap_or(wanted.image),
         shape: None,
         current: true,
+        waits: true,
         ..wanted
     }
 }

@@ -152,11 +152,12 @@ fn what_is_known_to_be_missing_is_not_rolled_out_to_nodes_that_run() {
         let owner = OwnerReference::default();
         let held = choose(&cluster, &owner, &bindings, Some(&live), POD_TEMPLATE_VERSION).unwrap();
         assert_eq!((held.current, held.spec_hash, &*held.image), (true, None, "chat-node:1"), "{change}");
+        assert!(held.waits, "{change}");
         assert!(held.config_map.is_none() && template::has(&live, &held.stateful_set), "{change}");
         let found = Bindings::resolve(&resource, &read("typo"));
         let is_whole = found.sources(1).is_some();
         let taken = choose(&cluster, &owner, &found, Some(&live), POD_TEMPLATE_VERSION).unwrap();
-        assert_eq!(taken.current, !is_whole, "{change}");
+        assert_eq!((taken.current, taken.waits), (!is_whole, !is_whole), "{change}");
     }
 }
 

@@ -33,6 +33,9 @@ pub(crate) const DELETION_HELD_UP: &str = "DeletionHeldUp";
 /// Reason of too few nodes where one has said what it cannot use: it does not come by itself.
 pub(crate) const NODES_IN_TROUBLE: &str = "NodesInTrouble";
 
+/// Reason of a change that needs what cannot be had yet.
+pub(crate) const WAITING_FOR_BINDINGS: &str = "WaitingForBindings";
+
 /// Reason of a rollout that does not come forward.
 pub(crate) const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
 
@@ -71,6 +74,8 @@ pub struct Template {
     pub shape: Option<i32>,
     /// What a newer one would change.
     pub update: String,
+    /// It is that of before: what the user has changed cannot be had yet.
+    pub waits: bool,
 }
 
 /// What the status is made of.

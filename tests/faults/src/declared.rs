@@ -104,16 +104,24 @@ pub fn check(server: &Server, name: &str, returned_to: Option<&Value>) -> Result
     expect.0
 }
 
-/// Whether a cluster tells that it waits for its bindings, and has made no nodes.
+/// Whether a cluster tells that it waits for its bindings, and has made no nodes, or left those of before as they are.
 ///
 /// # Errors
 /// What is otherwise.
 pub fn check_waits(server: &Server, name: &str) -> Result<(), String> {
     let store = server.store();
     let cluster = store.value("chatclusters", NAMESPACE, name).ok_or("the ChatCluster is not there")?;
-    let mut expect = Expect::default();
-    expect.same("StatefulSet", &json!(store.value("statefulsets", NAMESPACE, name).is_some()), &json!(false));
-    expect.same("reason of Ready", &cluster["status"]["conditions"][0]["reason"], &json!("NotBound"));
+    let (mut expect, conditions) = (Expect::default(), &cluster["status"]["conditions"]);
+    match store.value("statefulsets", NAMESPACE, name) {
+        None => expect.same("reason of Ready", &conditions[0]["reason"], &json!("NotBound")),
+        Some(set) => {
+            let is_new = set["spec"]["template"]["spec"]["containers"][0]["image"] == cluster["spec"]["image"];
+            expect.same("whether the template is the new one", &json!(is_new), &json!(false));
+            expect.same("Ready", &conditions[0]["status"], &json!("True"));
+            expect.same("Progressing", &conditions[1]["status"], &json!("True"));
+            expect.same("reason of Progressing", &conditions[1]["reason"], &json!("WaitingForBindings"));
+        }
+    }
     expect.0
 }
 

@@ -359,6 +359,16 @@ pub fn all() -> Vec<Scenario> {
             ],
         ),
         scenario(
+            "waits-for-a-binding",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                want(with(bound(2, two), json!({"rabbitmq": {"secret": {"name": "late"}}}))),
+                Step::Waits(DEMO),
+                Step::Put("secrets", "late", json!({"type": "Opaque", "data": {"uri": "YW1xcDovL3U6cEBtcS8lMkY="}})),
+            ],
+        ),
+        scenario(
             "unattended-for-longer-than-the-deadline",
             vec![
                 returning(2, one),
