@@ -116,7 +116,8 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         return Ok(verdict);
     }
     applier.delete_lost(&decision.lost, &observed.pods).await?;
-    let template = Template { shape: choice.shape, update: choice.update, waits: choice.waits };
+    let shape = choice.shape.filter(|_| decision.template != rollout::Template::Live);
+    let template = Template { shape, update: choice.update, waits: choice.waits };
     let untold = told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
     Ok(Verdict::Done(Some(if proven { PROVEN } else { next_look(&decision, untold) })))
@@ -156,12 +157,17 @@ fn applier<'a>(context: &'a Context, namespace: &'a str, cluster: &'a str) -> Ap
     Applier { client: &context.client, namespace, cluster, caches: context.observer.caches() }
 }
 
-/// A spec that has failed leaves the pods' template to a revision.
+/// A spec that has failed leaves the pods' template to a revision, and one that waits to what the StatefulSet has.
 fn with_template(set: StatefulSet, decision: &Decision, observed: &Observed) -> StatefulSet {
-    let rollout::Template::Revision(revision) = &decision.template else { return set };
-    let live = || observed.stateful_set.as_ref()?.spec.as_ref().map(|spec| spec.template.clone());
-    match observed.template(revision).or_else(live) {
-        Some(pods) => template::at_revision(set, revision, pods),
+    let live = observed.stateful_set.as_ref();
+    let pods = || live?.spec.as_ref().map(|spec| spec.template.clone());
+    let (noted, pods) = match &decision.template {
+        rollout::Template::Desired => return set,
+        rollout::Template::Live => (live.map(template::noted).unwrap_or_default(), pods()),
+        rollout::Template::Revision(revision) => (revision.clone(), observed.template(revision).or_else(pods)),
+    };
+    match pods {
+        Some(pods) => template::at_revision(set, &noted, pods),
         None => set,
     }
 }

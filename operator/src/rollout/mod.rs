@@ -18,6 +18,7 @@
 //! | `slide` | the next window on the way forward |
 //! | `dark`, `live` | whether new nodes are good enough: before clients are on them, and after |
 //! | `back` | the next window on the way back |
+//! | `pause` | what is kept while a change waits that was made in a pause |
 //! | `serving` | the revision that the client Service selects |
 //! | `adopt` | the first window, also of a StatefulSet that was lost |
 //! | `progress` | whether it comes forward, and what is told |
@@ -29,6 +30,7 @@ mod back;
 mod clock;
 mod dark;
 mod live;
+mod pause;
 mod progress;
 mod rules;
 mod scene;
@@ -86,6 +88,8 @@ pub struct Decision {
 pub enum Template {
     /// The user's spec.
     Desired,
+    /// The StatefulSet's own: what the user has changed waits.
+    Live,
     /// A ControllerRevision: the spec has failed.
     Revision(String),
 }
@@ -123,13 +127,13 @@ impl Step {
 /// Decides the next step. What it returns is level-triggered: writing it again changes nothing.
 pub fn decide(scene: &Scene, now: Timestamp) -> Decision {
     let standing = Standing::of(scene, now);
-    let step = match &scene.set {
+    let step = pause::hold(scene, &standing).unwrap_or_else(|| match &scene.set {
         None => adopt::first_window(scene, &standing),
         Some(set) if scene.policy.in_place => slide::in_place(scene, set, &standing),
         Some(set) if standing.goes_back => go_back(scene, set, &standing, now),
         Some(set) if !set.template_current => slide::begin(scene, set, &standing),
         Some(set) => go_on(scene, set, &standing, now),
-    };
+    });
     progress::take_down(scene, &standing, step, now)
 }
 

@@ -88,6 +88,7 @@ fn revisions(scene: &Scene, step: &Step, previous: &RolloutStatus) -> (String, S
     // Its controller names a template's revision a moment after the template was written.
     let has = |set: &super::SetView| match &step.template {
         Template::Desired => set.template_current,
+        Template::Live => true,
         Template::Revision(revision) => *revision == set.update_revision,
     };
     let named = scene.set.as_ref().filter(|set| set.fresh && has(set));
@@ -98,6 +99,7 @@ fn revisions(scene: &Scene, step: &Step, previous: &RolloutStatus) -> (String, S
     let stable = match named {
         _ if step.phase == RolloutPhase::Stable => revision.clone(),
         Some(set) if set.current_revision != set.update_revision => set.current_revision.clone(),
+        Some(_) if step.template == Template::Live => revision.clone(),
         // A template that came and went in between was never stable.
         _ => previous.stable_revision.clone(),
     };

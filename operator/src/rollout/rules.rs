@@ -49,6 +49,8 @@ pub(super) enum Rule {
     ScaleDownOld,
     /// A paused rollout stands still.
     PausedStays,
+    /// While rollouts are paused nodes are born of the spec that ran, also after a sleep.
+    PausedKeeps,
     /// A failed spec is not tried again by itself.
     RememberFailed,
     /// On the way back clients are led to old nodes before new ones leave.
@@ -91,7 +93,7 @@ mod broken {
     use super::Rule::{self, *};
 
     /// Every rule.
-    pub(in super::super) const ALL: [Rule; 33] = [
+    pub(in super::super) const ALL: [Rule; 34] = [
         CoverTemplate,
         CoverAtRest,
         RestWhenComplete,
@@ -113,6 +115,7 @@ mod broken {
         BrokenDoNotBlock,
         ScaleDownOld,
         PausedStays,
+        PausedKeeps,
         RememberFailed,
         LeadBack,
         SettleBack,

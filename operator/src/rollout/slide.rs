@@ -51,9 +51,10 @@ pub(super) fn begin(scene: &Scene, set: &SetView, standing: &Standing) -> Step {
     // The partition covers every pod in the same write, so the template alone restarts none.
     let partition = if holds(Rule::CoverTemplate) { window.replicas } else { window.partition };
     let failed_before = scene.previous.as_ref().is_some_and(|previous| !previous.failure.is_empty());
-    // After a failure the template is likely to be that of before again, of which no node is missing.
+    // After a failure, or on a revision that was gone back to, the template is likely to be that of before again, of which no node is missing.
     let at_rest = set.fresh
         && !failed_before
+        && !scene.revisions.contains_key(&set.noted)
         && set.current_revision == set.update_revision
         && window.replicas == policy.replicas
         && scene.pods.iter().all(|pod| pod.revision == set.current_revision && !pod.terminating);
@@ -99,7 +100,7 @@ pub(super) fn stay(view: &View<'_>, standing: &Standing) -> Step {
 }
 
 /// What a rollout that stands still waits for, in words.
-fn waits_for(standing: &Standing) -> String {
+pub(super) fn waits_for(standing: &Standing) -> String {
     match standing.failure.is_empty() {
         true => "the rollout is paused by spec.updateStrategy.paused".into(),
         false => {

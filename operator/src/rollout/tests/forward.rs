@@ -7,7 +7,7 @@ use super::{
     policies, policy,
     world::{Fault, World, revision},
 };
-use crate::rollout::Policy;
+use crate::rollout::{PodView, Policy};
 
 /// The windows that a rollout goes through.
 fn windows(policy: Policy) -> Vec<(i32, i32, i32)> {
@@ -177,6 +177,98 @@ fn a_paused_cluster_scales_at_the_old_revision() {
     world.policy.paused = false;
     world.settle_down();
     world.assert_done();
+}
+
+#[test]
+pub(super) fn nodes_that_wake_while_rollouts_are_paused_are_of_the_spec_that_ran() {
+    let mut in_place = policy(1, 1, 0);
+    in_place.in_place = true;
+    let scale = |world: &mut World, to: Policy, replicas: i32| {
+        (world.policy.replicas, world.policy.surge) = (replicas, to.surge.min(replicas));
+    };
+    for policy in [policy(3, 1, 0), policy(3, 0, 1), policy(2, 2, 1), in_place] {
+        // How many turns the change, the pause and the sleep take, and which of them comes first.
+        for (asleep_first, turns) in (0..12).map(|number| (number % 2 == 1, number / 2)) {
+            let mut world = World::at_rest(policy);
+            world.undisturbed = false;
+            if asleep_first {
+                scale(&mut world, policy, 0);
+                world.turns(turns);
+            }
+            (world.policy.paused, world.template) = (true, 2);
+            world.turns(turns);
+            scale(&mut world, policy, 0);
+            world.turns(10);
+            assert_eq!(world.pods, []);
+            assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Paused);
+            scale(&mut world, policy, policy.replicas);
+            world.turns(10);
+            let is_before = |pod: &&PodView| pod.serves() && pod.revision == revision(1);
+            let woken = world.pods.iter().filter(is_before).count();
+            assert_eq!(woken, usize::try_from(policy.replicas).unwrap(), "{turns} {:?}", world.pods);
+            let (status, written) = (world.status.clone(), world.operator(None, usize::MAX));
+            assert_eq!((&world.status, written), (&status, vec![]), "it writes on and on");
+            world.policy.paused = false;
+            world.turns(100);
+            let is_new = |pod: &PodView| pod.serves() && pod.revision == revision(2);
+            assert!(world.pods.iter().all(is_new), "{:?}", world.pods);
+            assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Stable);
+        }
+    }
+}
+
+#[test]
+fn a_template_that_was_written_before_the_pause_is_taken_back_for_the_sleep() {
+    let mut world = World::at_rest(policy(3, 0, 1));
+    world.template = 2;
+    world.operator(None, usize::MAX);
+    world.controller();
+    assert_eq!((world.set.clone().unwrap().update, world.set.clone().unwrap().current), (2, 1));
+    world.undisturbed = false;
+    world.policy.paused = true;
+    world.turns(3);
+    world.policy.replicas = 0;
+    world.turns(10);
+    assert_eq!((world.pods.len(), world.set.clone().unwrap().current), (0, 1));
+    world.policy.replicas = 3;
+    world.turns(10);
+    assert!(world.pods.len() == 3 && world.pods.iter().all(|pod| pod.revision == revision(1)), "{:?}", world.pods);
+    // And when it was not meant, nothing is restarted.
+    let before = world.pods.clone();
+    (world.policy.paused, world.template) = (false, 1);
+    world.settle_down();
+    world.assert_done();
+    assert_eq!(world.pods, before);
+}
+
+#[test]
+fn a_change_that_is_taken_back_in_a_pause_leaves_no_trace() {
+    let mut world = World::at_rest(policy(3, 1, 0));
+    let before = (world.set.clone(), world.pods.clone());
+    world.policy.paused = true;
+    world.template = 2;
+    world.turns(5);
+    assert_eq!(world.status.clone().unwrap().phase, RolloutPhase::Paused);
+    world.template = 1;
+    world.turns(5);
+    world.assert_done();
+    assert_eq!((world.set, world.pods), before);
+}
+
+#[test]
+fn an_abort_of_a_change_that_waits_in_a_pause_holds_after_it() {
+    let mut world = World::at_rest(policy(3, 1, 0));
+    let before = world.pods.clone();
+    world.policy.paused = true;
+    world.template = 2;
+    world.turns(5);
+    world.command = Some("abort".into());
+    world.turns(5);
+    world.assert_back(1);
+    world.policy.paused = false;
+    world.settle_down();
+    world.assert_back(1);
+    assert_eq!(world.pods, before);
 }
 
 #[test]

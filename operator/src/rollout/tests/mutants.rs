@@ -23,6 +23,7 @@ fn scenario(rule: Rule) -> fn() {
         Rule::NewReady | Rule::SelfTest | Rule::WorseFails | Rule::Deadline => {
             back::a_template_that_fails_goes_back_whatever_the_policy
         }
+        Rule::PausedKeeps => forward::nodes_that_wake_while_rollouts_are_paused_are_of_the_spec_that_ran,
         Rule::Absence => back::a_rollout_that_nobody_looked_after_has_not_failed,
         Rule::ServeTheReady => back::whoever_is_ready_serves_even_unproven_when_nobody_else_is,
         Rule::RememberFailed => back::a_failed_spec_is_tried_again_only_when_somebody_says_so,

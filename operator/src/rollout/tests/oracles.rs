@@ -112,6 +112,7 @@ impl World {
         let from = set.window;
         let rewritten = match &decision.template {
             Template::Desired => !set.template_current,
+            Template::Live => false,
             Template::Revision(revision) => *revision != set.update_revision,
         };
         for pod in kept.iter().filter(|pod| !pod.terminating && !scene.policy.in_place) {

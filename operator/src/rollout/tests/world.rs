@@ -198,6 +198,7 @@ impl World {
             let noted = seen.set.as_ref().map(|set| set.noted.clone()).unwrap_or_default();
             let template = match &decision.template {
                 Template::Desired => set.template_current,
+                Template::Live => true,
                 Template::Revision(revision) => noted == *revision && *revision == set.update_revision,
             };
             template && set.window == decision.window
@@ -239,6 +240,7 @@ impl World {
         self.versions += 1;
         let (template, noted) = match &decision.template {
             Template::Desired => (self.template, format!("spec-{}", self.template)),
+            Template::Live => self.set.as_ref().map(|set| (set.template, set.noted.clone())).unwrap(),
             Template::Revision(revision) => (template_of(revision), revision.clone()),
         };
         let (window, version) = (decision.window, self.versions);
