@@ -162,7 +162,7 @@ fn go_back(scene: &Scene, set: &SetView, standing: &Standing, now: Timestamp) ->
 
 /// The revision to go back to, if it is still known.
 fn home(scene: &Scene, set: &SetView) -> Option<String> {
-    let told = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
+    let told = scene.stable_revision();
     let born = (set.current_revision != set.update_revision).then(|| set.current_revision.clone());
     let home = if set.template_current { born.or(told) } else { told };
     home.filter(|home| scene.revisions.contains_key(home))

@@ -111,13 +111,30 @@ impl Scene {
 
     /// The same of a cluster at rest whose change cannot be had yet: an order that is given meanwhile is about that change, and waits for it.
     pub fn without_new_orders(self) -> Scene {
-        match &self.previous {
-            Some(previous) if previous.phase == RolloutPhase::Stable => {
-                let command = (!previous.command.is_empty()).then(|| previous.command.clone());
-                Scene { command, ..self }
-            }
-            _ => self,
+        let rests = match &self.previous {
+            Some(previous) => previous.phase == RolloutPhase::Stable,
+            None => self.set.as_ref().is_some_and(|set| set.current_revision == set.update_revision),
+        };
+        if !rests {
+            return self;
         }
+        let taken = self.previous.as_ref().map(|previous| previous.command.clone());
+        Scene { command: taken.filter(|taken| !taken.is_empty()), ..self }
+    }
+
+    /// The revision that clients were on before: as it was told, or, where the status was lost, as the template was brought back to.
+    pub(super) fn stable_revision(&self) -> Option<String> {
+        let brought_back_to =
+            || self.set.as_ref().filter(|set| self.was_brought_back(set)).map(|set| set.noted.clone());
+        match &self.previous {
+            Some(previous) => Some(previous.stable_revision.clone()),
+            None => brought_back_to(),
+        }
+    }
+
+    /// Whether the template was brought back to a revision, and nothing was rolled out since.
+    pub(super) fn was_brought_back(&self, set: &SetView) -> bool {
+        !set.template_current && self.revisions.contains_key(&set.noted)
     }
 
     /// The pods at the positions of the window, lowest ordinal first.

@@ -22,7 +22,8 @@ use super::{
 /// A self-contained node: the StatefulSet restarts its pod in place, unless its partition covers it.
 pub(super) fn in_place(scene: &Scene, set: &SetView, standing: &Standing) -> Step {
     let replicas = scene.policy.replicas;
-    let home = scene.previous.as_ref().map(|previous| previous.stable_revision.clone());
+    let begun = (set.current_revision != set.update_revision).then(|| set.current_revision.clone());
+    let home = scene.stable_revision().or(begun);
     let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
     let restarting = if set.fresh {
         (!set.template_current && home.is_none())

@@ -1,7 +1,8 @@
 //! How the present spec stands: what a person has ordered for it, and whether it has failed before.
 //!
 //! Owns how the annotation acts: once, when its value is first seen, and on the spec of that moment. To give the same command
-//! again, one removes it or adds a suffix (`abort/2`). What it did is in the status, so nothing of the resource's own is written.
+//! again, one removes it or adds a suffix (`abort/2`). What it did is in the status, so nothing of the resource's own is written; where the
+//! status was lost, an `abort` that still stands there is about what the StatefulSet shows: a rollout under way, or one that was taken back.
 
 use crds::chatcluster::{LiveGate, OnFailure, RolloutOrder, RolloutPhase, RolloutStatus};
 use jiff::Timestamp;
@@ -60,7 +61,10 @@ impl Standing {
     }
 
     fn obey(&mut self, previous: &RolloutStatus, scene: &Scene, now: Timestamp) {
-        let under_way = previous.phase != RolloutPhase::Stable || begins(previous, scene);
+        let under_way = match scene.previous {
+            Some(_) => previous.phase != RolloutPhase::Stable || begins(previous, scene),
+            None => is_forgotten(scene),
+        };
         match self.command.split('/').next().unwrap_or_default() {
             "promote" => (self.order, self.failure) = (Some(RolloutOrder::Promote), String::new()),
             "resume" => {
@@ -81,6 +85,12 @@ impl Standing {
     pub(super) fn is_judged(&self) -> bool {
         self.order != Some(RolloutOrder::Promote) && !self.goes_back
     }
+}
+
+/// Whether a rollout was begun, or taken back, of which no status tells any more.
+fn is_forgotten(scene: &Scene) -> bool {
+    let Some(set) = &scene.set else { return false };
+    set.current_revision != set.update_revision || scene.was_brought_back(set)
 }
 
 /// Whether there is something new of which nothing was told yet: whoever says `abort` so soon means that, too.

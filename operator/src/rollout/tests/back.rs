@@ -323,6 +323,62 @@ fn a_lone_node_that_was_brought_back_is_not_restarted_by_an_edit_of_what_to_do_o
 }
 
 #[test]
+fn an_abort_outlives_the_status() {
+    for policy in policies_to(3) {
+        for turns in 0..60 {
+            let mut world = World::rolling(policy, None);
+            world.turns(4);
+            if world.pods.iter().all(|pod| pod.revision == revision(2)) {
+                break;
+            }
+            world.undisturbed = false;
+            world.command = Some("abort".into());
+            world.turns(turns);
+            // The resource was restored from a backup, or left its children behind and was made again.
+            world.status = None;
+            world.settle_down();
+            world.assert_back(1);
+            // It is about that spec alone.
+            world.template = 3;
+            world.settle_down();
+            world.assert_done();
+        }
+    }
+}
+
+#[test]
+fn an_abort_of_long_ago_moves_nothing_at_rest_when_the_status_is_lost() {
+    let mut world = World::rolling(policy(3, 1, 0), None);
+    world.command = Some("abort".into());
+    world.settle_down();
+    world.template = 3;
+    world.settle_down();
+    world.assert_done();
+    let before = (world.set.clone(), world.pods.clone());
+    world.status = None;
+    world.settle_down();
+    world.assert_done();
+    assert_eq!((world.set, world.pods), before);
+}
+
+#[test]
+fn a_lone_node_stays_brought_back_when_the_status_is_lost() {
+    let mut alone = policy(1, 1, 0);
+    alone.in_place = true;
+    for turns in 1..20 {
+        let mut world = World::at_rest(alone);
+        world.undisturbed = false;
+        (world.template, world.command) = (2, Some("abort".into()));
+        world.turns(turns);
+        world.status = None;
+        world.turns(50);
+        let told = world.status.clone().unwrap();
+        assert_eq!(told.failed_spec_hash, "spec-2", "after {turns} turns: {told:?}");
+        assert!(world.pods.iter().all(|pod| pod.ready && pod.revision == revision(1)), "{:?}", world.pods);
+    }
+}
+
+#[test]
 fn an_abort_counts_from_the_first_write_on() {
     for writes in 0..=3 {
         let mut world = World::rolling(policy(3, 1, 0), None);
@@ -356,6 +412,8 @@ fn an_order_waits_for_the_change_that_it_is_about() {
     let mut world = World::at_rest(policy(3, 1, 0));
     world.operator(None, usize::MAX);
     world.command = Some("abort".into());
+    assert_eq!(world.scene().without_new_orders().command, None);
+    world.status = None;
     assert_eq!(world.scene().without_new_orders().command, None);
     // In the middle of a rollout it is about that one.
     let mut world = World::rolling(policy(3, 1, 0), None);
