@@ -43,9 +43,14 @@ pub fn aims() -> [Aim; 5] {
             scenario::third_template(),
             |fault, run| matches!(fault, Fault::Held(version, 1) if run.told[version] == "services"),
         ),
-        aim("an answer that never comes holds a change up for seconds", scenario::in_time(), |fault, run| {
-            of_call(fault, run).is_some_and(|(call, mishap)| mishap == Mishap::Silent && call.verb.writes())
-        }),
+        aim(
+            "a refusal, or an answer that never comes, holds a change up for seconds",
+            scenario::in_time(),
+            |fault, run| {
+                let holds_up = |mishap| matches!(mishap, Mishap::TooMany | Mishap::Silent);
+                of_call(fault, run).is_some_and(|(call, mishap)| holds_up(mishap) && call.verb.writes())
+            },
+        ),
         aim("clusters that wait for the same list all go on when it has come", scenario::restarted(), |fault, run| {
             of_call(fault, run).is_some_and(|(call, mishap)| mishap == Mishap::ServerError && call.verb == Verb::List)
         }),
