@@ -2,7 +2,7 @@
 //!
 //! It must never share code with what it judges. It also reduces a state to what has to be the same after whatever happened.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -122,6 +122,23 @@ pub fn check_waits(server: &Server, name: &str) -> Result<(), String> {
             expect.same("reason of Progressing", &conditions[1]["reason"], &json!("WaitingForBindings"));
         }
     }
+    expect.0
+}
+
+/// Whether so many nodes of a cluster serve, and there is none but of this image.
+///
+/// # Errors
+/// What is otherwise.
+pub fn check_runs(server: &Server, name: &str, image: &str, nodes: usize) -> Result<(), String> {
+    let store = server.store();
+    let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"][INSTANCE] == *name;
+    let pods: Vec<_> = store.list("pods", Some(NAMESPACE)).filter(is_its).collect();
+    let mut expect = Expect::default();
+    for pod in &pods {
+        expect.same("image of a pod", &pod["spec"]["containers"][0]["image"], &json!(image));
+    }
+    expect.same("nodes", &json!(pods.len()), &json!(nodes));
+    expect.same("nodes that serve", &json!(pods.iter().filter(|pod| serves(pod)).count()), &json!(nodes));
     expect.0
 }
 

@@ -243,6 +243,10 @@ impl Schedule {
             Step::Waits(name) => {
                 until(|| declared::check_waits(&self.server, name)).await.map_err(|error| format!("waits: {error}"))
             }
+            Step::Runs(name, image, nodes) => {
+                let runs = || declared::check_runs(&self.server, name, image, *nodes);
+                until(runs).await.map_err(|error| format!("runs: {name}: {error}"))
+            }
         };
         if let Err(breach) = done {
             self.breaches.lock().push(breach);

@@ -51,6 +51,8 @@ pub enum Step {
     Return(&'static str),
     /// A cluster tells that it waits for its bindings.
     Waits(&'static str),
+    /// A cluster comes to so many nodes of an image, and no others.
+    Runs(&'static str, &'static str, usize),
 }
 
 /// A sequence of steps. It always ends at rest.
@@ -165,11 +167,21 @@ pub fn never_proven() -> Scenario {
 
 /// A cluster that goes back by itself from a spec that fails.
 fn returning(replicas: i32, image: &str) -> Step {
-    let strategy = json!({"onFailure": "Rollback", "progressDeadlineSeconds": 60, "soakSeconds": 5});
+    returning_after(60, replicas, image)
+}
+
+/// Likewise, also from one that has not come forward for so many seconds.
+fn returning_after(deadline: u32, replicas: i32, image: &str) -> Step {
+    let strategy = json!({"onFailure": "Rollback", "progressDeadlineSeconds": deadline, "soakSeconds": 5});
     Step::Want(DEMO, with(bound(replicas, image), json!({"updateStrategy": strategy})))
 }
 
-/// The same, and nobody is to look after it.
+/// A spec that is not rolled out yet.
+fn paused(spec: Value) -> Value {
+    with(spec, json!({"updateStrategy": {"paused": true}}))
+}
+
+/// A cluster that nobody is to look after.
 fn unattended(step: Step) -> Step {
     match step {
         Step::Want(name, spec) => Step::Want(name, with(spec, json!({"paused": true}))),
@@ -201,6 +213,8 @@ pub fn all() -> Vec<Scenario> {
         with(spec, json!({"updateStrategy": {"maxSurge": surge, "maxUnavailable": unavailable}}))
     };
     let (one, two) = ("chat-node:1", "chat-node:2");
+    // An answer that never comes takes 45 seconds of a deadline, and an absence a minute.
+    let patient = |image| returning_after(180, 2, image);
     vec![
         scenario("create", vec![want(bound(2, one))]),
         scenario("rollout", vec![want(bound(2, one)), Step::Settle, want(bound(2, two))]),
@@ -369,17 +383,31 @@ pub fn all() -> Vec<Scenario> {
             ],
         ),
         scenario(
+            "asleep-in-a-pause",
+            vec![
+                want(bound(2, one)),
+                Step::Settle,
+                want(paused(bound(2, two))),
+                Step::Pass(5),
+                want(paused(bound(0, two))),
+                Step::Runs(DEMO, one, 0),
+                want(paused(bound(2, two))),
+                Step::Runs(DEMO, one, 2),
+                want(bound(2, two)),
+            ],
+        ),
+        scenario(
             "unattended-for-longer-than-the-deadline",
             vec![
-                returning(2, one),
+                patient(one),
                 Step::Settle,
-                returning(2, two),
+                patient(two),
                 Step::Pass(7),
-                unattended(returning(2, two)),
+                unattended(patient(two)),
                 Step::Pass(600),
                 // What would bring it forward is away at the first look.
                 Step::LosePod(DEMO),
-                returning(2, two),
+                patient(two),
             ],
         ),
     ]
