@@ -24,6 +24,8 @@ pub(super) struct Outboxes<W> {
 struct Known {
     /// Connections that use it.
     connections: usize,
+    /// The last number that is known to be in the log.
+    logged: i64,
     /// The last number that is known to be in the log or in the queue.
     taken: i64,
 }
@@ -61,11 +63,13 @@ impl<W> Outboxes<W> {
         self.known.entry(key).or_default().connections += 1;
     }
 
-    /// The log says that `last` is the last number it took. What waits here comes after.
+    /// The log said that `last` was the last number it took; it may have taken more meanwhile, from a connection that the client has given up.
+    /// What waits here comes after, and what waited and came to nothing counts no more.
     pub(super) fn found(&mut self, key: Uuid, last: i64) {
         let waiting = self.waiting.get(&key).and_then(|waiting| waiting.sends.keys().next_back()).copied();
         if let Some(known) = self.known.get_mut(&key) {
-            known.taken = waiting.map_or(last, |waiting| waiting.max(last));
+            known.logged = known.logged.max(last);
+            known.taken = known.logged.max(waiting.unwrap_or(0));
         }
     }
 
@@ -80,6 +84,7 @@ impl<W> Outboxes<W> {
     /// The log took this number: as an event or as a refusal.
     pub(super) fn took(&mut self, key: Uuid, n: i64) {
         if let Some(known) = self.known.get_mut(&key) {
+            known.logged = known.logged.max(n);
             known.taken = known.taken.max(n);
         }
     }
@@ -104,7 +109,9 @@ impl<W> Outboxes<W> {
 
     /// The queue holds this send: its fate is to be told to `whoever`.
     pub(super) fn wait(&mut self, key: Uuid, send: &SendKey, whoever: Option<W>) {
-        self.took(key, send.n);
+        if let Some(known) = self.known.get_mut(&key) {
+            known.taken = known.taken.max(send.n);
+        }
         let new = || Waiting { owner: send.sender.clone(), outbox: send.outbox, sends: BTreeMap::new() };
         let sends = &mut self.waiting.entry(key).or_insert_with(new).sends;
         if !sends.contains_key(&send.n) {
@@ -240,6 +247,15 @@ mod tests {
         assert_eq!(outboxes.settle(A, 2), Some(vec!["two"]));
         outboxes.found(A, 1);
         check(&outboxes, &[3], &["2"]);
+    }
+
+    #[test]
+    fn what_the_log_has_taken_since_it_was_asked_is_not_forgotten() {
+        let mut outboxes = outboxes(0);
+        outboxes.open(A);
+        (1..=20).for_each(|n| outboxes.took(A, n));
+        outboxes.found(A, 0);
+        check(&outboxes, &[21, 23], &["go", "22"]);
     }
 
     #[test]
