@@ -125,9 +125,6 @@ async fn write(shared: &Shared, held: &mut Held, sends: Vec<Queued>) -> Result<(
     let letters: Vec<_> = known.iter().filter_map(|(queued, fate)| dead(&queued.append, fate)).collect();
     bury(shared, &letters).await?;
     for (Queued { append, key, receipt, .. }, fate) in known {
-        if fate.as_ref().is_ok_and(|answer| !matches!(answer, Answer::Gap { .. })) {
-            shared.outboxes.lock().took(key, append.n);
-        }
         shared.settle(key, append.n, &fate);
         held.is_safe(receipt);
     }

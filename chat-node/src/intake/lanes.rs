@@ -138,7 +138,6 @@ async fn tell(shared: &Shared, done: Vec<(Send, Fate)>) {
             continue;
         }
         if takes_number {
-            shared.outboxes.lock().took(send.key, n);
             shared.settle(send.key, n, &fate);
         }
         send.answer(Taken::Done(fate));

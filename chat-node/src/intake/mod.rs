@@ -189,10 +189,13 @@ impl Drop for OpenOutbox {
 }
 
 impl Shared {
-    /// Tells whoever waits for a send of its fate, if it is its turn.
+    /// Takes down that the log took a send, by whichever node, and tells whoever waits for it of its fate, if it is its turn.
     fn settle(&self, key: Uuid, n: i64, fate: &Fate) {
         // Under the lock, so that fates reach a connection in order.
         let mut outboxes = self.outboxes.lock();
+        if fate.as_ref().is_ok_and(|answer| !matches!(answer, Answer::Gap { .. })) {
+            outboxes.took(key, n);
+        }
         for whoever in outboxes.settle(key, n).into_iter().flatten() {
             let _ = whoever.send(fate.clone());
         }
