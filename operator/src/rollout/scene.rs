@@ -124,11 +124,9 @@ impl Scene {
 
     /// The revision that clients were on before: as it was told, or, where the status was lost, as the template was brought back to.
     pub(super) fn stable_revision(&self) -> Option<String> {
-        let brought_back_to =
-            || self.set.as_ref().filter(|set| self.was_brought_back(set)).map(|set| set.noted.clone());
         match &self.previous {
             Some(previous) => Some(previous.stable_revision.clone()),
-            None => brought_back_to(),
+            None => self.set.as_ref().filter(|set| self.was_brought_back(set)).map(|set| set.noted.clone()),
         }
     }
 

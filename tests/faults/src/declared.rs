@@ -17,6 +17,11 @@ pub const DEFAULT_IMAGE: &str = "chat-node:default";
 const INSTANCE: &str = "app.kubernetes.io/instance";
 const REVISION: &str = "controller-revision-hash";
 
+/// The pods of a cluster, in the order of their names.
+pub fn pods<'a>(store: &'a Store, cluster: &'a str) -> impl Iterator<Item = &'a Arc<Value>> {
+    store.list("pods", Some(NAMESPACE)).filter(move |pod| pod["metadata"]["labels"][INSTANCE] == cluster)
+}
+
 /// A node that serves: ready, and not about to leave.
 pub fn serves(pod: &Value) -> bool {
     pod["metadata"]["deletionTimestamp"].is_null() && pod["status"]["conditions"][0]["status"] == "True"
@@ -58,8 +63,7 @@ pub fn check(server: &Server, name: &str, returned_to: Option<&Value>) -> Result
     expect.same("observed generation", &set["status"]["observedGeneration"], &set["metadata"]["generation"]);
     expect.same("current revision", &set["status"]["currentRevision"], &set["status"]["updateRevision"]);
 
-    let pods: Vec<_> =
-        store.list("pods", Some(NAMESPACE)).filter(|pod| pod["metadata"]["labels"][INSTANCE] == name).collect();
+    let pods: Vec<_> = pods(&store, name).collect();
     let image = returned_to.unwrap_or(spec)["image"].as_str().unwrap_or(DEFAULT_IMAGE);
     expect.same("number of pods", &json!(pods.len()), &json!(nodes));
     for pod in &pods {
@@ -131,8 +135,7 @@ pub fn check_waits(server: &Server, name: &str) -> Result<(), String> {
 /// What is otherwise.
 pub fn check_runs(server: &Server, name: &str, image: &str, nodes: usize) -> Result<(), String> {
     let store = server.store();
-    let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"][INSTANCE] == *name;
-    let pods: Vec<_> = store.list("pods", Some(NAMESPACE)).filter(is_its).collect();
+    let pods: Vec<_> = pods(&store, name).collect();
     let mut expect = Expect::default();
     for pod in &pods {
         expect.same("image of a pod", &pod["spec"]["containers"][0]["image"], &json!(image));

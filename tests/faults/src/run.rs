@@ -279,8 +279,7 @@ impl Schedule {
 
     /// The pods of a cluster, the oldest first.
     fn pods(&self, cluster: &str) -> Vec<Arc<Value>> {
-        let is_its = |pod: &&Arc<Value>| pod["metadata"]["labels"]["app.kubernetes.io/instance"] == *cluster;
-        self.server.store().list("pods", Some(NAMESPACE)).filter(is_its).cloned().collect()
+        declared::pods(&self.server.store(), cluster).cloned().collect()
     }
 
     fn lose(&self, pod: &Value) {
