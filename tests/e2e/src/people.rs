@@ -165,14 +165,25 @@ impl Party {
 
     /// How many people are on the emptiest and on the fullest of so many nodes.
     pub fn spread(&self, nodes: usize) -> (usize, usize) {
-        let mut on: BTreeMap<String, usize> = BTreeMap::new();
+        let on = self.whereabouts();
+        let emptiest = if on.len() < nodes { 0 } else { on.values().copied().min().unwrap_or(0) };
+        (emptiest, on.values().copied().max().unwrap_or(0))
+    }
+
+    /// The fullest node.
+    pub fn fullest(&self) -> Option<String> {
+        self.whereabouts().into_iter().max_by_key(|(_, people)| *people).map(|(node, _)| node)
+    }
+
+    /// How many people each node has that has any.
+    fn whereabouts(&self) -> BTreeMap<String, usize> {
+        let mut on = BTreeMap::new();
         for person in &self.people {
             if let Some(connection) = person.recorder.look().connections.last() {
                 *on.entry(connection.node.clone()).or_default() += 1;
             }
         }
-        let emptiest = if on.len() < nodes { 0 } else { on.values().copied().min().unwrap_or(0) };
-        (emptiest, on.values().copied().max().unwrap_or(0))
+        on
     }
 
     /// The room's log, from 1 to its end.

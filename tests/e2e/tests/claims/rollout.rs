@@ -76,7 +76,8 @@ async fn slide(stage: &Stage, nodes: usize, clients: usize, change: &Value) -> R
 pub(crate) async fn killed_pod(stage: &Stage) -> Result<String> {
     stage.bound().await?;
     let party = Party::gather(&vec![stage.service(BOUND); 12]).await?;
-    let victim = stage.pods(BOUND).await?.first().map(ResourceExt::name_any).context("there is no pod")?;
+    // Of three nodes any may have nobody, as chance has it.
+    let victim = party.fullest().context("nobody is there")?;
     party
         .chatter(12, PAUSE, async {
             stage.kill_node(&victim).await?;
