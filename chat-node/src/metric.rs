@@ -19,6 +19,7 @@ pub enum Metric {
     ConnectionsOpened,
     ConnectionsClosed,
     Refusals,
+    Errors,
     RestRequests,
     Logins,
     Refreshes,
@@ -27,6 +28,7 @@ pub enum Metric {
     SendsCommitted,
     SendsAccepted,
     SendsWaiting,
+    SendsQueued,
     QueueRefusals,
     DeadLetters,
     SendsFailed,
@@ -97,11 +99,12 @@ const fn labelled(name: &'static str, kind: Kind, label: Label, help: &'static s
 
 impl Metric {
     /// All metrics.
-    pub const ALL: [Metric; 32] = [
+    pub const ALL: [Metric; 34] = [
         Metric::Connections,
         Metric::ConnectionsOpened,
         Metric::ConnectionsClosed,
         Metric::Refusals,
+        Metric::Errors,
         Metric::RestRequests,
         Metric::Logins,
         Metric::Refreshes,
@@ -110,6 +113,7 @@ impl Metric {
         Metric::SendsCommitted,
         Metric::SendsAccepted,
         Metric::SendsWaiting,
+        Metric::SendsQueued,
         Metric::QueueRefusals,
         Metric::DeadLetters,
         Metric::SendsFailed,
@@ -141,6 +145,15 @@ impl Metric {
             "token_expired", "signed_out", "no_hello", "slow_consumer", "history_changed", "unavailable"]);
         const REFUSED: Label = ("reason", &["node_connections", "address_connections", "address_rate", "address_shut_out",
             "address_requests", "user_requests", "user_sends", "node_sockets", "address_sockets", "origin", "slow_request", "slow_reader"]);
+        const ERRORS: Label = ("code", &["bad_frame", "not_identified", "already_identified", "bad_token", "token_expired", "forbidden", "empty_text",
+            "text_too_long", "bad_text", "bad_name", "room_exists", "unknown_room", "unknown_user", "not_a_member",
+            "not_allowed", "muted", "banned", "unknown_event", "bad_reaction", "too_many_reactions", "too_many_mentions",
+            "bad_duration", "unknown_member", "too_many_watched", "room_full", "too_many_rooms", "outbox_missing",
+            "outbox_gap", "outbox_forgotten", "too_fast", "overloaded", "unavailable", "internal", "bad_request",
+            "too_large", "not_json", "unknown_path", "bad_method", "slow_request", "too_many_requests", "bad_username",
+            "bad_password", "username_taken", "bad_refresh_token", "too_many_attempts", "unknown_bot", "unknown_token",
+            "too_many_tokens", "unknown_announcement", "too_many_announcements", "unknown_session", "bad_credentials",
+            "wrong_password", "accounts_off"]);
         const BURIED: Label = ("reason", &["unknown_room", "not_a_member", "empty_text", "text_too_long", "bad_text", "outbox_gap",
             "outbox_forgotten", "internal", "unreadable", "muted", "unknown_event", "too_many_mentions", "forbidden"]);
         const STATUS: Label = ("status", &["2xx", "4xx", "5xx"]);
@@ -156,6 +169,7 @@ impl Metric {
             Metric::ConnectionsClosed => labelled("chat_connections_closed_total", Counter, CLOSED,
                 "Connections that ended, by the close code's name; client when the client left"),
             Metric::Refusals => labelled("chat_refusals_total", Counter, REFUSED, "Connections and requests that a limit refused"),
+            Metric::Errors => labelled("chat_errors_total", Counter, ERRORS, "Errors that clients were told, over connections and REST, by their code"),
             Metric::RestRequests => labelled("chat_rest_requests_total", Counter, STATUS, "REST requests that were answered"),
             Metric::Logins => labelled("chat_logins_total", Counter, LOGGED_IN, "Attempts to log in with a password, or to change it"),
             Metric::Refreshes => labelled("chat_refreshes_total", Counter, REFRESHED, "Refresh tokens that were shown"),
@@ -165,6 +179,7 @@ impl Metric {
             Metric::SendsCommitted => plain("chat_sends_committed_total", Counter, "Sends that were acknowledged as committed"),
             Metric::SendsAccepted => plain("chat_sends_accepted_total", Counter,
                 "Sends that were acknowledged as accepted: durable in the queue"),
+            Metric::SendsQueued => plain("chat_sends_queued", Gauge, "Sends that wait for the next batch"),
             Metric::SendsWaiting => plain("chat_sends_waiting", Gauge, "Sends that this node's clients wait for"),
             Metric::QueueRefusals => plain("chat_queue_refusals_total", Counter, "Sends that the queue refused"),
             Metric::DeadLetters => labelled("chat_dead_letters_total", Counter, BURIED,
@@ -309,6 +324,13 @@ mod tests {
         use crate::protocol::CloseReason;
         let (_, values) = Metric::ConnectionsClosed.about().label.unwrap();
         assert!(CloseReason::ALL.iter().all(|reason| values.contains(&reason.as_str())));
+    }
+
+    #[test]
+    fn every_code_is_a_label() {
+        let (_, values) = Metric::Errors.about().label.unwrap();
+        assert!(crate::protocol::Code::ALL.iter().all(|code| values.contains(&code.as_str())));
+        assert_eq!(values.iter().collect::<BTreeSet<_>>().len(), values.len(), "one is there twice");
     }
 
     #[test]

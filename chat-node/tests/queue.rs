@@ -11,7 +11,8 @@ use chat_node::{
     },
     event::RoomKind,
     health::Health,
-    intake::{First, Intake, IntakeLimits, Parts},
+    intake::{First, Intake, IntakeLimits, Parts, Taken},
+    protocol::Code,
     store::{Answer, Append, Content, PostgresStore, SendKey, SharedStore, StoreLimits},
     trace::Traces,
 };
@@ -28,7 +29,11 @@ const REDELIVERIES: usize = 25;
 async fn queue() -> Queue {
     let services = Services::new().unwrap();
     services.up().unwrap();
-    let server = Server::new(services.rabbitmq.fresh_vhost().unwrap(), None);
+    queue_at(services.rabbitmq.fresh_vhost().unwrap()).await
+}
+
+async fn queue_at(url: String) -> Queue {
+    let server = Server::new(url, None);
     let queue = Queue::rabbitmq(server, "test");
     let up = async {
         while !queue.is_up() {
@@ -111,7 +116,7 @@ struct Ground {
     services: Services,
     database: String,
     room: Uuid,
-    _intake: Intake,
+    intake: Intake,
     background: tokio::task::JoinHandle<()>,
 }
 
@@ -123,28 +128,23 @@ impl Ground {
         let store: SharedStore = Arc::new(postgres);
         store.migrate().await.unwrap();
         let room = store.create_room(&"alice".into(), "lobby", RoomKind::Public, 0).await.unwrap().room.id;
-        let (intake, _task) = Intake::spawn(Parts {
-            store: store.clone(),
-            queue: Some(queue.clone()),
-            health: Arc::new(Health::of_ready_store()),
-            publish: Arc::new(|_| {}),
-            traces: Traces::default(),
-            first: First::Log,
-            limits: IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100, gap_patience: GAP_PATIENCE },
-        });
+        let (intake, _) = intake(&store, &queue, First::Log);
         let background = tokio::spawn(intake.background());
         let database = url.rsplit('/').next().unwrap().to_owned();
-        Ground { queue, store, services, database, room, _intake: intake, background }
+        Ground { queue, store, services, database, room, intake, background }
+    }
+
+    /// A send of one of alice's outboxes.
+    fn send(&self, outbox: u128, n: i64) -> Append {
+        let (sender, content, event) = ("alice".into(), Content::text(n.to_string()), Uuid::now_v7());
+        Append { sender, outbox: Uuid::from_u128(outbox), n, room: self.room, content, event, time: 0 }
     }
 
     /// Puts sends of alice's outboxes into the queue, in this order: the number of the outbox, and of the send in it.
     async fn put(&self, sends: &[(u128, i64)]) {
         let message = |(outbox, n): &(u128, i64)| {
-            let outbox = Uuid::from_u128(*outbox);
-            let (sender, content, event) = ("alice".into(), Content::text(n.to_string()), Uuid::now_v7());
-            let append = Append { sender, outbox, n: *n, room: self.room, content, event, time: 0 };
-            let partition = partition(outbox);
-            Message { partition, payload: serde_json::to_vec(&append).unwrap() }
+            let append = self.send(*outbox, *n);
+            Message { partition: partition(append.outbox), payload: serde_json::to_vec(&append).unwrap() }
         };
         let durable = self.queue.publish(sends.iter().map(message).collect()).await;
         assert!(durable.iter().all(|durable| *durable));
@@ -168,6 +168,21 @@ impl Ground {
         })
         .await
     }
+}
+
+/// The intake of one more node, and whether its database is worth asking.
+fn intake(store: &SharedStore, queue: &Queue, first: First) -> (Intake, Arc<Health>) {
+    let health = Arc::new(Health::of_ready_store());
+    let (intake, _task) = Intake::spawn(Parts {
+        store: store.clone(),
+        queue: Some(queue.clone()),
+        health: health.clone(),
+        publish: Arc::new(|_| {}),
+        traces: Traces::default(),
+        first,
+        limits: IntakeLimits { batch_max: 100, queue_max: 100, accepted_max: 100, gap_patience: GAP_PATIENCE },
+    });
+    (intake, health)
 }
 
 async fn until<T>(look: impl AsyncFn() -> Option<T>) -> T {
@@ -209,5 +224,79 @@ async fn a_send_that_waits_in_vain_is_a_dead_letter_and_holds_up_no_other() {
     ground.put(&[(2, 2), (1, 1)]).await;
     ground.place((2, 2)).await;
     ground.place((1, 1)).await;
+    ground.background.abort();
+}
+
+/// As when a client is back at a node that has asked the log of its outbox before another node committed what waited here.
+#[tokio::test]
+async fn what_another_node_has_committed_is_followed_on_though_the_log_was_asked_before() {
+    let ground = Ground::new().await;
+    // The ground's node consumes every partition, and the other one only finds out what became of its sends.
+    for partition_of in 0..PARTITIONS {
+        let outbox = (100..).find(|outbox| partition(Uuid::from_u128(*outbox)) == partition_of).unwrap();
+        ground.put(&[(outbox, 1)]).await;
+        ground.place((outbox, 1)).await;
+    }
+    let (intake, health) = intake(&ground.store, &ground.queue, First::Queue);
+    let background = tokio::spawn(intake.background());
+    let outbox = intake.open("alice", Uuid::from_u128(1));
+    outbox.found(0);
+    let taken = intake.append(ground.send(1, 1)).unwrap().await.unwrap();
+    let Taken::Accepted(awaited) = taken else { panic!("{taken:?}") };
+    assert!(matches!(awaited.fate().await, Some(Ok(Answer::Committed { .. }))));
+
+    outbox.found(0);
+    health.lost_store();
+    let taken = intake.append(ground.send(1, 2)).unwrap().await.unwrap();
+    assert!(matches!(taken, Taken::Accepted(_)), "{taken:?}");
+    ground.place((1, 2)).await;
+    background.abort();
+    ground.background.abort();
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_ends_consuming_and_is_there_again_for_the_next() {
+    let services = Services::new().unwrap();
+    services.up().unwrap();
+    let url = services.rabbitmq.fresh_vhost().unwrap();
+    let queue = queue_at(url.clone()).await;
+    let mut deliveries = queue.consume().await.unwrap();
+    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    channel.queue_delete("chatcluster.v1.sends.3".into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    let ended = timeout(PATIENCE, deliveries.next(1)).await.expect("nobody consumes a queue, and nobody knows");
+    assert!(ended.is_err());
+    deliveries.close().await;
+    let mut deliveries = queue.consume().await.unwrap();
+    assert_eq!(queue.publish(messages(3, 0, 1)).await, [true]);
+    let taken = timeout(PATIENCE, deliveries.next(1)).await.unwrap().unwrap();
+    assert_eq!(numbers(&taken), [0]);
+}
+
+/// What breaks a rule uses its number up, and only the log knows which number it is: another node may have taken it with another content.
+#[tokio::test]
+async fn the_fate_of_a_send_that_breaks_a_rule_is_the_one_that_the_log_has() {
+    let ground = Ground::new().await;
+    let taken = ground.intake.append(ground.send(1, 1)).unwrap().await.unwrap();
+    assert!(matches!(taken, Taken::Done(Ok(Answer::Committed { .. }))), "{taken:?}");
+    // The answer was lost, and the sender was muted: the first again, to another node, and one more.
+    let (intake, _) = intake(&ground.store, &ground.queue, First::Queue);
+    let background = tokio::spawn(intake.background());
+    let outbox = intake.open("alice", Uuid::from_u128(1));
+    outbox.found(1);
+    let refused = |n| Append { content: Content::Refused(Code::Muted), ..ground.send(1, n) };
+    let mut fates = Vec::new();
+    for n in 1..=2 {
+        match intake.append(refused(n)).unwrap().await.unwrap() {
+            Taken::Accepted(awaited) => fates.push(awaited),
+            done @ Taken::Done(_) => panic!("{n}: {done:?}"),
+        }
+    }
+    let mut told = Vec::new();
+    for fate in fates {
+        told.push(timeout(PATIENCE, fate.fate()).await.unwrap().unwrap());
+    }
+    assert!(matches!(told[..], [Ok(Answer::Committed { .. }), Ok(Answer::Refused(Code::Muted))]), "{told:?}");
+    background.abort();
     ground.background.abort();
 }

@@ -16,7 +16,7 @@ use tokio::{
 use uuid::Uuid;
 
 use super::{
-    Awaited, Fate, First, Shared, Taken,
+    Fate, First, Shared, Taken,
     outboxes::{Verdict, acknowledged},
     settle,
 };
@@ -55,6 +55,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut sends: mpsc::Receiver<(Append, 
     let batch_max = shared.parts.limits.batch_max;
     let mut waiting = Vec::with_capacity(batch_max);
     while sends.recv_many(&mut waiting, batch_max).await > 0 {
+        Metric::SendsQueued.set(sends.len() as f64);
         let batch = waiting.drain(..).map(|(append, reply)| {
             let key = outbox_key(&append.sender, append.outbox);
             Send { append, key, reply, refusal: Err(Code::Unavailable) }
@@ -189,21 +190,24 @@ fn encode(append: &Append) -> Vec<u8> {
     serde_json::to_vec(append).expect("a send has string keys and encodes")
 }
 
-/// Tells that a send is durable, and waits for its fate. That of a refused one is known.
+/// Tells that a send is durable, and waits for its fate. That of one which breaks a rule is for the log to tell as well: it may have taken the
+/// number already, from another node, and with another content. Only to a request, which nothing can follow, it is told at once.
 fn accept(shared: &Shared, send: Send) {
     let key = send.append.key();
-    let whoever = match send.append.content {
-        Content::Refused(code) => {
-            shared.outboxes.lock().wait(send.key, &key, None);
+    let mut outboxes = shared.outboxes.lock();
+    match send.append.content {
+        Content::Refused(code) if !outboxes.is_open(send.key) => {
+            outboxes.wait(send.key, &key, None);
             send.answer(Taken::Done(Ok(Answer::Refused(code))));
-            shared.stirred.notify_one();
-            return;
         }
-        _ => oneshot::channel(),
-    };
-    shared.outboxes.lock().wait(send.key, &key, Some(whoever.0));
-    Metric::SendsAccepted.count();
-    send.answer(Taken::Accepted(Awaited(whoever.1)));
+        _ => {
+            let (whoever, fate) = oneshot::channel();
+            outboxes.wait(send.key, &key, Some(whoever));
+            Metric::SendsAccepted.count();
+            send.answer(Taken::Accepted(fate.into()));
+        }
+    }
+    drop(outboxes);
     shared.stirred.notify_one();
 }
 

@@ -49,6 +49,12 @@ pub enum Taken {
 #[derive(Debug)]
 pub struct Awaited(oneshot::Receiver<Fate>);
 
+impl From<oneshot::Receiver<Fate>> for Awaited {
+    fn from(fate: oneshot::Receiver<Fate>) -> Self {
+        Awaited(fate)
+    }
+}
+
 impl Awaited {
     /// Waits for it. `None` when this node ends before it is known.
     pub async fn fate(self) -> Option<Fate> {

@@ -154,9 +154,14 @@ impl<W> Outboxes<W> {
         waiting.flat_map(|(key, waiting)| oldest(key, waiting)).collect()
     }
 
+    /// Whether a connection uses it.
+    pub(super) fn is_open(&self, key: Uuid) -> bool {
+        self.known.get(&key).is_some_and(|known| known.connections > 0)
+    }
+
     /// The outboxes that connections use.
     pub(super) fn open_keys(&self) -> Vec<Uuid> {
-        self.known.iter().filter(|(_, known)| known.connections > 0).map(|(key, _)| *key).collect()
+        self.known.keys().filter(|key| self.is_open(**key)).copied().collect()
     }
 
     /// Sends that wait.

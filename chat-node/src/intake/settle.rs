@@ -8,10 +8,13 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::Shared;
-use crate::store::{SendKey, answered};
+use crate::store::{SendKey, within};
 
 /// Time between looks while something waits.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// How long a look may take. Sends wait behind it that the queue would take.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 /// Sends that are looked up at once.
 const AT_ONCE: usize = 500;
@@ -43,7 +46,7 @@ pub(super) async fn look_up_of(shared: &Shared, keys: &HashSet<Uuid>) {
 
 async fn look_up(shared: &Shared, waiting: Vec<(Uuid, SendKey)>) {
     let (keys, sends): (Vec<Uuid>, Vec<SendKey>) = waiting.into_iter().unzip();
-    match answered(shared.parts.store.outcomes(&sends)).await {
+    match within(PATIENCE, shared.parts.store.outcomes(&sends)).await {
         Ok(answers) => {
             for ((key, send), answer) in keys.into_iter().zip(&sends).zip(answers) {
                 if let Some(answer) = answer {

@@ -3,34 +3,40 @@
 //! Answers to several sends that are under way come in any order: an accepted send's fate comes by another way than the answer to a later
 //! one, and a task that is handed many answers at once does not take them up in turn. So what comes too early is held back here.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// What is told of an outbox's sends. `F` is whatever tells a fate.
 #[derive(Debug)]
 pub(super) struct Fates<F> {
-    /// Sends that are under way, those that were accepted among them.
-    awaited: BTreeSet<i64>,
+    /// Sends that are under way, those that were accepted among them, and how often each is: a client may not wait for an answer before it
+    /// says one again.
+    awaited: BTreeMap<i64, u32>,
     /// Fates that wait for those of lower numbers.
     held: BTreeMap<i64, F>,
 }
 
 impl<F> Default for Fates<F> {
     fn default() -> Self {
-        Fates { awaited: BTreeSet::new(), held: BTreeMap::new() }
+        Fates { awaited: BTreeMap::new(), held: BTreeMap::new() }
     }
 }
 
 impl<F> Fates<F> {
     /// The send is on its way.
     pub(super) fn awaits(&mut self, n: i64) {
-        self.awaited.insert(n);
+        *self.awaited.entry(n).or_default() += 1;
     }
 
     /// The send has no fate: it may come again, so nobody waits for it. Gives what may be told now, in order.
     pub(super) fn has_none(&mut self, n: i64) -> Vec<F> {
-        self.awaited.remove(&n);
-        let turn = match self.awaited.first() {
-            Some(awaited) => self.held.split_off(awaited),
+        if let Some(times) = self.awaited.get_mut(&n) {
+            *times -= 1;
+            if *times == 0 {
+                self.awaited.remove(&n);
+            }
+        }
+        let turn = match self.awaited.first_key_value() {
+            Some((awaited, _)) => self.held.split_off(awaited),
             None => BTreeMap::new(),
         };
         std::mem::replace(&mut self.held, turn).into_values().collect()
@@ -74,9 +80,19 @@ mod tests {
     fn a_send_that_comes_again_is_told_again() {
         let mut fates = Fates::default();
         (1..=2).for_each(|n| fates.awaits(n));
-        fates.awaits(1);
         assert_eq!(fates.known(1, "one"), ["one"]);
-        assert_eq!(fates.known(2, "two"), ["two"]);
-        assert_eq!(fates.known(1, "one again"), ["one again"]);
+        fates.awaits(1);
+        assert_eq!(fates.known(2, "two"), [""; 0], "one is under way again");
+        assert_eq!(fates.known(1, "one again"), ["one again", "two"]);
+    }
+
+    #[test]
+    fn a_send_that_is_under_way_twice_is_waited_for_twice() {
+        let mut fates = Fates::default();
+        (1..=2).for_each(|n| fates.awaits(n));
+        fates.awaits(1);
+        assert_eq!(fates.known(2, "two"), [""; 0]);
+        assert_eq!(fates.has_none(1), [""; 0], "the other one may have a fate");
+        assert_eq!(fates.known(1, "one"), ["one", "two"]);
     }
 }

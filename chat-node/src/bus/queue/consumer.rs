@@ -2,7 +2,7 @@
 
 use futures::{
     FutureExt, StreamExt,
-    stream::{BoxStream, SelectAll, select_all},
+    stream::{self, BoxStream, SelectAll, select_all},
 };
 use lapin::{
     Channel, Connection,
@@ -44,12 +44,15 @@ impl Receipt {
     }
 }
 
+/// What comes of one queue, by its number: a message, or nothing more.
+type Coming = BoxStream<'static, (usize, Option<Result<lapin::message::Delivery, lapin::Error>>)>;
+
 /// Messages as they come. Dropping it puts back what was not let go of.
 pub struct Deliveries {
     connection: Connection,
     /// One a queue: letting go of a message also lets go of all before it on its channel.
     channels: Vec<Channel>,
-    streams: SelectAll<BoxStream<'static, (usize, Result<lapin::message::Delivery, lapin::Error>)>>,
+    streams: SelectAll<Coming>,
 }
 
 impl Deliveries {
@@ -62,7 +65,9 @@ impl Deliveries {
             within(channel.basic_qos(PREFETCH, BasicQosOptions::default())).await?;
             let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
             let consumer = within(channel.basic_consume(queue.into(), "".into(), options, arguments)).await?;
-            streams.push(consumer.map(move |delivery| (index, delivery)).boxed());
+            // One that ends was cancelled, as when its queue is deleted: then all begin anew, and declare it.
+            let deliveries = consumer.map(Some).chain(stream::once(async { None }));
+            streams.push(deliveries.map(move |delivery| (index, delivery)).boxed());
             channels.push(channel);
         }
         Ok(Deliveries { connection, channels, streams: select_all(streams) })
@@ -76,8 +81,9 @@ impl Deliveries {
         let mut next = self.streams.next().await;
         let mut deliveries = Vec::new();
         loop {
-            let (channel, delivery) = next.ok_or_else(|| Broken("the consumers were cancelled".into()))?;
-            let delivery = delivery?;
+            let cancelled = || Broken("a consumer was cancelled".into());
+            let (channel, delivery) = next.ok_or_else(cancelled)?;
+            let delivery = delivery.ok_or_else(cancelled)??;
             let receipt = Receipt::new(channel, delivery.delivery_tag);
             deliveries.push(Delivery { payload: delivery.data, receipt });
             if deliveries.len() >= max {
