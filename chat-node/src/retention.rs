@@ -14,7 +14,7 @@ use crate::{
     health::Health,
     intake::Intake,
     metric::Metric,
-    store::{SharedStore, StoreError},
+    store::{SharedStore, StoreError, answered},
 };
 
 /// Events that are dropped in one transaction at most: the room takes no message meanwhile.
@@ -66,7 +66,7 @@ pub async fn run(store: SharedStore, health: Arc<Health>, intake: Intake, retent
 /// When the store is away.
 pub async fn note_open(store: &SharedStore, open: &[Uuid], now_ms: i64) -> Result<(), StoreError> {
     for keys in open.chunks(NOTED_AT_ONCE) {
-        store.touch_outboxes(keys, now_ms - NOTED_EVERY_MS, now_ms).await?;
+        answered(store.touch_outboxes(keys, now_ms - NOTED_EVERY_MS, now_ms)).await?;
     }
     Ok(())
 }
@@ -76,7 +76,7 @@ pub async fn walk(store: &SharedStore, age_ms: i64) {
     let (mut after, mut dropped) = (Some(Uuid::nil()), 0);
     while let Some(key) = after {
         let began = Instant::now();
-        match store.drop_outboxes(key, now_ms() - age_ms, OUTBOXES_AT_ONCE).await {
+        match answered(store.drop_outboxes(key, now_ms() - age_ms, OUTBOXES_AT_ONCE)).await {
             Ok(walked) => {
                 Metric::OutboxesExpired.count_by(walked.dropped as u64);
                 dropped += walked.dropped;
@@ -104,7 +104,7 @@ pub async fn sweep(store: &SharedStore, age_ms: i64) {
     let mut dropped = 0;
     loop {
         let (now_ms, began) = (now_ms(), Instant::now());
-        match store.expire(now_ms - age_ms, now_ms, EVENTS_AT_ONCE).await {
+        match answered(store.expire(now_ms - age_ms, now_ms, EVENTS_AT_ONCE)).await {
             Ok(expired) => {
                 Metric::EventsExpired.count_by(expired.events as u64);
                 dropped += expired.events;

@@ -14,6 +14,7 @@ use chat_node::{
     event::{RoomKind, User},
     health::Health,
     hub::{ConnectionId, Hub, Outbound, Socket, Start},
+    protocol::RoomReference,
     store::{Append, Content, Hint, PostgresStore, SharedStore, StoreLimits},
     trace::Traces,
 };
@@ -124,6 +125,37 @@ async fn a_room_is_followed_in_the_end_although_its_head_was_asked_of_a_server_t
     locked.join().unwrap();
     timeout(PATIENCE, follows).await.expect("it waits for a server that is gone").unwrap();
     assert_eq!(hub.rooms_resident(), 1);
+    past.close().await;
+}
+
+#[tokio::test]
+async fn a_node_that_is_cut_off_within_a_transaction_keeps_no_room_from_others() {
+    let (services, database, wires, [past, through]) = stores().await;
+    let room = past.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
+    let join = async move |store: &SharedStore, who: &str| store.join(&user(who), &RoomReference::Id(room), NOW).await;
+    // While that table is locked, whoever joins has the room locked and waits.
+    let lock = "BEGIN; LOCK TABLE members IN EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT";
+    let locked = std::thread::spawn({
+        let database = database.clone();
+        move || Services::new().unwrap().postgres.sql(&database, lock).unwrap()
+    });
+    let count = |of: &str| {
+        let activity = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND ";
+        services.postgres.sql(&database, &format!("{activity}{of}")).unwrap().trim() == "1"
+    };
+    until(|| count("query LIKE '%LOCK TABLE members%' AND wait_event = 'PgSleep'")).await;
+    let cut_off = tokio::spawn(async move { join(&through, "bob").await });
+    until(|| count("wait_event_type = 'Lock'")).await;
+    wires.are_dead.send_replace(true);
+    locked.join().unwrap();
+    until(|| count("state = 'idle in transaction'")).await;
+    let joined = async {
+        while join(&past, "carol").await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(PATIENCE, joined).await.expect("the room is locked by a node that is gone");
+    cut_off.abort();
     past.close().await;
 }
 

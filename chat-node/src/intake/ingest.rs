@@ -15,7 +15,7 @@ use super::{
 use crate::{
     bus::queue::{Broken, Delivery, Queue},
     metric::Metric,
-    store::{Answer, Append, Content, DeadLetter, StoreError, commit, outbox_key},
+    store::{Answer, Append, Content, DeadLetter, StoreError, answered, commit, outbox_key},
 };
 
 /// Time between attempts to consume.
@@ -133,7 +133,7 @@ async fn write(shared: &Shared, held: &mut Held, sends: Vec<Queued>) -> Result<(
 
 /// Keeps what cannot be written.
 async fn bury(shared: &Shared, letters: &[DeadLetter]) -> Result<(), StoreError> {
-    shared.parts.store.bury(letters).await?;
+    answered(shared.parts.store.bury(letters)).await?;
     for letter in letters {
         Metric::DeadLetters.count_for(letter.reason.as_str());
         tracing::error!(reason = letter.reason.as_str(), "a queued send cannot be written: see the table dead_letters");

@@ -150,8 +150,8 @@ impl Logins {
             self.recheck(now_ms).await?;
         }
         if beat.is_multiple_of(CLEARED_EVERY) {
-            self.sessions.forget_logins(now_ms).await?;
-            self.store.forget_attempts(now_ms).await?;
+            within(self.sessions.forget_logins(now_ms)).await?;
+            within(self.store.forget_attempts(now_ms)).await?;
         }
         noted
     }

@@ -75,13 +75,14 @@ impl Signals {
         }
     }
 
-    /// Notes when those who are gone were last seen. What cannot be noted is lost.
+    /// Notes when those who are gone were last seen. What cannot be noted waits for the next beat.
     async fn note_gone(&self) {
         let gone = self.inner.lock().roll.take_gone();
         if !gone.is_empty()
             && let Err(error) = within(self.sessions.note_seen(&gone)).await
         {
-            tracing::debug!(%error, "when users were last seen could not be noted");
+            tracing::debug!(%error, "when users were last seen cannot be noted yet");
+            self.inner.lock().roll.note_gone(gone);
         }
     }
 

@@ -170,7 +170,7 @@ pub(super) struct Roll {
     /// Users whose presence may be another one than it was.
     changed: IndexSet<User>,
     /// Users who are gone from this node or from one that fell silent, and since when.
-    gone: Vec<(User, i64)>,
+    gone: HashMap<User, i64>,
     number: u64,
 }
 
@@ -223,7 +223,7 @@ impl Roll {
                 self.own.remove(&user);
                 self.untold.insert(user.clone());
                 self.changed.insert(user.clone());
-                self.gone.push((user, left));
+                self.note_gone([(user, left)]);
             }
         }
     }
@@ -246,9 +246,10 @@ impl Roll {
         let silent = |copy: &Copy| copy.alive_ms().saturating_add(SILENCE_MS) <= now_ms;
         let gone: Vec<Peer> =
             self.peers.iter().filter(|(_, copy)| silent(copy)).map(|(peer, _)| peer.clone()).collect();
-        for copy in gone.iter().filter_map(|peer| self.peers.remove(peer)) {
+        for peer in gone {
+            let Some(copy) = self.peers.remove(&peer) else { continue };
             // Nobody but those who are left can note it.
-            self.gone.extend(copy.users.keys().map(|user| (user.clone(), copy.alive_ms())));
+            self.note_gone(copy.users.keys().map(|user| (user.clone(), copy.alive_ms())));
             self.changed.extend(copy.users.into_keys());
         }
         to_read
@@ -319,7 +320,15 @@ impl Roll {
 
     /// Takes those who are gone, and since when they were not seen.
     pub(super) fn take_gone(&mut self) -> Vec<(User, i64)> {
-        std::mem::take(&mut self.gone)
+        std::mem::take(&mut self.gone).into_iter().collect()
+    }
+
+    /// These users are gone since then: each since the latest that is known.
+    pub(super) fn note_gone(&mut self, users: impl IntoIterator<Item = (User, i64)>) {
+        for (user, since) in users {
+            let known = self.gone.entry(user).or_insert(since);
+            *known = since.max(*known);
+        }
     }
 }
 

@@ -42,14 +42,14 @@ pub trait Directory {
     /// event's position. `None` when no such event is among the latest that are kept.
     async fn ending(&self, user: &str, room: Uuid, after: Seq) -> Result<Option<(Kind, Seq)>, StoreError>;
 
-    /// The public rooms whose names begin with `prefix`, by their names, from behind `after` on.
+    /// The public rooms whose names begin with `prefix`, by the bytes of their names, from behind `after` on.
     async fn directory(&self, prefix: &str, after: &str, limit: usize) -> Result<Vec<Listed>, StoreError>;
 }
 
-/// Implements [`Directory`] for a store with a pool of sqlx's. `$has_prefix` is SQL: whether `name` begins with `$3`. `$whom` is SQL too: the
-/// user whom an event's `details` name.
+/// Implements [`Directory`] for a store with a pool of sqlx's. These are SQL: `$name`, a room's name in the order of its bytes, and
+/// `$whom`, the user whom an event's `details` name.
 macro_rules! directory {
-    ($store:ty, $has_prefix:literal, $whom:literal) => {
+    ($store:ty, $name:literal, $whom:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::directory::Directory for $store {
             async fn note_user(&self, user: &str, now_ms: i64) -> Result<(), $crate::store::StoreError> {
@@ -136,14 +136,15 @@ macro_rules! directory {
                 after: &str,
                 limit: usize,
             ) -> Result<Vec<$crate::store::directory::Listed>, $crate::store::StoreError> {
+                // The prefix as a range, so that it is found in an index and not by reading all names.
                 let rows: Vec<(uuid::Uuid, String, i32)> = sqlx::query_as(concat!(
-                    "SELECT id, name, members FROM rooms WHERE kind = $1 AND name > $2 AND ",
-                    $has_prefix,
-                    " ORDER BY name LIMIT $4"
+                    "SELECT id, name, members FROM rooms WHERE kind = $1 AND name IS NOT NULL AND ",
+                    concat!($name, " > $2 AND ", $name, " >= $3 AND ", $name, " <= $4 ORDER BY ", $name, " LIMIT $5")
                 ))
                 .bind($crate::event::RoomKind::Public as i16)
                 .bind(after)
                 .bind(prefix)
+                .bind(format!("{prefix}{}", char::MAX))
                 .bind(limit as i64)
                 .fetch_all(&self.gate.pool()?)
                 .await?;

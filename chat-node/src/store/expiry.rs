@@ -3,11 +3,13 @@
 //! A log has no holes, so only a beginning of it can go; its latest event stays, because the next one follows it. What is dropped costs
 //! as much as it has events, and what is kept costs nothing: a room is looked at when its oldest event is old, and at no other time.
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use uuid::Uuid;
 
 use super::{StoreError, statements::LifeTransaction};
-use crate::event::{EventBody, Seq};
+use crate::event::{EventBody, Seq, User};
 
 /// What was dropped at once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,8 +37,15 @@ pub(super) trait ExpiryTransaction: LifeTransaction {
     async fn old_room(&mut self, before_ms: i64) -> Result<Option<OldRoom>, StoreError>;
     /// The first events of a room that are kept, in order.
     async fn beginning(&mut self, room: &OldRoom, limit: usize) -> Result<Vec<EventBody>, StoreError>;
-    /// Drops the events before `first` with the reactions to them, and notes that none of the others is older than `oldest_ms`.
-    async fn cut(&mut self, room: Uuid, first: Seq, oldest_ms: i64) -> Result<(), StoreError>;
+    /// Drops the events before `first` with the reactions to them and these users' mentions in them, and notes that none of the others is
+    /// older than `oldest_ms`. In few statements, since the room takes no message meanwhile.
+    async fn cut(
+        &mut self,
+        room: Uuid,
+        first: Seq,
+        oldest_ms: i64,
+        mentioned: &BTreeSet<User>,
+    ) -> Result<(), StoreError>;
 }
 
 /// Drops at most `limit` events of one room that are of before `before_ms`.
@@ -50,13 +59,10 @@ pub(super) async fn expire(
     let events = tx.beginning(&room, limit).await?;
     let times: Vec<(Seq, i64)> = events.iter().map(|event| (event.seq, event.time)).collect();
     let Cut { dropped, first, oldest_ms } = cut(&room, &times, before_ms, now_ms);
-    for event in &events[..dropped] {
-        let named = event.details.as_ref().map_or(&[][..], |details| &details.mentions);
-        if !named.is_empty() {
-            tx.forget(room.id, event.seq, named).await?;
-        }
-    }
-    tx.cut(room.id, first, oldest_ms).await?;
+    let mentions =
+        |event: &EventBody| event.details.iter().flat_map(|details| details.mentions.clone()).collect::<Vec<_>>();
+    let mentioned: BTreeSet<User> = events[..dropped].iter().flat_map(mentions).collect();
+    tx.cut(room.id, first, oldest_ms, &mentioned).await?;
     Ok(Expired { events: dropped, more: true })
 }
 
@@ -85,9 +91,10 @@ fn cut(room: &OldRoom, events: &[(Seq, i64)], before_ms: i64, now_ms: i64) -> Cu
     }
 }
 
-/// Implements [`ExpiryTransaction`] for a transaction type that wraps sqlx's. `$lock` is SQL: how rows are locked, others' passed over.
+/// Implements [`ExpiryTransaction`] for a transaction type that wraps sqlx's. These are SQL: `$lock`, how rows are locked,
+/// others' passed over, and `$elements`, a query for the texts of the array that `$3` has as JSON.
 macro_rules! expiry_transaction {
-    ($transaction:ty, $lock:literal) => {
+    ($transaction:ty, $lock:literal, $elements:literal) => {
         #[async_trait::async_trait]
         impl $crate::store::expiry::ExpiryTransaction for $transaction {
             async fn old_room(
@@ -128,7 +135,14 @@ macro_rules! expiry_transaction {
                 room: uuid::Uuid,
                 first: $crate::event::Seq,
                 oldest_ms: i64,
+                mentioned: &std::collections::BTreeSet<$crate::event::User>,
             ) -> Result<(), $crate::store::StoreError> {
+                if !mentioned.is_empty() {
+                    let delete =
+                        concat!("DELETE FROM mentions WHERE room = $1 AND seq < $2 AND member IN (", $elements, ")");
+                    let mentioned = serde_json::json!(mentioned).to_string();
+                    sqlx::query(delete).bind(room).bind(first).bind(mentioned).execute(&mut *self.0).await?;
+                }
                 for delete in [
                     "DELETE FROM reactions WHERE room = $1 AND seq < $2",
                     "DELETE FROM events WHERE room = $1 AND seq < $2",

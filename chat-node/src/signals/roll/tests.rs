@@ -52,8 +52,16 @@ fn whoever_comes_back_in_time_was_never_gone() {
     roll.exit(&alice, ConnectionId(2), NOW + 2 * LINGER_MS);
     roll.pass(NOW + 3 * LINGER_MS);
     assert_eq!(roll.summary("alice"), None);
-    assert_eq!(roll.take_gone(), [(user("alice"), NOW + 2 * LINGER_MS)]);
-    assert_eq!(roll.tell(), Told::Changes { number: 2, users: vec![(alice, None)] });
+    let gone = roll.take_gone();
+    assert_eq!(gone, [(user("alice"), NOW + 2 * LINGER_MS)]);
+    assert_eq!(roll.tell(), Told::Changes { number: 2, users: vec![(alice.clone(), None)] });
+
+    // It could not be noted, and she was here once more meanwhile.
+    roll.enter(&alice, ConnectionId(3), ClientType::Web);
+    roll.exit(&alice, ConnectionId(3), NOW + 4 * LINGER_MS);
+    roll.pass(NOW + 5 * LINGER_MS);
+    roll.note_gone(gone);
+    assert_eq!(roll.take_gone(), [(alice, NOW + 4 * LINGER_MS)]);
 }
 
 #[test]

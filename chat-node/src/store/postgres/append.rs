@@ -104,7 +104,7 @@ async fn write(
              UPDATE rooms SET head = new.head FROM UNNEST($9::uuid[], $10::bigint[]) AS new (id, head) WHERE rooms.id = new.id
          ), new_lasts AS (
              INSERT INTO outboxes (key, last, touched_ms) SELECT key, last, $20 FROM UNNEST($11::uuid[], $12::bigint[]) AS new (key, last)
-             ON CONFLICT (key) DO UPDATE SET last = excluded.last, touched_ms = excluded.touched_ms
+             ON CONFLICT (key) DO UPDATE SET last = excluded.last, touched_ms = GREATEST(outboxes.touched_ms, excluded.touched_ms)
          ), new_results AS (
              INSERT INTO outbox_results (outbox, n, refusal, room, epoch, seq, event, time_ms)
              SELECT * FROM UNNEST($13::uuid[], $14::bigint[], $15::text[], $16::uuid[], $17::int[], $18::bigint[], $19::uuid[], $21::bigint[])

@@ -133,7 +133,7 @@ async fn note(pool: &PgPool, batch: &[Arriving], keys: &[Option<Uuid>]) -> Resul
              INSERT INTO users (name, created_ms) SELECT * FROM UNNEST($1::text[], $2::bigint[]) ON CONFLICT (name) DO NOTHING
          ) INSERT INTO outboxes AS o (key, last, touched_ms)
            SELECT key, 0, now_ms FROM UNNEST($3::uuid[], $4::bigint[]) AS new (key, now_ms)
-           ON CONFLICT (key) DO UPDATE SET touched_ms = excluded.touched_ms RETURNING o.key, o.last",
+           ON CONFLICT (key) DO UPDATE SET touched_ms = GREATEST(o.touched_ms, excluded.touched_ms) RETURNING o.key, o.last",
     )
     .bind(users)
     .bind(users_ms)

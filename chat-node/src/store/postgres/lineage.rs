@@ -3,13 +3,19 @@
 //!
 //! Looked at on every new connection, before anything is written over it: whatever replaces a database ends the connections to the one before.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use parking_lot::Mutex;
 use sqlx::{ConnectOptions, Connection, PgConnection, postgres::PgConnectOptions};
 
 use super::hints;
-use crate::metric::Metric;
+use crate::{
+    metric::Metric,
+    store::{STATEMENT_SECONDS_MAX, within},
+};
+
+/// How long the new epochs of all rooms may take: millions of rooms take minutes. Meanwhile this node has no new connections.
+const SETTLED_WITHIN: Duration = Duration::from_secs(600);
 
 /// What tells one history of a database from another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +54,10 @@ impl Known {
             let (known, options) = (self.clone(), options.clone());
             tokio::spawn(async move {
                 let _turn = turn;
-                let settled = async { known.settle(&mut options.connect().await?).await };
+                let settled = async {
+                    let mut connection = within(STATEMENT_SECONDS_MAX, options.connect()).await?;
+                    within(SETTLED_WITHIN, known.settle(&mut connection)).await
+                };
                 if let Err(error) = settled.await {
                     tracing::warn!(%error, "the new epochs could not begin: the next connection tries again");
                 }

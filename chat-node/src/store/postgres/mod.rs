@@ -59,6 +59,14 @@ const OTHERS_CONNECTIONS_MIN: u32 = 3;
 /// Time between attempts of a migration that is locked out, by a backup for instance: nodes of the version before go on meanwhile.
 const LOCKED_OUT_SECONDS: Duration = Duration::from_secs(10);
 
+/// How the server finds out within half a minute that a node is gone without a word, in seconds and milliseconds. Its own defaults take hours.
+const KEEPALIVE: [(&str, &str); 4] = [
+    ("tcp_keepalives_idle", "10"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("tcp_user_timeout", "25000"),
+];
+
 /// Room logs in a PostgreSQL database.
 pub struct PostgresStore {
     gate: Arc<Gate<Postgres>>,
@@ -77,7 +85,10 @@ impl PostgresStore {
         let statement_timeout = STATEMENT_SECONDS_MAX.as_millis().to_string();
         let mut options = PgConnectOptions::from_str(url)?
             .application_name("chat-node")
-            .options([("statement_timeout", statement_timeout.as_str()), ("lock_timeout", statement_timeout.as_str())]);
+            .options([("statement_timeout", statement_timeout.as_str()), ("lock_timeout", statement_timeout.as_str())])
+            // A node that is cut off within a transaction must not keep its rooms locked from all others.
+            .options([("idle_in_transaction_session_timeout", statement_timeout.as_str())])
+            .options(KEEPALIVE);
         if let Some(ca) = ca {
             options = options.ssl_root_cert_from_pem(ca);
             if !url.contains("sslmode=") && !url.contains("ssl-mode=") {
@@ -128,7 +139,7 @@ fn is_locked_out(error: &MigrateError) -> bool {
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some("55P03")
 }
 
-directory!(PostgresStore, "starts_with(name, $3)", "CAST(details AS json) ->> 'user'");
+directory!(PostgresStore, "name COLLATE \"C\"", "CAST(details AS json) ->> 'user'");
 
 #[async_trait]
 impl Store for PostgresStore {

@@ -140,4 +140,8 @@ impl RoomTransaction for PostgresTransaction {
 }
 
 life_transaction!(PostgresTransaction);
-expiry_transaction!(PostgresTransaction, " FOR UPDATE SKIP LOCKED");
+expiry_transaction!(
+    PostgresTransaction,
+    " FOR UPDATE SKIP LOCKED",
+    "SELECT json_array_elements_text(CAST($3 AS json))"
+);

@@ -37,7 +37,7 @@ pub(super) async fn append(
     for (outbox, last) in &plan.lasts {
         sqlx::query(
             "INSERT INTO outboxes (key, last, touched_ms) VALUES ($1, $2, $3)
-             ON CONFLICT (key) DO UPDATE SET last = excluded.last, touched_ms = excluded.touched_ms",
+             ON CONFLICT (key) DO UPDATE SET last = excluded.last, touched_ms = MAX(touched_ms, excluded.touched_ms)",
         )
         .bind(*outbox)
         .bind(*last)

@@ -85,7 +85,7 @@ async fn begin(pool: &SqlitePool) -> Result<SqliteTransaction, StoreError> {
     Ok(SqliteTransaction(pool.begin_with("BEGIN IMMEDIATE").await?))
 }
 
-directory!(SqliteStore, "substr(name, 1, length($3)) = $3", "details ->> 'user'");
+directory!(SqliteStore, "name", "details ->> 'user'");
 
 #[async_trait]
 impl Store for SqliteStore {

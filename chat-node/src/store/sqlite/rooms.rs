@@ -35,7 +35,7 @@ impl SqliteTransaction {
     pub(super) async fn open_outbox(&mut self, key: Uuid, kept: i64, now_ms: i64) -> Result<i64, StoreError> {
         let last: i64 = sqlx::query_scalar(
             "INSERT INTO outboxes (key, last, touched_ms) VALUES ($1, 0, $2)
-             ON CONFLICT (key) DO UPDATE SET touched_ms = $2 RETURNING last",
+             ON CONFLICT (key) DO UPDATE SET touched_ms = MAX(touched_ms, $2) RETURNING last",
         )
         .bind(key)
         .bind(now_ms)
@@ -158,4 +158,4 @@ impl RoomTransaction for SqliteTransaction {
 }
 
 life_transaction!(SqliteTransaction);
-expiry_transaction!(SqliteTransaction, "");
+expiry_transaction!(SqliteTransaction, "", "SELECT value FROM json_each($3)");
