@@ -14,8 +14,11 @@ use argon2::{
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 
-/// Threads that hash.
-const THREADS: usize = 2;
+/// Threads that compare passwords.
+const VERIFYING: usize = 2;
+
+/// Threads that hash new ones. Whoever likes may register, so that must not keep anybody from signing in.
+const HASHING: usize = 1;
 
 /// Hashes that wait for their turn. Beyond, a request is better told to come back.
 const WAITING_MAX: usize = 1_000;
@@ -85,24 +88,14 @@ type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 /// Hashes and verifies passwords.
 #[derive(Clone)]
 pub struct Passwords {
-    jobs: mpsc::Sender<Job>,
+    verifying: Threads,
+    hashing: Threads,
 }
 
 impl Default for Passwords {
     /// Starts the threads. They end with the last clone.
     fn default() -> Self {
-        let (jobs, waiting) = mpsc::channel::<Job>(WAITING_MAX);
-        let waiting = Arc::new(Mutex::new(waiting));
-        for number in 0..THREADS {
-            let waiting = waiting.clone();
-            let next = move || waiting.lock().blocking_recv();
-            let work = move || {
-                let mut memory = Memory::new();
-                std::iter::from_fn(next).for_each(|job| job(&mut memory));
-            };
-            thread::Builder::new().name(format!("password-{number}")).spawn(work).expect("a thread can be started");
-        }
-        Passwords { jobs }
+        Passwords { verifying: Threads::start("verify", VERIFYING), hashing: Threads::start("hash", HASHING) }
     }
 }
 
@@ -111,7 +104,8 @@ impl Passwords {
     /// Ones that nobody looks at: they wait at the other end, and while that is gone too many wait.
     pub(crate) fn stuck() -> (Passwords, mpsc::Receiver<impl Sized>) {
         let (jobs, waiting) = mpsc::channel(1);
-        (Passwords { jobs }, waiting)
+        let threads = Threads(jobs);
+        (Passwords { verifying: threads.clone(), hashing: threads }, waiting)
     }
 }
 
@@ -121,19 +115,20 @@ impl Passwords {
     /// # Errors
     /// When too many wait. Within, never for a password that [`check_password`] passes; the signature is the library's.
     pub async fn hash(&self, password: String) -> Result<Result<String, Error>, Busy> {
-        self.turn(move |memory| {
-            let argon2 = Argon2::default();
-            let salt = Salt::new(&rand::random::<[u8; 16]>())?;
-            let hash = PasswordHash {
-                algorithm: Algorithm::default().ident(),
-                version: Some(Version::default().into()),
-                params: ParamsString::try_from(argon2.params())?,
-                salt: Some(salt),
-                hash: Some(output(&argon2, &password, &salt, memory)?),
-            };
-            Ok(hash.to_string())
-        })
-        .await
+        self.hashing
+            .turn(move |memory| {
+                let argon2 = Argon2::default();
+                let salt = Salt::new(&rand::random::<[u8; 16]>())?;
+                let hash = PasswordHash {
+                    algorithm: Algorithm::default().ident(),
+                    version: Some(Version::default().into()),
+                    params: ParamsString::try_from(argon2.params())?,
+                    salt: Some(salt),
+                    hash: Some(output(&argon2, &password, &salt, memory)?),
+                };
+                Ok(hash.to_string())
+            })
+            .await
     }
 
     /// Compares a password with a hash. Without a hash it takes as long, so that nobody learns which names exist.
@@ -144,12 +139,34 @@ impl Passwords {
         /// A hash of nothing that anyone knows.
         const NOBODY: &str =
             "$argon2id$v=19$m=19456,t=2,p=1$c29tZXNhbHRzb21lc2FsdA$ZHHYMRyIPPDHcAYDkZ3Cjcd9cRCHIRBwQR94pLvbPEU";
-        self.turn(move |memory| {
-            let known = hash.is_some();
-            let matches = verify(&password, hash.as_deref().unwrap_or(NOBODY), memory);
-            known && matches.unwrap_or(false)
-        })
-        .await
+        self.verifying
+            .turn(move |memory| {
+                let known = hash.is_some();
+                let matches = verify(&password, hash.as_deref().unwrap_or(NOBODY), memory);
+                known && matches.unwrap_or(false)
+            })
+            .await
+    }
+}
+
+/// Some threads, and what waits for them.
+#[derive(Clone)]
+struct Threads(mpsc::Sender<Job>);
+
+impl Threads {
+    fn start(name: &str, count: usize) -> Threads {
+        let (jobs, waiting) = mpsc::channel::<Job>(WAITING_MAX);
+        let waiting = Arc::new(Mutex::new(waiting));
+        for number in 0..count {
+            let waiting = waiting.clone();
+            let next = move || waiting.lock().blocking_recv();
+            let work = move || {
+                let mut memory = Memory::new();
+                std::iter::from_fn(next).for_each(|job| job(&mut memory));
+            };
+            thread::Builder::new().name(format!("{name}-{number}")).spawn(work).expect("a thread can be started");
+        }
+        Threads(jobs)
     }
 
     async fn turn<T: Send + 'static>(&self, work: impl FnOnce(&mut Memory) -> T + Send + 'static) -> Result<T, Busy> {
@@ -160,7 +177,7 @@ impl Passwords {
                 let _ = done.send(work(memory));
             }
         };
-        self.jobs.try_send(Box::new(job)).map_err(|_| Busy)?;
+        self.0.try_send(Box::new(job)).map_err(|_| Busy)?;
         Ok(result.await.expect("hashing does not panic"))
     }
 }
@@ -210,36 +227,53 @@ mod tests {
 
     #[tokio::test]
     async fn however_many_come_the_same_few_threads_hash() {
+        let threads = Threads::start("test", VERIFYING);
+        let turns = (0..WAITING_MAX).map(|_| threads.turn(|_| thread::current().id()));
+        let used: HashSet<_> = futures::future::join_all(turns).await.into_iter().map(Result::unwrap).collect();
+        assert!((1..=VERIFYING).contains(&used.len()), "{used:?}");
+    }
+
+    #[tokio::test]
+    async fn however_many_register_nobody_is_kept_from_signing_in() {
         let passwords = Passwords::default();
-        let turns = (0..WAITING_MAX).map(|_| passwords.turn(|_| thread::current().id()));
-        let threads: HashSet<_> = futures::future::join_all(turns).await.into_iter().map(Result::unwrap).collect();
-        assert!((1..=THREADS).contains(&threads.len()), "{threads:?}");
+        let (started, gate) = (Arc::new(Barrier::new(HASHING + 1)), Arc::new(Barrier::new(HASHING + 1)));
+        let (on_it, hold) = (started.clone(), gate.clone());
+        let hashing = passwords.hashing.clone();
+        let wait = move |_: &mut Memory| {
+            on_it.wait();
+            hold.wait();
+        };
+        let held = tokio::spawn(async move { hashing.turn(wait).await });
+        tokio::task::spawn_blocking(move || started.wait()).await.unwrap();
+        assert_eq!(passwords.verify("correct horse".into(), None).await, Ok(false));
+        tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
+        held.await.unwrap().unwrap();
     }
 
     #[tokio::test]
     async fn who_comes_when_too_many_wait_is_told_and_what_nobody_waits_for_is_not_done() {
-        let passwords = Passwords::default();
-        let (started, gate) = (Arc::new(Barrier::new(THREADS + 1)), Arc::new(Barrier::new(THREADS + 1)));
+        let threads = Threads::start("test", VERIFYING);
+        let (started, gate) = (Arc::new(Barrier::new(VERIFYING + 1)), Arc::new(Barrier::new(VERIFYING + 1)));
         let hold = |_| {
-            let (passwords, started, gate) = (passwords.clone(), started.clone(), gate.clone());
+            let (threads, started, gate) = (threads.clone(), started.clone(), gate.clone());
             let hold = move |_: &mut Memory| {
                 started.wait();
                 gate.wait();
             };
-            tokio::spawn(async move { passwords.turn(hold).await })
+            tokio::spawn(async move { threads.turn(hold).await })
         };
-        let holds: Vec<_> = (0..THREADS).map(hold).collect();
+        let holds: Vec<_> = (0..VERIFYING).map(hold).collect();
         tokio::task::spawn_blocking(move || started.wait()).await.unwrap();
         let (told, mut heard) = mpsc::unbounded_channel();
         let note = |by: &'static str| {
             let told = told.clone();
             move |_: &mut Memory| told.send(by).unwrap()
         };
-        assert!(passwords.turn(note("who gave up")).now_or_never().is_none());
-        let rest = (1..WAITING_MAX).map(|_| Box::pin(passwords.turn(note("who waited"))));
+        assert!(threads.turn(note("who gave up")).now_or_never().is_none());
+        let rest = (1..WAITING_MAX).map(|_| Box::pin(threads.turn(note("who waited"))));
         let mut rest = futures::future::join_all(rest);
         assert!((&mut rest).now_or_never().is_none());
-        assert_eq!(passwords.turn(note("who came too late")).await, Err(Busy));
+        assert_eq!(threads.turn(note("who came too late")).await, Err(Busy));
         tokio::task::spawn_blocking(move || gate.wait()).await.unwrap();
         assert!(futures::future::join_all(holds).await.into_iter().all(|held| held.unwrap().is_ok()));
         assert!(rest.await.iter().all(Result::is_ok));

@@ -61,6 +61,10 @@ pub(super) async fn register(
     let gateway = with_accounts(&rest)?;
     check_username(&username).map_err(broken(Reason::BadUsername))?;
     check_password(&password, &username).map_err(broken(Reason::BadPassword))?;
+    // Before the hash, which is dear.
+    if gateway.store.password_hash(&username).await?.is_some() {
+        return Err(Reason::UsernameTaken.into());
+    }
     let hash = gateway.passwords.hash(password).await?.map_err(|error| Problem::internal(&error))?;
     if !gateway.store.create_account(&username, &hash, now_ms()).await? {
         return Err(Reason::UsernameTaken.into());
