@@ -13,13 +13,12 @@ use tokio::{
 use crate::{
     announcements::Announcements,
     bus::{Incoming, Scope, Shard},
-    event::{Event, User},
+    event::User,
     gateway::now_ms,
     health::Health,
     hub::Hub,
     intake::Intake,
     logins::Logins,
-    metric::Metric,
     signals::Signals,
     store::{Hint, StoreError},
 };
@@ -116,7 +115,7 @@ impl Hearing {
         while let Some(incoming) = incoming.recv().await {
             match incoming {
                 Incoming::Events(events) => {
-                    deliver(hub, events);
+                    hub.deliver(events);
                     intake.stir();
                 }
                 Incoming::Memberships(changes) => {
@@ -218,16 +217,6 @@ async fn look_at_rooms(hub: &Hub, missed: &Missed, users: &[User]) -> Result<(),
         true => hub.recheck(Scope::Memberships).await,
         false => hub.recheck_memberships(users).await,
     }
-}
-
-/// Delivers events as they come, and notes how old they are by then. An event's id has the time of its arrival (UUIDv7).
-pub(crate) fn deliver(hub: &Arc<Hub>, events: Vec<Event>) {
-    let now_ms = u64::try_from(now_ms()).unwrap_or(0);
-    for (seconds, nanoseconds) in events.iter().filter_map(|event| Some(event.id.get_timestamp()?.to_unix())) {
-        let arrived_ms = seconds * 1000 + u64::from(nanoseconds / 1_000_000);
-        Metric::DeliveryLatency.observe(Duration::from_millis(now_ms.saturating_sub(arrived_ms)).as_secs_f64());
-    }
-    hub.deliver(events);
 }
 
 #[cfg(test)]

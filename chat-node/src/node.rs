@@ -29,7 +29,7 @@ use crate::{
     drain::{self, Drain},
     gateway::{Gateway, Parts},
     health::Health,
-    hearing::{self, Hearing, deliver},
+    hearing::{self, Hearing},
     hub::Hub,
     intake::{self, First, Intake, IntakeLimits},
     logins::Logins,
@@ -116,7 +116,7 @@ impl Node {
             Arc::new(move |mut events: Vec<crate::event::Event>| {
                 traces.mark(&mut events);
                 bus.publish_events(&events);
-                deliver(&hub, events);
+                hub.deliver(events);
             })
         };
         let health = Arc::new(Health::default());
@@ -258,7 +258,9 @@ impl Node {
         if answered.is_err() {
             tracing::warn!("some sends were not answered in time; their clients send them again");
         }
-        store.close().await;
+        if timeout(flush, store.close()).await.is_err() {
+            tracing::warn!("the database did not answer a goodbye in time");
+        }
         traces.flush(flush).await;
         tracing::info!("drained");
         Ok(())

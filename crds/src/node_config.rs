@@ -252,7 +252,7 @@ impl Default for Limits {
             rooms_per_user_max: 1_000,
             members_per_room_max: 10_000,
             requests_outstanding_max: 64,
-            queue_frames_max: 256,
+            queue_frames_max: 1024,
             queue_bytes_max: 1024 * 1024,
             replay_events_max: 1_000,
             history_events_max: 200,

@@ -1,16 +1,17 @@
 //! Catching up: reading from the store what the bus did not bring, for a room or for one connection.
 
 use std::{
-    collections::HashMap,
+    collections::HashSet,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
+use futures::{StreamExt, stream::FuturesUnordered};
+use tokio::{sync::mpsc, time::sleep};
+use tokio_util::{
+    sync::CancellationToken,
+    time::{DelayQueue, delay_queue::Expired},
 };
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{ConnectionId, Hub, Outbound, feed::Feed, feed::Follow, send_anew};
@@ -30,6 +31,9 @@ const WAITS_MAX: u32 = 20;
 
 /// Time between attempts to read from a store that is away.
 const RETRY: Duration = Duration::from_millis(200);
+
+/// Rooms whose gaps are filled at once: fewer than the store has connections.
+const FILLED_AT_ONCE: usize = 4;
 
 /// Events read at once.
 const PAGE_EVENTS: usize = 200;
@@ -126,6 +130,10 @@ impl Hub {
                 Some(Follow::Behind { head }) => {
                     let events = self.read_after(room, position).await;
                     reading = None;
+                    if events.iter().any(|event| event.epoch > epoch) {
+                        // The history became another one while it was read.
+                        return send_anew(outbound);
+                    }
                     // What retention has dropped cannot be replayed.
                     position = events.last().map_or(head, |event| event.seq);
                     self.with_feed(room, |feed| feed.remember(&events, head));
@@ -202,50 +210,66 @@ impl Drop for Expected<'_> {
     }
 }
 
-/// The hub's background task: reads what rooms lack, once the bus had its chance, and fan-out too.
+/// The hub's background task: reads what rooms lack, once the bus had its chance, and fan-out too. Some rooms at a time, so that one which is
+/// far behind holds up no other.
 pub(super) async fn fill_gaps(hub: Weak<Hub>, mut lacking: mpsc::UnboundedReceiver<Uuid>) {
-    let mut due: HashMap<Uuid, Due> = HashMap::new();
+    let (mut known, mut due, mut filling) = (HashSet::new(), DelayQueue::new(), FuturesUnordered::new());
     loop {
-        let next = due.values().map(|due| due.at).min();
         tokio::select! {
             room = lacking.recv() => match room {
-                Some(room) => {
-                    due.entry(room).or_insert_with(|| Due { at: Instant::now() + GAP, waits: 0 });
-                    continue;
-                }
+                Some(room) if known.insert(room) => drop(due.insert(Due { room, waits: 0 }, GAP)),
+                Some(_) => {}
                 None => return,
             },
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
-        }
-        let Some(hub) = hub.upgrade() else { return };
-        let now = Instant::now();
-        let ready: Vec<Uuid> = due.iter().filter(|(_, due)| due.at <= now).map(|(room, _)| *room).collect();
-        for room in ready {
-            let waits = due.remove(&room).map_or(0, |due| due.waits);
-            let Some(head) = hub.with_feed(room, |feed| feed.is_lacking().then(|| feed.head())).flatten().flatten()
-            else {
-                continue;
-            };
-            if waits < WAITS_MAX && hub.fan_out.is_behind(shard(room)) {
-                // What seems to be missing may be among what is on its way.
-                due.insert(room, Due { at: Instant::now() + GAP, waits: waits + 1 });
-                continue;
+            Some(Due { room, waits }) = next(&mut due), if filling.len() < FILLED_AT_ONCE => {
+                let Some(hub) = hub.upgrade() else { return };
+                filling.push(async move { (room, hub.fill(room, waits).await) });
             }
-            Metric::GapReads.count();
-            let missing = HistoryRange { before: None, after: Some(head) };
-            match answered(hub.store.page(room, missing, PAGE_EVENTS)).await {
-                Ok(page) => hub.deliver_now(page.events).await,
-                Err(error) => tracing::debug!(%error, "a gap cannot be filled yet"),
-            }
-            if hub.with_feed(room, |feed| feed.is_lacking()) == Some(true) {
-                due.insert(room, Due { at: Instant::now() + RETRY, waits: 0 });
+            Some((room, again)) = filling.next() => {
+                // What was reported meanwhile was not taken up: so it is looked at here.
+                let lacks = || hub.upgrade()?.with_feed(room, |feed| feed.is_lacking())?.then_some((RETRY, 0));
+                match again.or_else(lacks) {
+                    Some((after, waits)) => drop(due.insert(Due { room, waits }, after)),
+                    None => drop(known.remove(&room)),
+                }
             }
         }
     }
 }
 
-/// When a room is looked at, and how often it was left to fan-out before.
+async fn next(due: &mut DelayQueue<Due>) -> Option<Due> {
+    due.next().await.map(Expired::into_inner)
+}
+
+/// A room that lacks something, and how often it was left to fan-out before.
 struct Due {
-    at: Instant,
+    room: Uuid,
     waits: u32,
+}
+
+impl Hub {
+    /// Reads what a room lacks. Tells after what time to look again, where it is to wait, and how often it was left to fan-out then.
+    async fn fill(&self, room: Uuid, waits: u32) -> Option<(Duration, u32)> {
+        let mut last = None;
+        loop {
+            let head = self.with_feed(room, |feed| feed.is_lacking().then(|| feed.head()))???;
+            // A page that was full and brought nothing is not read again at once.
+            if last.replace(head) == Some(head) {
+                return None;
+            }
+            if waits < WAITS_MAX && self.fan_out.is_behind(shard(room)) {
+                // What seems to be missing may be among what is on its way.
+                return Some((GAP, waits + 1));
+            }
+            Metric::GapReads.count();
+            let missing = HistoryRange { before: None, after: Some(head) };
+            let read = answered(self.store.page(room, missing, PAGE_EVENTS)).await;
+            let events = read.inspect_err(|error| tracing::debug!(%error, "a gap cannot be filled yet")).ok()?.events;
+            let is_last = events.len() < PAGE_EVENTS;
+            self.deliver_now(events).await;
+            if is_last {
+                return None;
+            }
+        }
+    }
 }

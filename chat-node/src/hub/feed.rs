@@ -12,6 +12,7 @@ use std::{
 use axum::extract::ws::Utf8Bytes;
 use indexmap::IndexMap;
 use tokio::sync::Mutex;
+use uuid::Uuid;
 
 use super::{ConnectionId, Outbound};
 use crate::{
@@ -37,7 +38,7 @@ pub(super) struct Feed {
     ring_max: usize,
     early: BTreeMap<Seq, Event>,
     /// Frames whose turn it is, within one call.
-    outgoing: Vec<(Utf8Bytes, Option<Box<Trail>>)>,
+    outgoing: Vec<(Utf8Bytes, Sent)>,
     followers: IndexMap<ConnectionId, Arc<Outbound>>,
     /// Connections that are catching up and keep the room resident.
     arriving: usize,
@@ -58,8 +59,17 @@ pub(super) struct Placed {
     pub(super) lacks: bool,
     /// One belongs to a later history: this one ends. Those behind it were not looked at.
     pub(super) broken: bool,
-    /// The trails of what went into queues.
-    pub(super) trails: Vec<Trail>,
+    /// What went into queues.
+    pub(super) sent: Vec<Sent>,
+}
+
+/// An event that went into queues.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Sent {
+    /// Its id.
+    pub(super) id: Uuid,
+    /// How it came here, if that is followed.
+    pub(super) trail: Option<Box<Trail>>,
 }
 
 /// What became of a connection that wants to follow from a position.
@@ -153,8 +163,8 @@ impl Feed {
                 _ => {}
             }
         }
-        let (deliveries, trails) = self.broadcast();
-        Placed { deliveries, lacks: self.is_lacking(), broken, trails }
+        let (deliveries, sent) = self.broadcast();
+        Placed { deliveries, lacks: self.is_lacking(), broken, sent }
     }
 
     /// Whether the log of this epoch is the one that is followed, as far as is known.
@@ -194,8 +204,9 @@ impl Feed {
 
     /// Takes events that were read from the store when the head was `as_of`, so that the next one finds them in memory.
     pub(super) fn remember(&mut self, events: &[Event], as_of: Seq) {
-        if self.rewritten > as_of {
-            // They may say what was taken back since.
+        let is_later = |event: &Event| event.epoch > self.epoch;
+        if self.rewritten > as_of || events.iter().any(is_later) {
+            // They may say what was taken back since, or belong to a history after this one.
             return;
         }
         for event in events.iter().rev() {
@@ -263,7 +274,7 @@ impl Feed {
 
     fn advance(&mut self, mut event: Event) {
         self.head = Some(event.seq);
-        self.outgoing.push((event.frame.clone(), event.trail.take()));
+        self.outgoing.push((event.frame.clone(), Sent { id: event.id, trail: event.trail.take() }));
         if event.rewrites {
             // What is replaced or deleted is not told again from memory: the store knows what earlier events say now.
             self.ring.clear();
@@ -275,17 +286,14 @@ impl Feed {
     }
 
     /// Puts what is outgoing into everybody's queue.
-    fn broadcast(&mut self) -> (usize, Vec<Trail>) {
+    fn broadcast(&mut self) -> (usize, Vec<Sent>) {
         let outgoing = std::mem::take(&mut self.outgoing);
         if outgoing.is_empty() || self.followers.is_empty() {
             return (0, Vec::new());
         }
         let frames = Frames::texts(outgoing.iter().map(|(frame, _)| frame.as_str()));
         self.followers.values().for_each(|outbound| outbound.put(frames.clone()));
-        (
-            frames.count() * self.followers.len(),
-            outgoing.into_iter().filter_map(|(_, trail)| trail.map(|trail| *trail)).collect(),
-        )
+        (frames.count() * self.followers.len(), outgoing.into_iter().map(|(_, sent)| sent).collect())
     }
 }
 

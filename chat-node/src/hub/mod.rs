@@ -15,6 +15,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, SystemTime},
 };
 
 use axum::extract::ws::Utf8Bytes;
@@ -25,16 +26,21 @@ use tokio::sync::mpsc;
 use uuid::Uuid;
 
 pub use self::catch_up::Start;
+
 #[cfg(test)]
 pub(crate) use self::outbound::tests::outbound as scripted;
 pub use self::outbound::{Notice, Outbound, Socket, Turn, Writes};
-use self::{fan_out::FanOut, feed::Feed};
+use self::{
+    fan_out::FanOut,
+    feed::{Feed, Sent},
+};
 use crate::{
     bus::{Bus, SHARDS, Scope, shard},
     event::{Event, Membership, Seat, Seq, User},
+    metric::Metric,
     protocol::{CloseReason, Frames, ServerFrame},
     store::{Head, SharedStore, answered},
-    trace::{Traces, Trail},
+    trace::Traces,
 };
 
 /// How long those who followed a history that was set back are asked to wait before they connect again, at most: not all at once.
@@ -136,16 +142,17 @@ impl Hub {
         }
         let mut writes = Writes::default();
         for (room, events) in rooms {
-            let (outbounds, trails) = self.place(room, events);
+            let (outbounds, sent) = self.place(room, events);
             for outbound in &outbounds {
                 writes.flush(outbound).await;
             }
-            self.traces.delivered(trails, outbounds.len());
+            sent.iter().for_each(|sent| note_age(sent.id));
+            self.traces.delivered(sent.into_iter().filter_map(|sent| sent.trail), outbounds.len());
         }
     }
 
-    /// Puts a room's events into queues, and tells whose are to be flushed, and the trails of what is in them.
-    fn place(&self, room: Uuid, events: Vec<Event>) -> (Vec<Arc<Outbound>>, Vec<Trail>) {
+    /// Puts a room's events into queues, and tells whose are to be flushed, and what went into them.
+    fn place(&self, room: Uuid, events: Vec<Event>) -> (Vec<Arc<Outbound>>, Vec<Sent>) {
         let mut events = events.into_iter();
         loop {
             let mut rooms = self.shard(room).lock();
@@ -157,7 +164,7 @@ impl Hub {
                     self.report_lacking(room);
                 }
                 let outbounds = if placed.deliveries == 0 { Vec::new() } else { feed.followers().cloned().collect() };
-                return (outbounds, placed.trails);
+                return (outbounds, placed.sent);
             }
             drop(rooms);
             self.break_off(room);
@@ -282,4 +289,12 @@ impl Hub {
 fn send_anew(outbound: &Outbound) {
     let after_ms = rand::rng().random_range(0..=COME_BACK_MS_MAX);
     outbound.close(CloseReason::HistoryChanged, Some(&ServerFrame::Reconnect { after_ms }.encode()));
+}
+
+/// Notes how old an event is at its delivery. Its id has the time of its arrival (UUIDv7).
+fn note_age(event: Uuid) {
+    let Some((seconds, nanoseconds)) = event.get_timestamp().map(|time| time.to_unix()) else { return };
+    let arrived = Duration::new(seconds, nanoseconds);
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Metric::DeliveryLatency.observe(now.saturating_sub(arrived).as_secs_f64());
 }

@@ -290,21 +290,28 @@ impl Outbound {
         }
     }
 
-    /// Waits until `frames` more can be put, or half of the queue is free when they are too many. For a replay, which can wait,
-    /// unlike live events. Only one may wait at a time.
+    /// Waits until `frames` more can be put, or half of what a replay may take when they are too many: a replay can wait, unlike live events,
+    /// and has a quarter of the queue.
     pub async fn space(&self, frames: usize) {
-        let frames = frames.min(self.frames_max / 2);
+        let frames_max = self.frames_max / 4;
+        let frames = frames.min(frames_max / 2);
         let fits = || {
             let queue = self.queue.lock();
-            let fits = queue.frames + frames <= self.frames_max && queue.bytes <= self.bytes_max / 2;
+            let fits = queue.frames + frames <= frames_max && queue.bytes <= self.bytes_max / 2;
             fits || queue.close.is_some() || queue.socket.is_none()
         };
+        let mut waited = false;
         while !fits() {
             let emptied = self.emptied.notified();
             self.flush();
             if !fits() {
                 emptied.await;
+                waited = true;
             }
+        }
+        if waited {
+            // Another may wait too, and only one was woken.
+            self.emptied.notify_one();
         }
     }
 }

@@ -209,9 +209,9 @@ impl Traces {
     }
 
     /// Events with these trails went to so many connections.
-    pub fn delivered(&self, trails: Vec<Trail>, connections: usize) {
+    pub fn delivered(&self, trails: impl Iterator<Item = Box<Trail>>, connections: usize) {
         let Some(following) = self.0.as_deref() else { return };
-        for Trail { parent, since: began } in trails {
+        for Trail { parent, since: began } in trails.map(|trail| *trail) {
             let (context, kind) = (child_of(&parent), SpanKind::Internal);
             let attributes = vec![KeyValue::new("chat.connections", i64::try_from(connections).unwrap_or(i64::MAX))];
             following.tell(Span { context, parent, kind, name: "deliver", began, attributes });

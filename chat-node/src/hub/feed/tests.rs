@@ -36,12 +36,14 @@ fn place(feed: &mut Feed, event: Event) -> Placed {
     feed.place(&mut std::iter::once(event))
 }
 
-fn delivered(deliveries: usize) -> Placed {
-    Placed { deliveries, ..Placed::default() }
+/// These events, by their numbers, went to so many.
+fn delivered(deliveries: usize, events: &[u128]) -> Placed {
+    let sent = |number: &u128| Sent { id: Uuid::from_u128(*number), trail: None };
+    Placed { deliveries, sent: events.iter().map(sent).collect(), ..Placed::default() }
 }
 
-const EARLY: Placed = Placed { deliveries: 0, lacks: true, broken: false, trails: Vec::new() };
-const BROKEN: Placed = Placed { deliveries: 0, lacks: false, broken: true, trails: Vec::new() };
+const EARLY: Placed = Placed { deliveries: 0, lacks: true, broken: false, sent: Vec::new() };
+const BROKEN: Placed = Placed { deliveries: 0, lacks: false, broken: true, sent: Vec::new() };
 
 const ME: ConnectionId = ConnectionId(1);
 
@@ -83,7 +85,7 @@ fn a_gap_is_told_and_filled_by_whatever_brings_the_missing_event() {
     feed.follow(ME, &me.0, 1, 10);
     assert_eq!(place(&mut feed, event(12)), EARLY);
     assert!(feed.is_lacking() && seen(&me).is_empty());
-    assert_eq!(place(&mut feed, event(11)), delivered(2));
+    assert_eq!(place(&mut feed, event(11)), delivered(2, &[11, 12]));
     assert_eq!(seen(&me), [11, 12]);
     assert!(feed.hear(13), "a head that was heard of is missing");
 }
@@ -110,8 +112,8 @@ fn another_history_ends_this_one_and_an_earlier_one_is_not_delivered() {
     feed.load(10, 2);
     let me = outbound();
     feed.follow(ME, &me.0, 2, 10);
-    assert_eq!(place(&mut feed, Event { epoch: 1, ..event(11) }), delivered(0));
-    assert_eq!(place(&mut feed, Event { epoch: 2, ..event(11) }), delivered(1));
+    assert_eq!(place(&mut feed, Event { epoch: 1, ..event(11) }), delivered(0, &[]));
+    assert_eq!(place(&mut feed, Event { epoch: 2, ..event(11) }), delivered(1, &[11]));
     assert_eq!(place(&mut feed, Event { epoch: 3, ..event(12) }), BROKEN);
     assert!(feed.is_of(2) && !feed.is_of(3));
     assert_eq!(feed.restart().len(), 1);
@@ -139,8 +141,14 @@ fn a_connection_joins_only_at_the_head() {
 fn what_was_read_from_the_store_serves_the_next_connection() {
     let mut feed = Feed::new(3);
     feed.load(10, 1);
-    feed.remember(&[event(6), event(7), event(8), event(9), event(10)], 10);
     let me = outbound();
+    feed.remember(&[Event { epoch: 2, ..event(10) }], 10);
+    assert_eq!(
+        feed.follow(ME, &me.0, 1, 9),
+        Follow::Behind { head: 10 },
+        "what belongs to a later history is not kept"
+    );
+    feed.remember(&[event(6), event(7), event(8), event(9), event(10)], 10);
     assert_eq!(feed.follow(ME, &me.0, 1, 6), Follow::Behind { head: 10 });
     assert_eq!(feed.follow(ME, &me.0, 1, 7), Follow::Joined(3));
     assert_eq!(seen(&me), [8, 9, 10]);
@@ -158,7 +166,7 @@ fn what_comes_together_goes_out_as_one_piece_that_all_share() {
     }
     let later = Event { epoch: 2, ..event(4) };
     let mut events = [event(2), event(1), event(3), later, event(5)].into_iter();
-    assert_eq!(feed.place(&mut events), Placed { deliveries: 6, lacks: false, broken: true, trails: Vec::new() });
+    assert_eq!(feed.place(&mut events), Placed { broken: true, ..delivered(6, &[1, 2, 3]) });
     assert_eq!(
         events.map(|event| event.seq).collect::<Vec<_>>(),
         [5],

@@ -2,6 +2,8 @@
 
 use futures::FutureExt;
 
+use tokio::time::timeout;
+
 use super::*;
 
 /// A socket that takes as many bytes as it is allowed to, and keeps them.
@@ -184,7 +186,7 @@ async fn a_socket_that_takes_nothing_for_long_is_given_up() {
 
 #[tokio::test]
 async fn a_replay_waits_for_space() {
-    let (outbound, socket) = outbound(4, 100);
+    let (outbound, socket) = outbound(16, 100);
     (0..3).for_each(|_| outbound.push("x"));
     tokio::join!(outbound.space(2), async {
         tokio::task::yield_now().await;
@@ -192,6 +194,19 @@ async fn a_replay_waits_for_space() {
         outbound.flush();
     });
     assert_eq!(socket.texts().len(), 3);
+}
+
+/// As for a client that has entered several rooms at once.
+#[tokio::test(start_paused = true)]
+async fn whoever_waits_for_space_has_it_however_many_wait() {
+    let (outbound, socket) = outbound(16, 100);
+    (0..4).for_each(|_| outbound.push("x"));
+    let replays = async { tokio::join!(outbound.space(2), outbound.space(1), outbound.space(2)) };
+    tokio::join!(timeout(STALL_MAX, replays).map(|waited| waited.expect("one was woken, and not the others")), async {
+        tokio::task::yield_now().await;
+        socket.allow(1_000);
+        outbound.flush();
+    });
 }
 
 #[tokio::test(start_paused = true)]
