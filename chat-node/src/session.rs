@@ -14,7 +14,7 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
-pub use self::step::{Effect, Input, Now, Outcome, Request};
+pub use self::step::{Effect, Input, Now, Outcome, Request, Send};
 use self::{
     fates::Fates,
     here::{Here, Place},
@@ -156,7 +156,7 @@ impl Session {
         let Arrival { rooms, outbox_last, contradicted } = match result {
             Ok(arrival) => arrival,
             Err(code) => {
-                let error = ServerFrame::error(None, None, code).encode();
+                let error = ServerFrame::error(None, None, code);
                 return vec![Effect::Reply(error), Effect::Close(CloseReason::Unavailable)];
             }
         };
@@ -179,7 +179,7 @@ impl Session {
             limits: self.limits.told.clone(),
             rooms: frames,
         };
-        effects.extend([Effect::Reply(welcome.encode()), Effect::Announce, Effect::Follow(positions)]);
+        effects.extend([Effect::Reply(welcome), Effect::Announce, Effect::Follow(positions)]);
         let place = |Seat { room, standing, .. }: &Seat| (room.id, Place { standing: *standing, at: room.head });
         let rooms = rooms.iter().map(place).collect();
         let mut here = Here {
@@ -209,7 +209,7 @@ impl Session {
             };
         };
         let user = here.user.clone();
-        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
+        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code))];
         if scope(&frame).is_some_and(|scope| !here.rights.allows(scope)) {
             return refuse(frame_id(&frame), Code::Forbidden);
         }
@@ -224,12 +224,12 @@ impl Session {
             }
             ClientFrame::Seen { id, users } => vec![Effect::Ask(Request::Seen { id, users })],
             ClientFrame::Token { id, token } => here.renew(id, token),
-            ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id }.encode())],
+            ClientFrame::Ping { id } => vec![Effect::Reply(ServerFrame::Pong { id })],
             ClientFrame::Send { id, n, room, text, reply, mut mentions } => {
                 mentions.sort_unstable();
                 mentions.dedup();
                 let message = Message { text, reply, mentions: mentions.into_iter().map(User::from).collect() };
-                here.send(id, n, room, message, now, &self.limits)
+                here.send(Send { id, n, room, message }, now, &self.limits)
             }
             ClientFrame::Command { id, command } => {
                 let known = here.rooms.contains_key(&command.room());
@@ -268,20 +268,21 @@ impl Session {
     fn done(&mut self, outcome: Outcome, now: Now) -> Vec<Effect> {
         let State::Here(here) = &mut self.state else { return Vec::new() };
         match outcome {
+            Outcome::Seated { send, seat } => here.seated(send, seat, now, &self.limits),
             Outcome::Sent { id, n, answer: answer @ (Ok(Answer::Gap { .. }) | Err(_)) } => {
                 here.no_fate(n, sent(id, n, answer))
             }
             Outcome::TooFast { id, n, retry_after_ms } => here.no_fate(n, ServerFrame::too_fast(id, n, retry_after_ms)),
             Outcome::Sent { id, n, answer } | Outcome::Settled { id, n, answer } => {
-                here.fates.known(n, sent(id, n, answer).encode()).into_iter().map(Effect::Reply).collect()
+                here.fates.known(n, sent(id, n, answer)).into_iter().map(Effect::Reply).collect()
             }
             Outcome::Accepted { id, n, fate } => {
-                vec![Effect::Reply(ServerFrame::Accepted { id, n }.encode()), Effect::Await { id, n, fate }]
+                vec![Effect::Reply(ServerFrame::Accepted { id, n }), Effect::Await { id, n, fate }]
             }
             Outcome::Entered { id, result } => {
                 let mut effects = match result {
                     Ok(changed) => here.entered(&changed, id, now),
-                    Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
+                    Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code))],
                 };
                 effects.extend(here.go_on(now));
                 effects
@@ -289,7 +290,7 @@ impl Session {
             Outcome::Explained { seats, endings } => here.explained(seats, &endings, now),
             Outcome::Left { id, room, result } => match result {
                 Ok(changed) => here.left(room, &changed, id, now),
-                Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code).encode())],
+                Err(code) => vec![Effect::Reply(ServerFrame::error(id, None, code))],
             },
             Outcome::CarriedOut { id, room, result } => answer(id, result, |changed| {
                 let seq = changed.events.last().map(|event| event.seq);
@@ -305,7 +306,7 @@ impl Session {
             }
             Outcome::Watched { id, room, result: Err(code) } => {
                 here.watched.remove(&room);
-                vec![Effect::Reply(ServerFrame::error(id, None, code).encode())]
+                vec![Effect::Reply(ServerFrame::error(id, None, code))]
             }
             Outcome::Marked { id, room, result } => answer(id, result, |seq| ServerFrame::Read { id, room, seq }),
             Outcome::Counted { id, result } => answer(id, result, |rooms| ServerFrame::Unread {
@@ -313,6 +314,10 @@ impl Session {
                 rooms: rooms.into_iter().map(UnreadFrame::from).collect(),
             }),
             Outcome::Seen { id, result } => answer(id, result, |users| ServerFrame::Seen { id, users }),
+            // Whoever was sent away meanwhile reads no more.
+            Outcome::Listed { id, room, .. } | Outcome::Read { id, room, .. } if !here.rooms.contains_key(&room) => {
+                vec![Effect::Reply(ServerFrame::error(id, None, Code::NotAMember))]
+            }
             Outcome::Listed { id, room, result } => answer(id, result, |(members, more)| {
                 let members = members.iter().map(|member| MemberFrame::new(member, now.ms)).collect();
                 ServerFrame::Members { id, room, members, more }
@@ -342,7 +347,7 @@ impl Session {
     }
 
     fn answer(&self, frame: ServerFrame) -> Vec<Effect> {
-        if matches!(self.state, State::Closed) { Vec::new() } else { vec![Effect::Reply(frame.encode())] }
+        if matches!(self.state, State::Closed) { Vec::new() } else { vec![Effect::Reply(frame)] }
     }
 
     fn end(&mut self, id: Option<u64>, code: Code, reason: CloseReason) -> Vec<Effect> {
@@ -350,14 +355,14 @@ impl Session {
         if !matches!(self.state, State::Here(_)) {
             self.state = State::Closed;
         }
-        vec![Effect::Reply(ServerFrame::error(id, None, code).encode()), Effect::Close(reason)]
+        vec![Effect::Reply(ServerFrame::error(id, None, code)), Effect::Close(reason)]
     }
 }
 
 /// The answer to a request, or the error.
 fn answer<T>(id: Option<u64>, result: Result<T, Code>, frame: impl FnOnce(T) -> ServerFrame) -> Vec<Effect> {
     let frame = result.map_or_else(|code| ServerFrame::error(id, None, code), frame);
-    vec![Effect::Reply(frame.encode())]
+    vec![Effect::Reply(frame)]
 }
 
 /// Where a room's events begin for a connection, given the position that its client has.

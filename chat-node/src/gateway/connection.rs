@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{
-    Admitted, Gateway, now_ms,
+    Admitted, Gateway, hello_bytes_max, now_ms,
     requests::{code, within},
     websocket::WebSocket,
 };
@@ -51,6 +51,8 @@ pub(super) struct Connection {
     requests: FuturesUnordered<BoxFuture<'static, Input>>,
     /// How many of these are accepted sends: nobody waits for their answer.
     accepted: usize,
+    /// Whether it is being asked if the user is in the room of a send: what comes behind must not overtake it.
+    seating: bool,
     /// The client's outbox.
     outbox: Option<Arc<OpenOutbox>>,
     /// Rooms that are being caught up with.
@@ -89,6 +91,7 @@ impl Connection {
             login: None,
             requests: FuturesUnordered::new(),
             accepted: 0,
+            seating: false,
             outbox: None,
             following: FuturesUnordered::new(),
             catching_up: HashMap::new(),
@@ -125,7 +128,8 @@ impl Connection {
         loop {
             outbound.flush();
             // Nobody is obeyed any more whose connection is to be closed: the user may have been sent away.
-            let reads = self.requests.len() - self.accepted < outstanding_max && !outbound.is_closing();
+            let reads =
+                self.requests.len() - self.accepted < outstanding_max && !self.seating && !outbound.is_closing();
             tokio::select! {
                 message = socket.next(&outbound), if reads => match message {
                     Ok(message) => {
@@ -172,23 +176,52 @@ impl Connection {
     /// Takes a message; `false` when the client closes.
     fn receive(&mut self, message: Message) -> bool {
         match message {
-            Message::Text(text) if text.len() > self.gateway.config.limits.frame_bytes_max => {
+            Message::Text(text) if text.len() > self.frame_bytes_max() => {
                 self.outbound.close(CloseReason::TooLarge, None);
             }
             Message::Text(text) => {
                 self.quiet = self.heard;
-                self.handle(Input::Frame(decode(&text)));
+                self.take(Input::Frame(decode(&text)));
             }
-            Message::Binary(_) => self.handle(Input::NotText),
+            Message::Binary(_) => self.take(Input::NotText),
             Message::Close(_) => return false,
             Message::Ping(_) | Message::Pong(_) | Message::Frame(_) => {}
         }
         true
     }
 
+    /// Takes a frame. One that is answered at once takes a turn of its user's afterwards, so that nobody can ask without end.
+    fn take(&mut self, frame: Input) {
+        let under_way = self.requests.len();
+        self.handle(frame);
+        if self.requests.len() == under_way {
+            self.owe_turn();
+        }
+    }
+
+    /// While many turns are owed, nothing more is read.
+    fn owe_turn(&mut self) {
+        let Some(user) = self.session.user().cloned() else { return };
+        if !self.gateway.has_turn(&user) {
+            let gateway = self.gateway.clone();
+            let in_turn = async move {
+                gateway.turn(&user).await;
+                Input::Tick
+            };
+            self.requests.push(in_turn.boxed());
+        }
+    }
+
+    fn frame_bytes_max(&self) -> usize {
+        let limits = &self.gateway.config.limits;
+        if self.session.is_identified() { limits.frame_bytes_max } else { hello_bytes_max(limits) }
+    }
+
     fn done(&mut self, input: Input) {
-        if let Input::Done(Outcome::Settled { .. }) = input {
-            self.accepted -= 1;
+        match input {
+            Input::Done(Outcome::Settled { .. }) => self.accepted -= 1,
+            Input::Done(Outcome::Seated { .. }) => self.seating = false,
+            _ => {}
         }
         self.handle(input);
     }
@@ -201,7 +234,12 @@ impl Connection {
 
     fn carry_out(&mut self, effect: Effect) {
         match effect {
-            Effect::Reply(frame) => self.outbound.put(Frames::text(&frame)),
+            Effect::Reply(frame) => {
+                if let Some(code) = frame.refusal() {
+                    Metric::Errors.count_for(code.as_str());
+                }
+                self.outbound.put(Frames::text(&frame.encode()));
+            }
             Effect::Close(reason) => self.outbound.close(reason, None),
             Effect::Resumed(outcome) => self.gateway.stats.resumed(outcome),
             Effect::Verify(token) => {
@@ -264,6 +302,7 @@ impl Connection {
             // It was not the client who asks.
             Effect::Ask(request @ Request::Explain { .. }) => self.requests.push(self.gateway.ask(request)),
             Effect::Ask(request) => {
+                self.seating |= matches!(request, Request::Seat { .. });
                 let gateway = self.gateway.clone();
                 self.push_in_turn(move || gateway.ask(request));
             }

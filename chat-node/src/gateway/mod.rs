@@ -31,7 +31,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::any,
 };
-use crds::NodeConfig;
+use crds::{NodeConfig, node_config::Limits};
 use parking_lot::Mutex;
 use tokio::{net::TcpListener, time::sleep};
 use tokio_util::sync::CancellationToken;
@@ -65,6 +65,12 @@ use crate::{
 /// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
 /// bytes resets it, and the client would not hear why.
 const FRAME_SIZES_READ: usize = 4;
+
+/// Bytes of a position in `hello`, at most, with some spaces.
+const POSITION_BYTES_MAX: usize = 160;
+
+/// Sorts of rooms of which a user may be in as many each: direct rooms that the user has opened, those that others have, and all others.
+const SORTS_OF_ROOMS: usize = 3;
 
 /// How long a client may take to read an answer over REST.
 const READ_SECONDS_MAX: Duration = Duration::from_secs(60);
@@ -310,7 +316,8 @@ async fn upgrade(
     }
     let admitted = Admitted { gateway: gateway.clone(), ip, client: None };
     let token = bearer(request.headers());
-    let message_bytes_max = FRAME_SIZES_READ * gateway.config.limits.frame_bytes_max;
+    let limits = &gateway.config.limits;
+    let message_bytes_max = (FRAME_SIZES_READ * limits.frame_bytes_max).max(hello_bytes_max(limits));
     upgrade.accept(move |stream| async move {
         let (socket, mut websocket) = stream.split(message_bytes_max);
         Connection::new(gateway, admitted, token, socket).run(&mut websocket).await;
@@ -348,6 +355,11 @@ impl Drop for Admitted {
     fn drop(&mut self) {
         self.gateway.admission.lock().leave(self.ip, self.client);
     }
+}
+
+/// Bytes of `hello`, at most: whoever is in as many rooms as one may be names a position in each of them.
+fn hello_bytes_max(limits: &Limits) -> usize {
+    limits.frame_bytes_max + POSITION_BYTES_MAX * SORTS_OF_ROOMS * limits.rooms_per_user_max
 }
 
 /// Milliseconds since 1970 UTC.

@@ -133,6 +133,10 @@ impl Gateway {
                 };
                 Outcome::Listed { id, room, result: result.map(page) }
             }
+            Request::Seat { user, send } => {
+                let seat = within(store.room_of(&user, send.room)).await.map_err(|error| code(&error));
+                Outcome::Seated { send, seat }
+            }
             Request::Explain { user, seats, lost } => {
                 Outcome::Explained { seats, endings: self.endings(&user, lost).await }
             }

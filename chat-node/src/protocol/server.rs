@@ -344,6 +344,14 @@ impl ServerFrame {
         })
     }
 
+    /// The code of a refusal.
+    pub fn refusal(&self) -> Option<Code> {
+        match self {
+            ServerFrame::Error(failure) => Some(failure.code),
+            _ => None,
+        }
+    }
+
     /// A refusal of a send that came too early.
     pub fn too_fast(id: Option<u64>, n: i64, retry_after_ms: u64) -> Self {
         match Self::error(id, Some(n), Code::TooFast) {

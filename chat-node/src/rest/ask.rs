@@ -42,7 +42,7 @@ pub(super) async fn ask<T: DeserializeOwned>(
         let mut next = None;
         for effect in effects {
             match effect {
-                Effect::Reply(frame) => return read(&frame),
+                Effect::Reply(frame) => return read(&frame.encode()),
                 Effect::Append { id, append } => next = Some(gateway.append(id, append).await),
                 Effect::Ask(request) => next = Some(gateway.ask(request).await),
                 // What would go on after the answer has nobody to go on for.

@@ -9,7 +9,7 @@ use axum::{
 };
 use serde::Serialize;
 
-use crate::{auth::Busy, protocol::Code, store::StoreError};
+use crate::{auth::Busy, metric::Metric, protocol::Code, store::StoreError};
 
 /// The reasons: those of the protocol, and those that only a request can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,6 +246,7 @@ pub(super) struct ProblemDocument<'a> {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let (status, code, _) = self.reason.parts();
+        Metric::Errors.count_for(code);
         let title = status.canonical_reason().unwrap_or("Error");
         let detail = &self.detail;
         let document = ProblemDocument { type_: "about:blank", title, status: status.as_u16(), code, detail };
@@ -269,12 +270,14 @@ mod tests {
     #[test]
     fn every_reason_is_in_the_page_with_its_status() {
         let page = include_str!("../../../docs/rest.md");
+        let (_, values) = Metric::Errors.about().label.unwrap();
         let told = Code::ALL.into_iter().map(Reason::Protocol).filter(|reason| {
             let (status, ..) = reason.parts();
             status != StatusCode::INTERNAL_SERVER_ERROR
         });
         for reason in told.chain(Reason::OWN) {
             let (status, code, _) = reason.parts();
+            assert!(values.contains(&code), "{code}");
             let row = format!("| `{code}` | {} |", status.as_u16());
             assert!(page.lines().any(|line| line.starts_with(&row)), "docs/rest.md has no row {row}");
         }

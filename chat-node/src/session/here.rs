@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use super::{
     SessionLimits,
     fates::Fates,
-    step::{Effect, Now, Request},
+    step::{Effect, Now, Request, Send},
 };
 use crate::{
     auth::{Claims, Rights, Scope, TokenError},
@@ -26,7 +25,7 @@ pub(super) struct Here {
     pub(super) renewing: Option<Option<u64>>,
     pub(super) outbox: Option<Uuid>,
     /// Fates of sends that are told in the outbox's order.
-    pub(super) fates: Fates<Utf8Bytes>,
+    pub(super) fates: Fates<ServerFrame>,
     pub(super) rooms: HashMap<Uuid, Place>,
     /// Rooms whose members' presence is watched.
     pub(super) watched: HashSet<Uuid>,
@@ -83,20 +82,43 @@ const WATCHED_MAX: usize = 10;
 pub(super) const LIST_AGE_MS_MAX: i64 = 15_000;
 
 impl Here {
-    /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
-    pub(super) fn send(
+    /// A send. To a room that is not known here it may be all the same: the user has entered it elsewhere a moment ago, or while this node
+    /// could not hear of it.
+    pub(super) fn send(&mut self, send: Send, now: Now, limits: &SessionLimits) -> Vec<Effect> {
+        let Some(outbox) = self.outbox else {
+            return vec![Effect::Reply(ServerFrame::error(send.id, Some(send.n), Code::OutboxMissing))];
+        };
+        match self.rooms.get(&send.room) {
+            Some(place) => self.append(outbox, send, Some(place.standing), now, limits),
+            None => vec![Effect::Ask(Request::Seat { user: self.user.clone(), send })],
+        }
+    }
+
+    /// The store told whether the user is in the room of a send, or could not: then the send has not used its number.
+    pub(super) fn seated(
         &mut self,
-        id: Option<u64>,
-        n: i64,
-        room: Uuid,
-        message: Message,
+        send: Send,
+        seat: Result<Option<Seat>, Code>,
         now: Now,
         limits: &SessionLimits,
     ) -> Vec<Effect> {
-        let Some(outbox) = self.outbox else {
-            return vec![Effect::Reply(ServerFrame::error(id, Some(n), Code::OutboxMissing).encode())];
-        };
-        let content = match self.check(room, &message, now, limits) {
+        match (self.outbox, seat) {
+            (Some(outbox), Ok(seat)) => self.append(outbox, send, seat.map(|seat| seat.standing), now, limits),
+            (_, Err(code)) => self.no_fate(send.n, ServerFrame::error(send.id, Some(send.n), code)),
+            (None, Ok(_)) => Vec::new(),
+        }
+    }
+
+    /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
+    fn append(
+        &mut self,
+        outbox: Uuid,
+        Send { id, n, room, message }: Send,
+        standing: Option<Standing>,
+        now: Now,
+        limits: &SessionLimits,
+    ) -> Vec<Effect> {
+        let content = match self.check(standing, &message, now, limits) {
             Ok(()) => Content::Message(message),
             Err(code) => Content::Refused(code),
         };
@@ -107,16 +129,21 @@ impl Here {
 
     /// A send came to nothing and may come again: whoever waited behind it is told.
     pub(super) fn no_fate(&mut self, n: i64, error: ServerFrame) -> Vec<Effect> {
-        std::iter::once(error.encode()).chain(self.fates.has_none(n)).map(Effect::Reply).collect()
+        std::iter::once(error).chain(self.fates.has_none(n)).map(Effect::Reply).collect()
     }
 
-    /// Whether the user may send this message to this room, by what is known here: so it is decided even while the database is away.
-    fn check(&self, room: Uuid, message: &Message, now: Now, limits: &SessionLimits) -> Result<(), Code> {
+    /// Whether the user, who stands so in the room, may send this message to it: decided here, so even while the database is away.
+    fn check(
+        &self,
+        standing: Option<Standing>,
+        message: &Message,
+        now: Now,
+        limits: &SessionLimits,
+    ) -> Result<(), Code> {
         if !self.rights.allows(Scope::Send) {
             return Err(Code::Forbidden);
         }
-        let place = self.rooms.get(&room).ok_or(Code::NotAMember)?;
-        if place.standing.is_muted(now.ms) {
+        if standing.ok_or(Code::NotAMember)?.is_muted(now.ms) {
             return Err(Code::Muted);
         }
         if message.mentions.len() > limits.told.mentions {
@@ -129,7 +156,7 @@ impl Here {
     /// Another token is handed in.
     pub(super) fn renew(&mut self, id: Option<u64>, token: String) -> Vec<Effect> {
         if self.renewing.is_some() {
-            return vec![Effect::Reply(ServerFrame::error(id, None, Code::Overloaded).encode())];
+            return vec![Effect::Reply(ServerFrame::error(id, None, Code::Overloaded))];
         }
         self.renewing = Some(id);
         vec![Effect::Verify(token)]
@@ -140,18 +167,18 @@ impl Here {
         let Some(id) = self.renewing.take() else { return Vec::new() };
         let claims = match result {
             Ok(claims) if claims.user == self.user => claims,
-            Ok(_) => return vec![Effect::Reply(ServerFrame::error(id, None, Code::BadToken).encode())],
-            Err(error) => return vec![Effect::Reply(ServerFrame::error(id, None, error.into()).encode())],
+            Ok(_) => return vec![Effect::Reply(ServerFrame::error(id, None, Code::BadToken))],
+            Err(error) => return vec![Effect::Reply(ServerFrame::error(id, None, error.into()))],
         };
         (self.expires, self.rights) = (claims.expires, claims.rights);
         let told = ServerFrame::Token { id, expires: claims.expires.saturating_mul(1000) };
-        vec![Effect::Belong(claims.login), Effect::Reply(told.encode())]
+        vec![Effect::Belong(claims.login), Effect::Reply(told)]
     }
 
     /// What is told and never stored.
     pub(super) fn signal(&mut self, signal: SignalFrame, now: Now) -> Vec<Effect> {
-        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code).encode())];
-        let done = |id, room| Effect::Reply(ServerFrame::Done { id, room, seq: None }.encode());
+        let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code))];
+        let done = |id, room| Effect::Reply(ServerFrame::Done { id, room, seq: None });
         match signal {
             SignalFrame::Status { id, state } => vec![Effect::Status(state), done(id, None)],
             SignalFrame::Unwatch { id, room } => {
@@ -339,7 +366,7 @@ impl Here {
 
     fn told(&self, room: &Room, id: Option<u64>, standing: Standing) -> Effect {
         let room = RoomFrame::new(room, &self.user, standing, None);
-        Effect::Reply(ServerFrame::Room { id, room }.encode())
+        Effect::Reply(ServerFrame::Room { id, room })
     }
 
     fn gain(&mut self, room: &Room, place: Place, id: Option<u64>, now: Now) -> Vec<Effect> {
@@ -354,7 +381,7 @@ impl Here {
             let at = changed.events.iter().map(|event| event.seq).fold(changed.room.head, Seq::max);
             return self.lose(room, id, (None, Some(at)), now);
         }
-        vec![Effect::Reply(ServerFrame::Left { id, room, cause: None }.encode())]
+        vec![Effect::Reply(ServerFrame::Left { id, room, cause: None })]
     }
 
     fn was_lost_at(&self, room: Uuid) -> Option<Seq> {
@@ -372,7 +399,7 @@ impl Here {
         if known.is_none() {
             return Vec::new();
         }
-        let mut effects = vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause }.encode())];
+        let mut effects = vec![Effect::Unfollow(room), Effect::Reply(ServerFrame::Left { id, room, cause })];
         effects.extend(self.watched.remove(&room).then_some(Effect::Unwatch(room)));
         effects
     }

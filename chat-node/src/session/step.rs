@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 
-use axum::extract::ws::Utf8Bytes;
 use uuid::Uuid;
 
 use crate::{
@@ -12,10 +11,10 @@ use crate::{
     intake::Awaited,
     protocol::{
         BadFrame, ClientFrame, ClientType, CloseReason, Code, Command, HistoryRange, Position, PresenceFrame,
-        ResumeOutcome, RoomReference,
+        ResumeOutcome, RoomReference, ServerFrame,
     },
     signals::State,
-    store::{Answer, Append, Arrival, Changed, Member, Page, Tally, Unread},
+    store::{Answer, Append, Arrival, Changed, Member, Message, Page, Tally, Unread},
 };
 
 /// Something that happened.
@@ -41,6 +40,8 @@ pub enum Input {
 #[derive(Debug)]
 #[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
 pub enum Outcome {
+    /// Whether the user is in the room of a send.
+    Seated { send: Send, seat: Result<Option<Seat>, Code> },
     /// A send.
     Sent { id: Option<u64>, n: i64, answer: Result<Answer, Code> },
     /// A send that came too early for its user's rate. It has not used its number.
@@ -76,7 +77,7 @@ pub enum Outcome {
 #[allow(missing_docs, reason = "the fields of requests and answers, as in docs/protocol.md")]
 pub enum Effect {
     /// Write a frame.
-    Reply(Utf8Bytes),
+    Reply(ServerFrame),
     /// Check a token; comes back as [`Input::Verified`].
     Verify(String),
     /// Read what the user finds on arrival; comes back as [`Input::Arrived`].
@@ -166,6 +167,12 @@ pub enum Request {
         after: String,
         limit: usize,
     },
+    /// Whether the user is in the room of this send, which nobody has told here. Nothing else is read from the client until it is answered,
+    /// because what comes behind must not overtake it.
+    Seat {
+        user: User,
+        send: Send,
+    },
     /// Whether and how the user's memberships of these rooms have ended after these positions: a list of all rooms, `seats`, does not
     /// have them.
     Explain {
@@ -189,9 +196,20 @@ impl Request {
             | Request::Unread { .. }
             | Request::Seen { .. }
             | Request::Members { .. }
+            | Request::Seat { .. }
             | Request::Explain { .. } => false,
         }
     }
+}
+
+/// A send, as the client has said it.
+#[derive(Debug)]
+#[allow(missing_docs, reason = "the fields of docs/protocol.md §4")]
+pub struct Send {
+    pub id: Option<u64>,
+    pub n: i64,
+    pub room: Uuid,
+    pub message: Message,
 }
 
 /// A moment, as the gateway sees it.

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     auth::Rights,
     event::{EventBody, Kind, Membership, Role, RoomKind, Standing},
-    store::{Changed, Content},
+    store::{Changed, Content, Page},
 };
 
 const NOW: Now = Now { ms: 1_767_225_600_000 };
@@ -52,7 +52,7 @@ fn step(session: &mut Session, input: Input, now: Now) -> Vec<String> {
 fn told(effect: &Effect) -> String {
     match effect {
         Effect::Reply(frame) => {
-            let frame: serde_json::Value = serde_json::from_str(frame).unwrap();
+            let frame: serde_json::Value = serde_json::from_str(&frame.encode()).unwrap();
             let type_ = frame["type"].as_str().unwrap();
             let detail = frame["code"].as_str().or(frame["cause"].as_str());
             detail.map_or_else(|| type_.to_owned(), |detail| format!("{type_} {detail}"))
@@ -169,6 +169,42 @@ fn what_breaks_no_protocol_keeps_the_connection() {
     assert_eq!(step(&mut session, frame(&elsewhere), NOW), ["error not_a_member"]);
 }
 
+/// A room that the session has not heard of.
+const ELSEWHERE: Uuid = Uuid::from_u128(404);
+
+/// What the store tells of the user's place in the room of a send.
+fn seated(n: i64, room: Uuid, seat: Result<Option<Seat>, Code>) -> Input {
+    let message = Message { text: "hi".into(), reply: None, mentions: Vec::new() };
+    Input::Done(Outcome::Seated { send: Send { id: None, n, room, message }, seat })
+}
+
+#[test]
+fn a_send_to_a_room_that_was_entered_elsewhere_is_for_the_store_to_decide() {
+    let (mut session, _) = here(HELLO);
+    let send = |n: i64| frame(&format!(r#"{{"type":"send","n":{n},"room":"{ELSEWHERE}","text":"hi"}}"#));
+    let there =
+        |muted_until| Some(seat(Room { id: ELSEWHERE, ..room(3) }, Standing { role: Role::Member, muted_until }));
+    assert_eq!(step(&mut session, send(1), NOW), ["ask"]);
+    assert_eq!(step(&mut session, seated(1, ELSEWHERE, Err(Code::Unavailable)), NOW), ["error unavailable"]);
+    assert_eq!(step(&mut session, send(1), NOW), ["ask"], "it has not used its number");
+    assert_eq!(step(&mut session, seated(1, ELSEWHERE, Ok(there(0))), NOW), ["append 1"]);
+    assert_eq!(step(&mut session, seated(2, ELSEWHERE, Ok(there(i64::MAX))), NOW), ["append 2 as muted"]);
+}
+
+#[test]
+fn who_was_sent_away_does_not_read_what_was_asked_for_before() {
+    let (mut session, _) = here(HELLO);
+    let history = frame(&format!(r#"{{"type":"history","room":"{ROOM}"}}"#));
+    assert_eq!(step(&mut session, history, NOW), ["ask"]);
+    let kicked = Notice::Changed(Membership { cause: Some(Kind::Kicked), ..membership(&room(12), false) });
+    assert_eq!(step(&mut session, Input::Notice(kicked), NOW), ["unfollow", "left kicked"]);
+    let page = Page { epoch: 1, events: Vec::new(), more: false };
+    let read = Outcome::Read { id: None, room: ROOM, result: Ok((page, Vec::new())) };
+    assert_eq!(step(&mut session, Input::Done(read), NOW), ["error not_a_member"]);
+    let listed = Outcome::Listed { id: None, room: ROOM, result: Ok((Vec::new(), false)) };
+    assert_eq!(step(&mut session, Input::Done(listed), NOW), ["error not_a_member"]);
+}
+
 #[test]
 fn a_send_that_breaks_a_rule_still_uses_its_number() {
     let (mut session, _) = here(HELLO);
@@ -179,7 +215,8 @@ fn a_send_that_breaks_a_rule_still_uses_its_number() {
     assert_eq!(step(&mut session, send(2, ROOM, "  "), NOW), ["append 2 as empty_text"]);
     assert_eq!(step(&mut session, send(3, ROOM, "12345678901"), NOW), ["append 3 as text_too_long"]);
     assert_eq!(step(&mut session, send(4, ROOM, "a\\u0000"), NOW), ["append 4 as bad_text"]);
-    assert_eq!(step(&mut session, send(5, Uuid::from_u128(404), "hi"), NOW), ["append 5 as not_a_member"]);
+    assert_eq!(step(&mut session, send(5, ELSEWHERE, "hi"), NOW), ["ask"]);
+    assert_eq!(step(&mut session, seated(5, ELSEWHERE, Ok(None)), NOW), ["append 5 as not_a_member"]);
     let (mut without, _) = here(r#"{"type":"hello","token":"good"}"#);
     assert_eq!(step(&mut without, send(1, ROOM, "hi"), NOW), ["error outbox_missing"]);
 }
@@ -305,7 +342,7 @@ fn a_mute_holds_from_the_moment_that_it_is_heard_of_until_its_end() {
     assert_eq!(step(&mut session, old, NOW), [""; 0], "a removal from before");
     let kicked = Notice::Changed(Membership { cause: Some(Kind::Kicked), ..membership(&room(12), false) });
     assert_eq!(step(&mut session, Input::Notice(kicked), NOW), ["unfollow", "left kicked"]);
-    assert_eq!(step(&mut session, send(5), NOW), ["append 5 as not_a_member"]);
+    assert_eq!(step(&mut session, send(5), NOW), ["ask"]);
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! The session: any sequence of frames, answers, notices and time keeps its invariants.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::{HashSet, VecDeque};
 
 use chat_node::{
     auth::{Claims, Rights, TokenError},
@@ -12,6 +12,7 @@ use chat_node::{
 };
 use proptest::prelude::*;
 use serde_json::Value;
+use tokio::sync::oneshot;
 use uuid::Uuid;
 
 use crate::{damage::damaged_text, frames::corpus};
@@ -26,10 +27,10 @@ const START_MS: i64 = 1_767_225_600_000;
 enum Step {
     Frame(String),
     NotText,
-    /// What waits is answered: the oldest, or the newest; well, or not.
+    /// What waits is answered: the oldest, or the newest.
     Answer {
         oldest: bool,
-        well: bool,
+        how: How,
     },
     Gained(u8, Seq),
     Lost(u8, Seq),
@@ -37,12 +38,27 @@ enum Step {
     Tick(i64),
 }
 
+/// How something is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum How {
+    Well,
+    Badly,
+    /// A send is durable, and its fate comes later; anything else is answered well.
+    Accepted,
+    /// A send came too early; anything else is answered badly.
+    TooFast,
+}
+
+fn how() -> impl Strategy<Value = How> {
+    prop_oneof![6 => Just(How::Well), 2 => Just(How::Badly), 3 => Just(How::Accepted), 1 => Just(How::TooFast)]
+}
+
 fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => proptest::sample::select(corpus()).prop_map(|text| Step::Frame(text.to_owned())),
         2 => damaged_text(corpus()).prop_map(Step::Frame),
         1 => Just(Step::NotText),
-        5 => (any::<bool>(), proptest::bool::weighted(0.8)).prop_map(|(oldest, well)| Step::Answer { oldest, well }),
+        5 => (any::<bool>(), how()).prop_map(|(oldest, how)| Step::Answer { oldest, how }),
         1 => (5_u8..10, 0..HEAD_MAX).prop_map(|(room, head)| Step::Gained(room, head)),
         1 => (5_u8..10, 0..2 * HEAD_MAX).prop_map(|(room, head)| Step::Lost(room, head)),
         1 => proptest::collection::vec(5_u8..10, 0..4).prop_map(Step::All),
@@ -71,16 +87,18 @@ fn seat(room: Room) -> Seat {
 enum Waiting {
     Arrival,
     Sent { id: Option<u64>, append: Box<Append> },
+    Settled { id: Option<u64>, append: Box<Append> },
     Asked(Request),
 }
 
 impl Waiting {
-    fn answer(self, well: bool) -> Option<Input> {
+    fn answer(self, how: How) -> Input {
+        let well = matches!(how, How::Well | How::Accepted);
         let entered = |id, room: Room| {
             let changed = Changed { room, events: Vec::new(), memberships: Vec::new() };
             Outcome::Entered { id, result: if well { Ok(changed) } else { Err(Code::Unavailable) } }
         };
-        Some(match self {
+        match self {
             Waiting::Arrival if well => Input::Arrived(Ok(Arrival {
                 rooms: vec![seat(room(7, 9)), seat(room(9, 0))],
                 outbox_last: 0,
@@ -89,8 +107,25 @@ impl Waiting {
             Waiting::Arrival => Input::Arrived(Err(Code::Unavailable)),
             Waiting::Sent { id, append } => {
                 let n = append.n;
-                let answer = if well { Ok(committed(*append)) } else { Err(Code::Overloaded) };
-                Input::Done(Outcome::Sent { id, n, answer })
+                Input::Done(match how {
+                    How::Well => Outcome::Sent { id, n, answer: Ok(committed(*append)) },
+                    How::Badly => Outcome::Sent { id, n, answer: Err(Code::Overloaded) },
+                    How::Accepted => Outcome::Accepted { id, n, fate: oneshot::channel().1.into() },
+                    How::TooFast => Outcome::TooFast { id, n, retry_after_ms: 5 },
+                })
+            }
+            Waiting::Settled { id, append } => {
+                let n = append.n;
+                let answer = if well { committed(*append) } else { Answer::Refused(Code::UnknownRoom) };
+                Input::Done(Outcome::Settled { id, n, answer: Ok(answer) })
+            }
+            Waiting::Asked(Request::Seat { send, .. }) => {
+                let seat = match send.n % 2 {
+                    _ if well => Ok(Some(seat(Room { id: send.room, ..room(8, 3) }))),
+                    0 => Ok(None),
+                    _ => Err(Code::Unavailable),
+                };
+                Input::Done(Outcome::Seated { send, seat })
             }
             Waiting::Asked(Request::CreateRoom { id, .. }) => Input::Done(entered(id, room(5, 2))),
             Waiting::Asked(Request::Join { id, .. }) => Input::Done(entered(id, room(7, 12))),
@@ -131,7 +166,7 @@ impl Waiting {
                 let result = if well { Ok((Vec::new(), false)) } else { Err(Code::Unavailable) };
                 Input::Done(Outcome::Listed { id, room, result })
             }
-        })
+        }
     }
 }
 
@@ -148,8 +183,12 @@ struct Watched {
     now: Now,
     followed: HashSet<Uuid>,
     waiting: VecDeque<Waiting>,
-    /// Numbers of sends that are under way.
-    sends: BTreeSet<i64>,
+    /// Numbers of sends that are under way, in order.
+    sends: Vec<i64>,
+    /// What the latest one was that was said to be durable.
+    accepted: Option<Box<Append>>,
+    /// Rooms that the store has told the user to be in when a send asked.
+    seated: HashSet<Uuid>,
     arrivals: usize,
     closed: bool,
 }
@@ -159,8 +198,17 @@ impl Watched {
         let told =
             LimitsFrame { text_bytes: TEXT_BYTES_MAX, outstanding: 4, history_events: 50, mentions: 2, outbox_days: 1 };
         let session = Session::new("node", SessionLimits { told, replay_events_max: 5 }, None);
-        let (followed, waiting, sends) = (HashSet::new(), VecDeque::new(), BTreeSet::new());
-        Watched { session, now: Now { ms: START_MS }, followed, waiting, sends, arrivals: 0, closed: false }
+        Watched {
+            session,
+            now: Now { ms: START_MS },
+            followed: HashSet::new(),
+            waiting: VecDeque::new(),
+            sends: Vec::new(),
+            accepted: None,
+            seated: HashSet::new(),
+            arrivals: 0,
+            closed: false,
+        }
     }
 
     fn step(&mut self, step: Step) -> Result<(), TestCaseError> {
@@ -171,13 +219,20 @@ impl Watched {
         let input = match step {
             Step::Frame(text) => Input::Frame(decode(&text)),
             Step::NotText => Input::NotText,
-            Step::Answer { oldest, well } => {
+            Step::Answer { oldest, how } => {
                 let next = if oldest { self.waiting.pop_front() } else { self.waiting.pop_back() };
-                if let Some(Waiting::Sent { append, .. }) = &next {
-                    self.sends.remove(&append.n);
+                let Some(next) = next else { return Ok(()) };
+                match &next {
+                    Waiting::Sent { append, .. } if how == How::Accepted => self.accepted = Some(append.clone()),
+                    Waiting::Sent { append, .. } | Waiting::Settled { append, .. } => {
+                        self.sends.remove(self.sends.partition_point(|n| *n < append.n));
+                    }
+                    Waiting::Asked(Request::Seat { send, .. }) => {
+                        self.seated.insert(send.room);
+                    }
+                    Waiting::Arrival | Waiting::Asked(_) => {}
                 }
-                let Some(input) = next.and_then(|waiting| waiting.answer(well)) else { return Ok(()) };
-                input
+                next.answer(how)
             }
             Step::Gained(number, head) => changed(room(number, head), true),
             Step::Lost(number, head) => changed(room(number, head), false),
@@ -211,7 +266,7 @@ impl Watched {
     fn look_at(&mut self, effect: Effect) -> Result<(), TestCaseError> {
         match effect {
             Effect::Reply(frame) => {
-                let frame: Value = serde_json::from_str(&frame).unwrap();
+                let frame: Value = serde_json::from_str(&frame.encode()).unwrap();
                 prop_assert!(frame["type"].is_string());
                 if frame["type"] == "error" {
                     prop_assert!(frame["code"].as_str().and_then(Code::from_name).is_some(), "{}", frame);
@@ -238,11 +293,16 @@ impl Watched {
                 prop_assert!(append.n >= 1);
                 if let Content::Message(Message { text, mentions, .. }) = &append.content {
                     prop_assert!(mentions.len() <= 2);
-                    prop_assert!(self.followed.contains(&append.room), "only a member's text enters a log");
+                    let is_member = self.followed.contains(&append.room) || self.seated.contains(&append.room);
+                    prop_assert!(is_member, "only a member's text enters a log");
                     prop_assert!(!text.trim().is_empty() && text.len() <= TEXT_BYTES_MAX && !text.contains('\0'));
                 }
-                self.sends.insert(append.n);
+                self.sends.insert(self.sends.partition_point(|n| *n < append.n), append.n);
                 self.waiting.push_back(Waiting::Sent { id, append: Box::new(append) });
+            }
+            Effect::Await { id, n, .. } => {
+                let append = self.accepted.take().filter(|append| append.n == n);
+                self.waiting.push_back(Waiting::Settled { id, append: append.unwrap() });
             }
             Effect::Ask(request) => {
                 prop_assert!(self.session.user().is_some(), "only who is known may ask");
@@ -273,7 +333,7 @@ proptest! {
         let mut watched = Watched::new();
         if arrives {
             watched.step(Step::Frame(corpus()[0].to_owned()))?;
-            watched.step(Step::Answer { oldest: true, well: true })?;
+            watched.step(Step::Answer { oldest: true, how: How::Well })?;
         }
         for step in steps {
             watched.step(step)?;

@@ -70,7 +70,7 @@ fn what_is_lost_waits_for_no_request_that_is_under_way() {
     let (mut session, _) = here(HELLO);
     step(&mut session, join(), NOW);
     assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left banned"]);
-    assert_eq!(step(&mut session, send(1), NOW), ["append 1 as not_a_member"]);
+    assert_eq!(step(&mut session, send(1), NOW), ["ask"]);
 
     let (mut session, _) = here(HELLO);
     step(&mut session, join(), NOW);

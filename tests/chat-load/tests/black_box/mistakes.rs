@@ -180,6 +180,23 @@ async fn too_large_a_frame_closes_the_connection() {
 }
 
 #[tokio::test]
+async fn a_hello_has_room_for_every_room_that_a_user_may_be_in() {
+    const ROOMS_MAX: usize = 50;
+    let node =
+        Node::start(json!({"limits": {"textBytesMax": 100, "frameBytesMax": 4096, "roomsPerUserMax": ROOMS_MAX}}));
+    let position = || json!({"room": Uuid::new_v4(), "epoch": i32::MIN, "seq": i64::MAX, "event": Uuid::new_v4()});
+    let resume = |rooms: usize| json!({"resume": (0..rooms).map(|_| position()).collect::<Vec<_>>()});
+    let (_, welcome) = Wire::hello(node.address(), &token("alice", 3_600), resume(3 * ROOMS_MAX)).await;
+    assert_eq!(welcome["type"], "welcome", "{welcome}");
+
+    let mut hello = resume(6 * ROOMS_MAX);
+    hello["type"] = "hello".into();
+    let mut much = Wire::open(node.address()).await;
+    much.say(hello).await;
+    assert_eq!(much.hear_close().await, 1009);
+}
+
+#[tokio::test]
 async fn silence_closes_the_connection() {
     let limits = json!({"limits": {
         "helloSeconds": 1, "pingSeconds": 1, "webIdleSeconds": 2, "mobileIdleSeconds": 3,

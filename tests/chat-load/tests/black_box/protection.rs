@@ -12,7 +12,7 @@ use standalone::{Node, refusal, token};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
-    time::{Duration, sleep, timeout},
+    time::{Duration, Instant, sleep, timeout},
 };
 use uuid::Uuid;
 
@@ -217,17 +217,34 @@ async fn whoever_sends_too_fast_is_told_how_long_to_wait_and_keeps_the_order() {
     // A later one is a gap, and the one that was refused is taken.
     let gap = alice.ask(send(taken + 2)).await;
     assert!(gap["code"] == "outbox_gap" && gap["expected"] == taken + 1 || gap["code"] == "too_fast", "{gap}");
-    let deadline = tokio::time::Instant::now() + WITHIN;
+    let deadline = Instant::now() + WITHIN;
     let committed = loop {
         let answer = alice.ask(send(taken + 1)).await;
         if answer["code"] != "too_fast" {
             break answer;
         }
-        assert!(tokio::time::Instant::now() < deadline, "{answer}");
+        assert!(Instant::now() < deadline, "{answer}");
         sleep(Duration::from_millis(answer["retry_after_ms"].as_u64().unwrap())).await;
     };
     assert_eq!((&committed["type"], &committed["n"]), (&json!("committed"), &json!(taken + 1)), "{committed}");
     assert!(refused(&node, "user_sends").await >= early.len() as u64);
+}
+
+#[tokio::test]
+async fn frames_that_ask_nothing_of_the_store_have_the_same_rate() {
+    const PINGS: u64 = 40;
+    let limits = json!({"requestsPerSecondMax": 20, "requestsBurstMax": 5, "requestsOutstandingMax": 4});
+    let node = Node::start(json!({"limits": limits}));
+    let (mut alice, _) = Wire::hello(node.address(), &token("alice", 3_600), json!({})).await;
+    let began = Instant::now();
+    for id in 1..=PINGS {
+        alice.say(json!({"type": "ping", "id": id})).await;
+    }
+    for id in 1..=PINGS {
+        assert_eq!(alice.hear().await["id"], id, "each is answered");
+    }
+    // All but the first few had to wait for their turn: no machine is too slow for that.
+    assert!(began.elapsed() >= Duration::from_secs(1), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
