@@ -44,6 +44,14 @@ async fn queue_at(url: String) -> Queue {
     queue
 }
 
+/// Deletes a partition's queue.
+async fn delete(url: &str, partition: u8) {
+    let connection = lapin::Connection::connect(url, lapin::ConnectionProperties::default()).await.unwrap();
+    let channel = connection.create_channel().await.unwrap();
+    let queue = format!("chatcluster.v1.sends.{partition}");
+    channel.queue_delete(queue.into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+}
+
 fn messages(partition: u8, from: u8, count: u8) -> Vec<Message> {
     (from..from + count).map(|number| Message { partition, payload: vec![number] }).collect()
 }
@@ -112,6 +120,7 @@ const LIMITS: StoreLimits = StoreLimits { rooms_per_user_max: 9, members_per_roo
 /// A node that brings what is in the queue into the log, and a room.
 struct Ground {
     queue: Queue,
+    vhost: String,
     store: SharedStore,
     services: Services,
     database: String,
@@ -122,7 +131,10 @@ struct Ground {
 
 impl Ground {
     async fn new() -> Ground {
-        let (queue, services) = (queue().await, Services::new().unwrap());
+        let services = Services::new().unwrap();
+        services.up().unwrap();
+        let vhost = services.rabbitmq.fresh_vhost().unwrap();
+        let queue = queue_at(vhost.clone()).await;
         let url = services.postgres.fresh_database().unwrap();
         let postgres = PostgresStore::new(&url, None, 5, LIMITS).unwrap();
         let store: SharedStore = Arc::new(postgres);
@@ -131,7 +143,7 @@ impl Ground {
         let (intake, _) = intake(&store, &queue, First::Log);
         let background = tokio::spawn(intake.background());
         let database = url.rsplit('/').next().unwrap().to_owned();
-        Ground { queue, store, services, database, room, intake, background }
+        Ground { queue, vhost, store, services, database, room, intake, background }
     }
 
     /// A send of one of alice's outboxes.
@@ -261,9 +273,7 @@ async fn a_queue_that_is_deleted_ends_consuming_and_is_there_again_for_the_next(
     let url = services.rabbitmq.fresh_vhost().unwrap();
     let queue = queue_at(url.clone()).await;
     let mut deliveries = queue.consume().await.unwrap();
-    let connection = lapin::Connection::connect(&url, lapin::ConnectionProperties::default()).await.unwrap();
-    let channel = connection.create_channel().await.unwrap();
-    channel.queue_delete("chatcluster.v1.sends.3".into(), lapin::options::QueueDeleteOptions::default()).await.unwrap();
+    delete(&url, 3).await;
     let ended = timeout(PATIENCE, deliveries.next(1)).await.expect("nobody consumes a queue, and nobody knows");
     assert!(ended.is_err());
     deliveries.close().await;
@@ -299,4 +309,23 @@ async fn the_fate_of_a_send_that_breaks_a_rule_is_the_one_that_the_log_has() {
     assert!(matches!(told[..], [Ok(Answer::Committed { .. }), Ok(Answer::Refused(Code::Muted))]), "{told:?}");
     background.abort();
     ground.background.abort();
+}
+
+/// The log does not know it yet, and whoever sent it may have been told more by the time that this is told.
+#[tokio::test]
+async fn what_follows_on_an_accepted_send_and_cannot_be_queued_is_no_gap() {
+    let mut ground = Ground::new().await;
+    ground.background.abort();
+    let _ = (&mut ground.background).await;
+    let (intake, _) = intake(&ground.store, &ground.queue, First::Queue);
+    let outbox = intake.open("alice", Uuid::from_u128(1));
+    outbox.found(0);
+    let append = |n| intake.append(ground.send(1, n)).unwrap();
+    let taken = append(1).await.unwrap();
+    assert!(matches!(taken, Taken::Accepted(_)), "{taken:?}");
+    for partition in 0..PARTITIONS {
+        delete(&ground.vhost, partition).await;
+    }
+    let taken = append(2).await.unwrap();
+    assert!(matches!(taken, Taken::Done(Err(Code::Unavailable))), "{taken:?}");
 }

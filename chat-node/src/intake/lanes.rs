@@ -69,6 +69,8 @@ async fn take(shared: &Shared, mut sends: Vec<Send>) {
     // With both away since before, nobody waits in vain.
     let hopeful = shared.parts.health.is_store_up() || queue_is_up(shared);
     loop {
+        // What an earlier attempt found may have passed: whatever is told was found by the last one.
+        sends.iter_mut().for_each(|send| send.refusal = Err(Code::Unavailable));
         sends = match shared.parts.first {
             First::Log => queue_lane(shared, log_lane(shared, sends).await).await,
             First::Queue => log_lane(shared, queue_lane(shared, sends).await).await,
@@ -88,7 +90,8 @@ fn queue_is_up(shared: &Shared) -> bool {
     shared.parts.queue.as_ref().is_some_and(|queue| queue.is_up())
 }
 
-/// Commits what it can. Gives back what the database did not take, perhaps or surely, and what has to go behind sends that wait.
+/// Commits what it can. Gives back what the database did not take, perhaps or surely, and what has to go behind sends that wait or have come
+/// into the log meanwhile.
 async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
     if sends.is_empty() || !shared.parts.health.is_store_up() {
         return sends;
@@ -104,18 +107,19 @@ async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
     publish(shared, began, &answers);
     let (mut done, mut rest) = (Vec::new(), Vec::new());
     let mut answers = answers.into_iter();
-    for mut send in sends {
+    for send in sends {
         match answers.next() {
-            Some(answer @ Ok(Answer::Gap { .. })) if is_behind(shared, &send) => {
-                send.refusal = answer;
-                rest.push(send);
-            }
+            Some(Ok(Answer::Gap { expected })) if !is_gap(shared, &send, expected) => rest.push(send),
             Some(answer) => done.push((send, answer)),
             None => rest.push(send),
         }
     }
     tell(shared, done).await;
     rest
+}
+
+fn is_gap(shared: &Shared, send: &Send, expected: i64) -> bool {
+    shared.outboxes.lock().is_gap(send.key, send.append.n, expected)
 }
 
 fn is_behind(shared: &Shared, send: &Send) -> bool {

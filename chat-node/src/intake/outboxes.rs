@@ -125,6 +125,12 @@ impl<W> Outboxes<W> {
         self.first(key).is_some_and(|first| first < n)
     }
 
+    /// Whether what the log said of a send, that another one was `expected`, holds still: no earlier send waits, and the log has taken no
+    /// more since. Else its client, which may have been told of those, would take it for a log that was set back.
+    pub(super) fn is_gap(&self, key: Uuid, n: i64, expected: i64) -> bool {
+        !self.is_behind(key, n) && self.known.get(&key).is_none_or(|known| known.logged < expected)
+    }
+
     /// The fate of a send is known. Gives whoever waits for it, if it is this one's turn: fates are told in the outbox's order.
     pub(super) fn settle(&mut self, key: Uuid, n: i64) -> Option<Vec<W>> {
         if self.first(key) != Some(n) {
@@ -261,6 +267,19 @@ mod tests {
         (1..=20).for_each(|n| outboxes.took(A, n));
         outboxes.found(A, 0);
         check(&outboxes, &[21, 23], &["go", "22"]);
+    }
+
+    #[test]
+    fn a_gap_that_was_filled_meanwhile_is_none() {
+        let mut outboxes = outboxes(4);
+        assert!(outboxes.is_gap(A, 7, 5));
+        outboxes.wait(A, &key(5), None);
+        assert!(!outboxes.is_gap(A, 7, 5), "one before it waits");
+        outboxes.took(A, 5);
+        outboxes.settle(A, 5);
+        assert!(!outboxes.is_gap(A, 7, 5), "the log has taken it");
+        assert!(outboxes.is_gap(A, 7, 6));
+        assert!(outboxes.is_gap(B, 7, 1), "nothing is known");
     }
 
     #[test]
