@@ -78,17 +78,15 @@ impl Admission {
         let ip = limited_address(ip);
         let window = Duration::from_secs(self.limits.window_seconds);
         let strictest = self.limits.web_connections_max.min(self.limits.mobile_connections_max);
-        let most = self.limits.web_connections_max.max(self.limits.mobile_connections_max);
         let address = self.addresses.entry(ip).or_default();
         if address.shut_out_until.is_some_and(|until| now < until) {
             return Err(Refusal::ShutOut);
         }
         forget(&mut address.made, now, window);
         let unnamed = address.open.get(&None).copied().unwrap_or(0);
-        let all: usize = address.open.values().sum();
         let refusal = if address.made.len() >= self.limits.new_connections_max {
             Refusal::TooFast
-        } else if unnamed >= strictest || all >= most {
+        } else if unnamed >= strictest {
             Refusal::TooManyConnections
         } else {
             address.made.push_back(now);
@@ -235,6 +233,15 @@ mod tests {
         assert_eq!(admission.identify(IP, ClientType::Mobile, now), Err(Refusal::TooManyConnections));
         admission.leave(IP, Some(ClientType::Mobile));
         assert_eq!(admission.identify(IP, ClientType::Mobile, now), Ok(()));
+    }
+
+    #[test]
+    fn one_type_takes_no_place_of_the_other() {
+        let (mut admission, now) = (admission(), Instant::now());
+        for client in [ClientType::Mobile, ClientType::Mobile, ClientType::Web, ClientType::Web, ClientType::Web] {
+            admission.admit(IP, now).unwrap();
+            assert_eq!(admission.identify(IP, client, now), Ok(()), "{client:?}");
+        }
     }
 
     #[test]
