@@ -1,7 +1,8 @@
 //! Whatever strikes, nothing that was acknowledged is lost, nothing comes twice, and every room has one order.
 //!
 //! The short plan runs with the ordinary tests. The long one has every pair of faults and at least 100,000 acknowledged messages; it
-//! is ignored unless asked for (`make proof`), and `CHATCLUSTER_CHAOS_SEED` and `CHATCLUSTER_CHAOS_MINUTES` change its order and its length.
+//! is ignored unless asked for (`make proof`), and `CHATCLUSTER_CHAOS_SEED` and `CHATCLUSTER_CHAOS_MINUTES` change its order and its length;
+//! with `CHATCLUSTER_CHAOS_PERSISTENCE=Queued` every send goes through the queue.
 
 #![allow(clippy::unwrap_used, reason = "a panic is the report of a test")]
 
@@ -58,10 +59,11 @@ async fn every_pair_of_faults_loses_nothing() {
 
 /// Talks through the rounds, as many as fit into `limit`; gives how many messages were acknowledged when all promises were kept.
 async fn survive(scale: &Scale, rounds: &[Round], limit: Duration) -> usize {
-    let mut stage = Stage::set(scale.nodes, &json!({})).await;
+    let persistence = std::env::var("CHATCLUSTER_CHAOS_PERSISTENCE").unwrap_or_else(|_| "Direct".to_owned());
+    let mut stage = Stage::set(scale.nodes, &json!({"persistence": persistence})).await;
     let dial: Arc<dyn Dial> = Arc::new(Tcp::new(&stage.urls(), 0).unwrap());
     let person = |index| Identity::Token(token(&format!("user-{index}"), 86_400));
-    let crowd = Crowd::gather(&dial, (0..scale.clients).map(person).collect(), scale.rooms).await.unwrap();
+    let crowd = Crowd::gather(&dial, (0..scale.clients).map(person).collect(), scale.rooms).await.unwrap().that_errs();
     let began = Instant::now();
     let mut leavers = 0..scale.leavers;
     let faults = async {

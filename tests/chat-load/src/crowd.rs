@@ -27,9 +27,13 @@ const PAGE_EVENTS: u32 = 100;
 /// All are connected and in their rooms by then.
 const GATHER_WITHIN: Duration = Duration::from_secs(60);
 
+/// One in so many messages is a mistake, in a crowd that errs: no multiple of any number of members, so that each of them errs.
+const MISTAKES_EVERY: usize = 47;
+
 /// Clients in rooms.
 pub struct Crowd {
     members: Vec<Member>,
+    errs: bool,
 }
 
 /// One of the crowd.
@@ -96,7 +100,12 @@ impl Crowd {
                 member.rooms.push(room);
             }
         }
-        Ok(Crowd { members })
+        Ok(Crowd { members, errs: false })
+    }
+
+    /// The same crowd, whose members now and then say something that is refused, and uses its number up all the same.
+    pub fn that_errs(self) -> Self {
+        Crowd { errs: true, ..self }
     }
 
     /// Those who are in it.
@@ -148,8 +157,10 @@ impl Crowd {
             return Ok(());
         }
         let room = member.rooms[(turn / self.members.len()) % member.rooms.len()];
+        let text =
+            if self.errs && turn.is_multiple_of(MISTAKES_EVERY) { String::new() } else { format!("message {turn}") };
         // Its fate is in the record.
-        match member.client.send(room, format!("message {turn}")).await {
+        match member.client.send(room, text).await {
             Err(_) if member.recorder.look().parted => Ok(()),
             sent => sent.map(drop).context("a client has ended"),
         }

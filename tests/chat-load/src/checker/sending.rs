@@ -96,10 +96,11 @@ fn each_is_there_once(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut
     }
 }
 
-/// What was accepted is durable, even when its sender never came back to hear of its place.
+/// What was accepted is durable, even when its sender never came back to hear of its place. A message without a text is accepted as well, and
+/// refused later.
 fn each_accepted_is_there(record: &Record, truth: &Truth<'_>, wrong: &mut impl FnMut(Uuid, What)) {
     let mut there = said(record, truth);
-    for send in record.sends.iter().filter(|send| send.accepted && send.refused.is_none()) {
+    for send in record.sends.iter().filter(|send| send.accepted && send.refused.is_none() && !send.text.is_empty()) {
         match there.get_mut(&(send.room, send.text.as_str())) {
             Some(left @ 1..) => *left -= 1,
             _ => wrong(send.room, What::AcceptedAndLost { n: send.n }),
