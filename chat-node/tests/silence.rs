@@ -134,7 +134,7 @@ async fn a_node_that_is_cut_off_within_a_transaction_keeps_no_room_from_others()
     let room = past.create_room(&user("alice"), "lobby", RoomKind::Public, NOW).await.unwrap().room.id;
     let join = async move |store: &SharedStore, who: &str| store.join(&user(who), &RoomReference::Id(room), NOW).await;
     // While that table is locked, whoever joins has the room locked and waits.
-    let lock = "BEGIN; LOCK TABLE members IN EXCLUSIVE MODE; SELECT pg_sleep(3); COMMIT";
+    let lock = "BEGIN; LOCK TABLE members IN EXCLUSIVE MODE; SELECT pg_sleep(6); COMMIT";
     let locked = std::thread::spawn({
         let database = database.clone();
         move || Services::new().unwrap().postgres.sql(&database, lock).unwrap()

@@ -190,7 +190,7 @@ impl Connection {
         true
     }
 
-    /// Takes a frame. One that is answered at once takes a turn of its user's afterwards, so that nobody can ask without end.
+    /// Takes a frame. One that is answered at once takes a turn of its user's afterwards, so that it has a rate as well.
     fn take(&mut self, frame: Input) {
         let under_way = self.requests.len();
         self.handle(frame);

@@ -62,7 +62,7 @@ use crate::{
     trace::Traces,
 };
 
-/// A frame of up to so many times the allowed size is read before the connection is closed for it: closing a socket that has unread
+/// So many frames more than the largest may have are read before the connection is closed for it: closing a socket that has unread
 /// bytes resets it, and the client would not hear why.
 const FRAME_SIZES_READ: usize = 4;
 
@@ -317,7 +317,7 @@ async fn upgrade(
     let admitted = Admitted { gateway: gateway.clone(), ip, client: None };
     let token = bearer(request.headers());
     let limits = &gateway.config.limits;
-    let message_bytes_max = (FRAME_SIZES_READ * limits.frame_bytes_max).max(hello_bytes_max(limits));
+    let message_bytes_max = hello_bytes_max(limits) + FRAME_SIZES_READ * limits.frame_bytes_max;
     upgrade.accept(move |stream| async move {
         let (socket, mut websocket) = stream.split(message_bytes_max);
         Connection::new(gateway, admitted, token, socket).run(&mut websocket).await;

@@ -32,7 +32,7 @@ const WAITS_MAX: u32 = 20;
 /// Time between attempts to read from a store that is away.
 const RETRY: Duration = Duration::from_millis(200);
 
-/// Rooms whose gaps are filled at once: fewer than the store has connections.
+/// Rooms whose gaps are filled at once: few, since requests share the connections.
 const FILLED_AT_ONCE: usize = 4;
 
 /// Events read at once.

@@ -42,6 +42,8 @@ struct Send {
     reply: oneshot::Sender<Taken>,
     /// What it is told if no lane takes it.
     refusal: Fate,
+    /// It has to go behind sends that wait in the queue: as long as that does not take it, there is nothing to wait for.
+    is_behind: bool,
 }
 
 impl Send {
@@ -55,10 +57,9 @@ pub(super) async fn run(shared: Arc<Shared>, mut sends: mpsc::Receiver<(Append, 
     let batch_max = shared.parts.limits.batch_max;
     let mut waiting = Vec::with_capacity(batch_max);
     while sends.recv_many(&mut waiting, batch_max).await > 0 {
-        Metric::SendsQueued.set(sends.len() as f64);
         let batch = waiting.drain(..).map(|(append, reply)| {
             let key = outbox_key(&append.sender, append.outbox);
-            Send { append, key, reply, refusal: Err(Code::Unavailable) }
+            Send { append, key, reply, refusal: Err(Code::Unavailable), is_behind: false }
         });
         take(&shared, batch.collect()).await;
     }
@@ -70,12 +71,12 @@ async fn take(shared: &Shared, mut sends: Vec<Send>) {
     let hopeful = shared.parts.health.is_store_up() || queue_is_up(shared);
     loop {
         // What an earlier attempt found may have passed: whatever is told was found by the last one.
-        sends.iter_mut().for_each(|send| send.refusal = Err(Code::Unavailable));
+        sends.iter_mut().for_each(|send| (send.refusal, send.is_behind) = (Err(Code::Unavailable), false));
         sends = match shared.parts.first {
             First::Log => queue_lane(shared, log_lane(shared, sends).await).await,
             First::Queue => log_lane(shared, queue_lane(shared, sends).await).await,
         };
-        let is_final = |send: &Send| send.refusal != Err(Code::Unavailable);
+        let is_final = |send: &Send| send.is_behind || send.refusal != Err(Code::Unavailable);
         if sends.iter().all(is_final) || !hopeful || Instant::now() >= deadline {
             return sends.into_iter().for_each(|send| {
                 let refusal = send.refusal.clone();
@@ -90,12 +91,39 @@ fn queue_is_up(shared: &Shared) -> bool {
     shared.parts.queue.as_ref().is_some_and(|queue| queue.is_up())
 }
 
-/// Commits what it can. Gives back what the database did not take, perhaps or surely, and what has to go behind sends that wait or have come
-/// into the log meanwhile.
+/// Commits what it can. Gives back what the database did not take, perhaps or surely, and what has to go behind sends that wait.
 async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
     if sends.is_empty() || !shared.parts.health.is_store_up() {
         return sends;
     }
+    let (answered, mut rest) = ask_log(shared, sends).await;
+    let (mut done, mut overtaken) = (Vec::new(), Vec::new());
+    for (mut send, answer) in answered {
+        match answer {
+            Ok(Answer::Gap { .. }) if is_behind(shared, &send) => {
+                send.is_behind = true;
+                rest.push(send);
+            }
+            Ok(Answer::Gap { expected }) if shared.outboxes.lock().has_taken(send.key, expected) => {
+                overtaken.push(send)
+            }
+            _ => done.push((send, answer)),
+        }
+    }
+    if !overtaken.is_empty() {
+        // What was missing has come into the log since it was asked, and whoever sent it may know: a gap is only told if it is there still.
+        let (answered, unanswered) = ask_log(shared, overtaken).await;
+        done.extend(answered);
+        rest.extend(unanswered);
+    }
+    tell(shared, done).await;
+    // Those of an outbox in its order again.
+    rest.sort_by_key(|send| send.append.n);
+    rest
+}
+
+/// Commits what it can, and publishes it. Gives the answers, and what has none: it may be in the log or not.
+async fn ask_log(shared: &Shared, mut sends: Vec<Send>) -> (Vec<(Send, Fate)>, Vec<Send>) {
     Metric::CommitBatch.observe(sends.len() as f64);
     let mut batch: Vec<Append> = sends.iter().map(|send| send.append.clone()).collect();
     let began = shared.parts.traces.now();
@@ -105,21 +133,8 @@ async fn log_lane(shared: &Shared, sends: Vec<Send>) -> Vec<Send> {
         shared.parts.health.lost_store();
     }
     publish(shared, began, &answers);
-    let (mut done, mut rest) = (Vec::new(), Vec::new());
-    let mut answers = answers.into_iter();
-    for send in sends {
-        match answers.next() {
-            Some(Ok(Answer::Gap { expected })) if !is_gap(shared, &send, expected) => rest.push(send),
-            Some(answer) => done.push((send, answer)),
-            None => rest.push(send),
-        }
-    }
-    tell(shared, done).await;
-    rest
-}
-
-fn is_gap(shared: &Shared, send: &Send, expected: i64) -> bool {
-    shared.outboxes.lock().is_gap(send.key, send.append.n, expected)
+    let unanswered = sends.split_off(answers.len());
+    (sends.into_iter().zip(answers).collect(), unanswered)
 }
 
 fn is_behind(shared: &Shared, send: &Send) -> bool {

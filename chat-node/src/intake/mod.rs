@@ -144,6 +144,7 @@ impl Intake {
     pub fn append(&self, append: Append) -> Result<oneshot::Receiver<Taken>, Code> {
         let (reply, taken) = oneshot::channel();
         self.sends.try_send((append, reply)).map_err(|_| Code::Overloaded)?;
+        Metric::SendsQueued.set((self.sends.max_capacity() - self.sends.capacity()) as f64);
         Ok(taken)
     }
 

@@ -176,6 +176,7 @@ async fn within<T>(question: impl Future<Output = Result<T, StoreError>>) -> Res
 
 /// Tells a client that its session is over, and to stop.
 fn close(outbound: &Arc<Outbound>) {
+    Metric::Errors.count_for(Code::BadToken.as_str());
     let last = ServerFrame::error(None, None, Code::BadToken).encode();
     outbound.close(CloseReason::SignedOut, Some(&last));
 }

@@ -12,7 +12,7 @@ pub(super) struct Fates<F> {
     /// says one again.
     awaited: BTreeMap<i64, u32>,
     /// Fates that wait for those of lower numbers.
-    held: BTreeMap<i64, F>,
+    held: BTreeMap<i64, Vec<F>>,
 }
 
 impl<F> Default for Fates<F> {
@@ -35,16 +35,16 @@ impl<F> Fates<F> {
                 self.awaited.remove(&n);
             }
         }
-        let turn = match self.awaited.first_key_value() {
-            Some((awaited, _)) => self.held.split_off(awaited),
-            None => BTreeMap::new(),
-        };
-        std::mem::replace(&mut self.held, turn).into_values().collect()
+        let first = self.awaited.first_key_value().map(|(first, _)| *first);
+        let mut later = first.map(|first| self.held.split_off(&first)).unwrap_or_default();
+        // A fate of the first one itself waits for no other copy of it.
+        let of_first = first.and_then(|first| later.remove(&first)).unwrap_or_default();
+        std::mem::replace(&mut self.held, later).into_values().flatten().chain(of_first).collect()
     }
 
     /// The fate of `n` is known. Gives those that may be told now, in order.
     pub(super) fn known(&mut self, n: i64, fate: F) -> Vec<F> {
-        self.held.insert(n, fate);
+        self.held.entry(n).or_default().push(fate);
         self.has_none(n)
     }
 }
@@ -94,5 +94,11 @@ mod tests {
         assert_eq!(fates.known(2, "two"), [""; 0]);
         assert_eq!(fates.has_none(1), [""; 0], "the other one may have a fate");
         assert_eq!(fates.known(1, "one"), ["one", "two"]);
+        // Each has its answer.
+        (1..=2).for_each(|n| fates.awaits(n));
+        fates.awaits(2);
+        assert_eq!(fates.known(2, "two"), [""; 0]);
+        assert_eq!(fates.known(2, "two again"), [""; 0]);
+        assert_eq!(fates.known(1, "one"), ["one", "two", "two again"]);
     }
 }

@@ -85,11 +85,8 @@ impl Here {
     /// A send. To a room that is not known here it may be all the same: the user has entered it elsewhere a moment ago, or while this node
     /// could not hear of it.
     pub(super) fn send(&mut self, send: Send, now: Now, limits: &SessionLimits) -> Vec<Effect> {
-        let Some(outbox) = self.outbox else {
-            return vec![Effect::Reply(ServerFrame::error(send.id, Some(send.n), Code::OutboxMissing))];
-        };
         match self.rooms.get(&send.room) {
-            Some(place) => self.append(outbox, send, Some(place.standing), now, limits),
+            Some(place) => self.append(send, Some(place.standing), now, limits),
             None => vec![Effect::Ask(Request::Seat { user: self.user.clone(), send })],
         }
     }
@@ -102,22 +99,25 @@ impl Here {
         now: Now,
         limits: &SessionLimits,
     ) -> Vec<Effect> {
-        match (self.outbox, seat) {
-            (Some(outbox), Ok(seat)) => self.append(outbox, send, seat.map(|seat| seat.standing), now, limits),
-            (_, Err(code)) => self.no_fate(send.n, ServerFrame::error(send.id, Some(send.n), code)),
-            (None, Ok(_)) => Vec::new(),
+        // What was heard meanwhile is newer.
+        let heard = self.rooms.get(&send.room).map(|place| place.standing);
+        match seat {
+            Ok(seat) => self.append(send, heard.or(seat.map(|seat| seat.standing)), now, limits),
+            Err(code) => vec![Effect::Reply(ServerFrame::error(send.id, Some(send.n), code))],
         }
     }
 
     /// A send that breaks a rule goes to the log as well, as a refusal, because it uses its number up.
     fn append(
         &mut self,
-        outbox: Uuid,
         Send { id, n, room, message }: Send,
         standing: Option<Standing>,
         now: Now,
         limits: &SessionLimits,
     ) -> Vec<Effect> {
+        let Some(outbox) = self.outbox else {
+            return vec![Effect::Reply(ServerFrame::error(id, Some(n), Code::OutboxMissing))];
+        };
         let content = match self.check(standing, &message, now, limits) {
             Ok(()) => Content::Message(message),
             Err(code) => Content::Refused(code),

@@ -227,7 +227,7 @@ impl Watched {
                     Waiting::Sent { append, .. } | Waiting::Settled { append, .. } => {
                         self.sends.remove(self.sends.partition_point(|n| *n < append.n));
                     }
-                    Waiting::Asked(Request::Seat { send, .. }) => {
+                    Waiting::Asked(Request::Seat { send, .. }) if matches!(how, How::Well | How::Accepted) => {
                         self.seated.insert(send.room);
                     }
                     Waiting::Arrival | Waiting::Asked(_) => {}
