@@ -91,14 +91,14 @@ impl Rabbitmq {
         self.ports.rabbitmq
     }
 
-    /// Makes a virtual host unless it is there; tells the URL at which `host` reaches it.
+    /// Makes a virtual host unless it is there, once the server has all of its tables; tells the URL at which `host` reaches it.
     ///
     /// # Errors
     /// When it does not answer.
     pub fn vhost(&self, name: &str, host: &str) -> Result<String> {
         check_name(name)?;
         self.evaluate(&format!(
-            r#"Vhost = <<"{name}">>, User = <<"{ACCOUNT}">>, All = <<".*">>,
+            r#"rabbit:await_startup(), Vhost = <<"{name}">>, User = <<"{ACCOUNT}">>, All = <<".*">>,
             rabbit_vhost:exists(Vhost) orelse rabbit_vhost:add(Vhost, User),
             rabbit_auth_backend_internal:set_permissions(User, Vhost, All, All, All, User)."#
         ))?;
