@@ -15,7 +15,7 @@ use crds::node_status::NodeStatus;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::time::Instant;
 
-use crate::{drain::Drain, gateway::Gateway, health::Health, reach::Reach, self_test::SelfTester};
+use crate::{drain::Drain, gateway::Gateway, health::Health, metric::Metric, reach::Reach, self_test::SelfTester};
 
 /// What the admin port tells of.
 pub struct Admin {
@@ -42,7 +42,7 @@ pub fn router(admin: Arc<Admin>) -> Router {
     Router::new()
         .route("/livez", get(|| async { "alive\n" }))
         .route("/readyz", get(readyz))
-        .route("/metrics", get(|State(admin): State<Arc<Admin>>| async move { admin.metrics.render() }))
+        .route("/metrics", get(metrics))
         .route("/status", get(|State(admin): State<Arc<Admin>>| async move { Json(status(&admin)) }))
         .route("/self-test", post(|State(admin): State<Arc<Admin>>| async move { Json(admin.self_tester.run().await) }))
         .with_state(admin)
@@ -56,6 +56,12 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> (StatusCode, &'static str) {
     } else {
         (StatusCode::OK, "ready\n")
     }
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> String {
+    // Looked at when it is asked for, so that no send has to keep it.
+    Metric::SendsQueued.set(admin.gateway.intake.queued() as f64);
+    admin.metrics.render()
 }
 
 fn status(admin: &Admin) -> NodeStatus {

@@ -144,7 +144,6 @@ impl Intake {
     pub fn append(&self, append: Append) -> Result<oneshot::Receiver<Taken>, Code> {
         let (reply, taken) = oneshot::channel();
         self.sends.try_send((append, reply)).map_err(|_| Code::Overloaded)?;
-        Metric::SendsQueued.set((self.sends.max_capacity() - self.sends.capacity()) as f64);
         Ok(taken)
     }
 
@@ -163,6 +162,11 @@ impl Intake {
     /// Hears that events came from another node: accepted sends may be among them.
     pub fn stir(&self) {
         self.shared.stirred.notify_one();
+    }
+
+    /// Sends that wait for the next batch.
+    pub fn queued(&self) -> usize {
+        self.sends.max_capacity() - self.sends.capacity()
     }
 
     /// Accepted sends whose fate this node waits for.
