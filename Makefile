@@ -17,7 +17,7 @@ proof: ## The long proofs: every pair of faults under load, every fault of the o
 scale: ## A benchmark: one operator with a thousand ChatClusters
 	@tests/setup/scale
 
-bench: ## What a node costs, in numbers: all scenarios, or SCENARIO="idle fanout durable storm across"
+bench: ## What a node costs, in numbers: all scenarios, or SCENARIO="idle rooms fanout durable storm across"
 	@tests/setup/bench $(SCENARIO)
 
 generate: ## Write the files that are made from others: the CRD, the OpenAPI document and the chart's copies

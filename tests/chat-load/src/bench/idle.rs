@@ -1,6 +1,6 @@
 //! `idle`: connections that are authenticated, in a room, and silent. What each keeps in memory, and what all cost at rest.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::{Bench, meter::Meter, people::People, report::Measured};
 
@@ -22,9 +22,9 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     let before = node.resident_bytes();
     people.enter(node.address, CONNECTIONS, |number| vec![rooms[number % ROOMS]])?;
     let after = node.resident_bytes();
-    rest(&mut people, CALM)?;
+    people.rest(CALM)?;
     let meter = Meter::start(vec![node.id()], backends.postgres_processes());
-    rest(&mut people, REST)?;
+    people.rest(REST)?;
     let cost = meter.cost();
     let each = after.saturating_sub(before) as f64 / CONNECTIONS as f64 / 1024.0;
     Ok(vec![
@@ -34,13 +34,4 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
             .figure("node CPU", cost.percent(cost.node), "%")
             .figure("database CPU", cost.percent(cost.postgres), "%"),
     ])
-}
-
-/// Answers pings and nothing else, for so long.
-fn rest(people: &mut People, how_long: Duration) -> anyhow::Result<()> {
-    let end = Instant::now() + how_long;
-    while Instant::now() < end {
-        people.links.turn(Duration::from_millis(100), |_, _, _| {})?;
-    }
-    Ok(())
 }

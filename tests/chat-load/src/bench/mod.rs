@@ -14,6 +14,7 @@ mod node;
 mod people;
 pub(crate) mod reference;
 mod report;
+mod rooms;
 mod storm;
 mod talk;
 
@@ -40,6 +41,8 @@ pub(crate) struct Arguments {
 enum Scenario {
     /// Memory and CPU of 10,000 silent connections
     Idle,
+    /// Memory and CPU of 100,000 rooms in which nothing is said
+    Rooms,
     /// One room of 1,000 members, at rest and at the limit
     Fanout,
     /// Acknowledged after the commit, with 8 and with 1 send under way for each sender
@@ -77,12 +80,13 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     machine::raise_file_limit()?;
     machine::pin(cores.load)?;
     let bench = Bench { program: arguments.program.canonicalize()?, cores };
-    let all = [Scenario::Idle, Scenario::Fanout, Scenario::Durable, Scenario::Storm, Scenario::Across];
+    let all = [Scenario::Idle, Scenario::Rooms, Scenario::Fanout, Scenario::Durable, Scenario::Storm, Scenario::Across];
     let chosen = if arguments.scenarios.is_empty() { &all[..] } else { &arguments.scenarios };
     let mut rows = Vec::new();
     for scenario in chosen {
         let measured = match scenario {
             Scenario::Idle => idle::run(&bench),
+            Scenario::Rooms => rooms::run(&bench),
             Scenario::Fanout => fanout::run(&bench),
             Scenario::Durable => durable::run(&bench),
             Scenario::Storm => storm::run(&bench),

@@ -66,18 +66,34 @@ impl People {
     pub(super) fn make_rooms(address: SocketAddr, count: usize) -> anyhow::Result<Vec<Uuid>> {
         let mut host = People::new()?;
         host.enter(address, 1, |_| Vec::new())?;
-        let mut rooms: Vec<Uuid> = Vec::with_capacity(count);
-        let prefix = Uuid::new_v4().simple().to_string();
-        let create = |index: usize| encode(&Request::CreateRoom { id: 0, name: format!("{prefix}-{index}") });
-        host.links.say(0, &create(0))?;
-        host.until(|_, frame, said| {
-            if let Frame::Room { room, .. } = frame {
-                rooms.push(room.id);
-                if rooms.len() < count {
-                    said.push_back((0, create(rooms.len())));
+        host.make_rooms_each(count)
+    }
+
+    /// Each makes so many public rooms, and is their only member.
+    pub(super) fn make_rooms_each(&mut self, count: usize) -> anyhow::Result<Vec<Uuid>> {
+        let unique = Uuid::new_v4().simple().to_string();
+        let create = |number: usize, made: usize| {
+            encode(&Request::CreateRoom { id: 0, name: format!("{unique}-{number}-{made}") })
+        };
+        for number in 0..self.persons.len() {
+            self.links.say(number, &create(number, 0))?;
+        }
+        let mut made = vec![0; self.persons.len()];
+        let all = count * made.len();
+        let mut rooms: Vec<Uuid> = Vec::with_capacity(all);
+        self.until(|number, frame, said| {
+            match frame {
+                Frame::Room { id: Some(_), room } => {
+                    rooms.push(room.id);
+                    made[number] += 1;
+                    if made[number] < count {
+                        said.push_back((number, create(number, made[number])));
+                    }
                 }
+                Frame::Error(refusal) => bail!("refused: {} {}", refusal.code, refusal.message),
+                _ => {}
             }
-            Ok(rooms.len() == count)
+            Ok(rooms.len() == all)
         })?;
         Ok(rooms)
     }
@@ -123,6 +139,15 @@ impl People {
         self.settle()
     }
 
+    /// Answers pings and nothing else, for so long.
+    pub(super) fn rest(&mut self, how_long: Duration) -> anyhow::Result<()> {
+        let end = Instant::now() + how_long;
+        while Instant::now() < end {
+            self.links.turn(Duration::from_millis(100), |_, _, _| {})?;
+        }
+        Ok(())
+    }
+
     /// Takes what is still on its way, and forgets it.
     pub(super) fn settle(&mut self) -> anyhow::Result<()> {
         const QUIET: Duration = Duration::from_millis(300);
@@ -135,13 +160,14 @@ impl People {
 
     /// Hears frames until `done` says so.
     fn until(&mut self, mut done: impl FnMut(usize, Frame, &mut Said) -> anyhow::Result<bool>) -> anyhow::Result<()> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut heard = Instant::now();
         let mut outcome = Ok(false);
         while !outcome? {
-            ensure!(Instant::now() < deadline, "nothing came in time");
+            ensure!(heard.elapsed() < PATIENCE, "nothing comes any more");
             outcome = Ok(false);
-            self.links.turn(Duration::from_millis(100), |number, heard, said| {
-                if let Heard::Text(text) = heard
+            self.links.turn(Duration::from_millis(100), |number, what, said| {
+                heard = Instant::now();
+                if let Heard::Text(text) = what
                     && matches!(outcome, Ok(false))
                 {
                     outcome = decode(text).and_then(|frame| done(number, frame, said));
