@@ -3,14 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::StreamExt;
-use redis::Client;
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
 };
 use uuid::Uuid;
 
-use super::ANSWER_SECONDS_MAX;
+use super::{ANSWER_SECONDS_MAX, link::Link};
 use crate::{metric::Metric, reach::Reach, store::Hint};
 
 /// Time between attempts to connect, and between proofs that what is connected still is.
@@ -21,12 +20,12 @@ const PROVED_EVERY: Duration = Duration::from_secs(5);
 const HINTS_MAX: usize = 1_024;
 
 /// Listens until nobody wants to hear of it any more.
-pub(super) fn start(client: Client, channel: Arc<str>, reach: Reach) -> mpsc::Receiver<Hint> {
+pub(super) fn start(link: Arc<Link>, channel: Arc<str>, reach: Reach) -> mpsc::Receiver<Hint> {
     let (hints, receiver) = mpsc::channel(HINTS_MAX);
     tokio::spawn(async move {
         let mut is_away = false;
         while !hints.is_closed() {
-            let error = listen(&client, &channel, &hints, &reach, &mut is_away).await;
+            let error = listen(&link, &channel, &hints, &reach, &mut is_away).await;
             reach.down(&error);
             Metric::RedisUp.set(0.0);
             // Once, not every second.
@@ -40,15 +39,9 @@ pub(super) fn start(client: Client, channel: Arc<str>, reach: Reach) -> mpsc::Re
 }
 
 /// Listens on one connection to its end, and tells why it ended.
-async fn listen(
-    client: &Client,
-    channel: &str,
-    hints: &mpsc::Sender<Hint>,
-    reach: &Reach,
-    is_away: &mut bool,
-) -> String {
+async fn listen(link: &Link, channel: &str, hints: &mpsc::Sender<Hint>, reach: &Reach, is_away: &mut bool) -> String {
     let connect = async {
-        let (mut sink, stream) = client.get_async_pubsub().await?.split();
+        let (mut sink, stream) = link.client.get_async_pubsub().await?.split();
         sink.subscribe(channel).await?;
         Ok::<_, redis::RedisError>((sink, stream))
     };
@@ -79,6 +72,8 @@ async fn listen(
                     Ok(Err(error)) => return error.to_string(),
                     Err(_) => return "no answer in time".into(),
                 },
+                // Whoever is at the other end of this one is what the other one was given up for.
+                () = link.given_up() => return "nothing can be written there any more".into(),
                 () = hints.closed() => return "the node ends".into(),
             }
         };

@@ -13,8 +13,10 @@
 //! | `sessions`, `rolls` | the traits of the store |
 //! | `passwords` | which sessions are older than a password that was changed |
 //! | `endings` | hearing of sessions that were ended |
+//! | `link` | the connection, and when it is of no use any more |
 
 mod endings;
+mod link;
 mod passwords;
 mod rolls;
 mod scripts;
@@ -22,12 +24,10 @@ mod sessions;
 
 use std::{sync::Arc, time::Duration};
 
-use redis::{
-    Client, RedisError, TlsCertificates,
-    aio::{ConnectionManager, ConnectionManagerConfig},
-};
+use redis::{Client, RedisError, TlsCertificates};
 use tokio::sync::mpsc;
 
+use self::link::Link;
 use crate::{
     reach::Reach,
     store::{Hint, SharedStore, StoreError},
@@ -36,12 +36,9 @@ use crate::{
 /// How long Redis may take for an answer, and to be connected to.
 const ANSWER_SECONDS_MAX: Duration = Duration::from_secs(2);
 
-/// Times that a request is tried on a connection that has to be made first.
-const TRIES: usize = 1;
-
 /// Sessions in Redis.
 pub struct RedisSessions {
-    connection: ConnectionManager,
+    link: Arc<Link>,
     /// Where sessions that were ended are told.
     channel: Arc<str>,
     /// Keeps the tokens of bots.
@@ -65,19 +62,13 @@ impl RedisSessions {
             Some(ca) => Client::build_with_tls(url, TlsCertificates { client_tls: None, root_cert: Some(ca) }),
         };
         let client = client.map_err(|error| error.to_string())?;
-        let config = ConnectionManagerConfig::new()
-            .set_connection_timeout(Some(ANSWER_SECONDS_MAX))
-            .set_response_timeout(Some(ANSWER_SECONDS_MAX))
-            .set_number_of_retries(TRIES)
-            .set_max_delay(Duration::from_millis(100));
-        let connection = ConnectionManager::new_lazy_with_config(client.clone(), config);
-        let connection = connection.map_err(|error| error.to_string())?;
         // Redis tells all databases what is told in one.
         let channel: Arc<str> =
             format!("chatcluster.ended.{}", client.get_connection_info().redis_settings().db()).into();
         let reach = Reach::default();
-        let endings = endings::start(client, channel.clone(), reach.clone());
-        Ok((RedisSessions { connection, channel, store, reach }, endings))
+        let link = Arc::new(Link::new(client).map_err(|error| error.to_string())?);
+        let endings = endings::start(link.clone(), channel.clone(), reach.clone());
+        Ok((RedisSessions { link, channel, store, reach }, endings))
     }
 
     /// Whether Redis can be reached, from now on.

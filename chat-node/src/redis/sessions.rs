@@ -31,7 +31,9 @@ impl RedisSessions {
     }
 
     pub(super) async fn run<T: FromRedisValue>(&self, call: &mut ScriptInvocation<'_>) -> Result<T, StoreError> {
-        Ok(call.invoke_async(&mut self.connection.clone()).await?)
+        let mut used = self.link.present();
+        let answer = call.invoke_async(&mut used.manager).await;
+        Ok(self.link.judge(&used, answer)?)
     }
 
     /// Ends one of a user's sessions, or all but one.
@@ -102,9 +104,13 @@ impl Logins for RedisSessions {
         call.arg(bytes(&token.hash())).arg(shown).arg(LOGINS_PER_USER_MAX);
         let displaced = self.ids(&mut call).await?;
         // Only now, so that a change of the password ends this login, or is seen here.
-        if password_hash.is_some() && self.store.password_hash(user).await? != *password_hash {
-            self.end(user, Some(*id), None).await?;
-            return Ok(None);
+        if password_hash.is_some() {
+            let present = self.store.password_hash(user).await;
+            if !present.as_ref().is_ok_and(|present| present == password_hash) {
+                // Also when nobody knows: whoever is not told of a session does not have it.
+                self.end(user, Some(*id), None).await?;
+                return present.map(|_| None);
+            }
         }
         Ok(Some(displaced))
     }
@@ -251,7 +257,9 @@ impl Sightings for RedisSessions {
         for users in users.chunks(AT_ONCE) {
             let mut call = redis::cmd("HMGET");
             call.arg("chatcluster:seen").arg(users);
-            let found: Vec<Option<i64>> = call.query_async(&mut self.connection.clone()).await?;
+            let mut used = self.link.present();
+            let answer = call.query_async(&mut used.manager).await;
+            let found: Vec<Option<i64>> = self.link.judge(&used, answer)?;
             last.extend(users.iter().zip(found).filter_map(|(user, ms)| Some((user.clone(), ms?))));
         }
         Ok(last)

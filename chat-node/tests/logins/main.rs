@@ -12,3 +12,4 @@ mod refreshing;
 mod rolls;
 #[path = "../support/mod.rs"]
 mod support;
+mod vanishing;

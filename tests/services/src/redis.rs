@@ -93,6 +93,22 @@ impl Redis {
         self.end(Signal::TERM, Duration::from_secs(10))
     }
 
+    /// Makes it a replica of nothing that is there: it can be read, and refuses to be written.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn demote(&self) -> Result<()> {
+        self.ask(&[&["REPLICAOF", "127.0.0.1", "9"]]).map(drop)
+    }
+
+    /// Makes it a primary again.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub fn promote(&self) -> Result<()> {
+        self.ask(&[&["REPLICAOF", "NO", "ONE"]]).map(drop)
+    }
+
     /// Where it is asked without TLS.
     fn socket(&self) -> PathBuf {
         self.folder.join("socket")
