@@ -31,17 +31,28 @@ const PASSWORD_CHARACTERS_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordRule(pub &'static str);
 
+/// What stands for whoever asks in paths of the REST API: a moderator who names somebody so would name themselves.
+const WHOEVER_ASKS: &str = "me";
+
 /// Checks a new username.
 ///
 /// # Errors
 /// The rule that it breaks.
 pub fn check_username(name: &str) -> Result<(), PasswordRule> {
-    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
-    let good = (1..=USERNAME_BYTES_MAX).contains(&name.len())
-        && name.chars().all(allowed)
-        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    good.then_some(())
+    if name == WHOEVER_ASKS {
+        return Err(PasswordRule("the username `me` stands for whoever asks: choose another"));
+    }
+    is_username(name)
+        .then_some(())
         .ok_or(PasswordRule("a username has 1 to 64 of a-z, 0-9, '.', '_', '-' and begins with a letter or digit"))
+}
+
+/// Whether an account may have this name, be it from before a rule.
+pub fn is_username(name: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-_".contains(c);
+    (1..=USERNAME_BYTES_MAX).contains(&name.len())
+        && name.chars().all(allowed)
+        && name.starts_with(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit())
 }
 
 /// Passwords of at least 8 characters that lists of leaked ones begin with, sorted, in lower case.
@@ -291,6 +302,7 @@ mod tests {
         for bad in ["", "Alice", "-a", "a b", "ä", &"x".repeat(65)] {
             assert!(check_username(bad).is_err(), "{bad}");
         }
+        assert!(check_username("me").is_err() && is_username("me") && check_username("me2").is_ok());
     }
 
     #[track_caller]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::problem::{Problem, Reason};
 use crate::{
-    auth::{Passwords, check_username},
+    auth::{Passwords, is_username},
     gateway::now_ms,
     metric::Metric,
     store::{SharedSessions, SharedStore},
@@ -21,7 +21,7 @@ pub(super) async fn prove(
     address: Option<IpAddr>,
 ) -> Result<Option<String>, Problem> {
     // A name that no account can have, such as one with a NUL, is not looked up.
-    let account = check_username(username).is_ok().then_some(username);
+    let account = is_username(username).then_some(username);
     let is_known = match account.zip(address) {
         Some((account, address)) => sessions.knows(account, address, now_ms()).await?,
         None => false,
