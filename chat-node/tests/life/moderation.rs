@@ -155,6 +155,28 @@ async fn a_mute_survives_leaving_and_coming_back() {
 }
 
 #[tokio::test]
+async fn whoever_comes_to_own_a_room_is_muted_there_no_more() {
+    on_both(|ground| async move {
+        let mute = |name: &str| json!({"type": "mute", "user": name});
+        for name in ["bob", "carol"] {
+            ground.join(name).await.unwrap();
+            ground.ask("alice", mute(name)).await.unwrap();
+        }
+        ground.ask("alice", json!({"type": "set_role", "user": "bob", "role": "owner"})).await.unwrap();
+        let owns = Some(Standing { role: Role::Owner, muted_until: 0 });
+        assert_eq!(standing(&ground, "bob").await, owns, "given");
+        for name in ["alice", "bob"] {
+            ground.store.leave(&user(name), ground.room, NOW).await.unwrap();
+        }
+        assert_eq!(standing(&ground, "carol").await, owns, "inherited");
+        ground.store.leave(&user("carol"), ground.room, NOW).await.unwrap();
+        ground.join("carol").await.unwrap();
+        assert_eq!(standing(&ground, "carol").await, owns, "found empty");
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_private_room_exists_only_for_whom_it_was_opened() {
     on_both(|ground| async move {
         let made = ground.store.create_room(&user("alice"), "lobby", RoomKind::Private, NOW).await.unwrap();
