@@ -83,12 +83,6 @@ impl Session {
         rooms.into_iter().flat_map(HashMap::keys).copied()
     }
 
-    /// The rooms whose members' presence is watched.
-    pub fn watched(&self) -> impl Iterator<Item = Uuid> {
-        let watched = if let State::Here(here) = &self.state { Some(&here.watched) } else { None };
-        watched.into_iter().flatten().copied()
-    }
-
     /// Whether `hello` was said and not refused.
     pub fn is_identified(&self) -> bool {
         matches!(self.state, State::Verifying(_) | State::Arriving { .. } | State::Here(_))
@@ -296,14 +290,7 @@ impl Session {
                 let seq = changed.events.last().map(|event| event.seq);
                 ServerFrame::Done { id, room: Some(room), seq }
             }),
-            // Given up meanwhile, perhaps before it had begun.
-            Outcome::Watched { room, result: Ok(()), .. } => {
-                if here.watched.contains(&room) {
-                    Vec::new()
-                } else {
-                    vec![Effect::Unwatch(room)]
-                }
-            }
+            Outcome::Watched { id, room, result: Ok(()) } => here.watching(id, room),
             Outcome::Watched { id, room, result: Err(code) } => {
                 here.watched.remove(&room);
                 vec![Effect::Reply(ServerFrame::error(id, None, code))]

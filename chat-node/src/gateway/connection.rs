@@ -28,7 +28,7 @@ use crate::{
     hub::{ConnectionId, Outbound, Socket, Start, Turn},
     intake::OpenOutbox,
     metric::Metric,
-    protocol::{ClientType, CloseReason, Frames, Position, decode},
+    protocol::{ClientType, CloseReason, Code, Frames, Position, ServerFrame, decode},
     session::{Effect, Input, Now, Outcome, Request, Session},
     store::Seen,
 };
@@ -108,7 +108,7 @@ impl Connection {
         self.gateway.open.lock().remove(&self.id);
         self.gateway.announcements.exit(self.id);
         if let Some(user) = &self.entered {
-            self.gateway.signals.exit(user, self.id, self.session.watched());
+            self.gateway.signals.exit(user, self.id);
             self.gateway.hub.exit(user, self.id, self.session.rooms());
         }
         self.following.clear();
@@ -287,8 +287,14 @@ impl Connection {
                 }
             }
             Effect::Watch { id, room } => {
-                let (gateway, connection, outbound) = (self.gateway.clone(), self.id, self.outbound.clone());
-                self.push_in_turn(move || gateway.watch(id, room, connection, outbound).boxed());
+                let (gateway, connection) = (self.gateway.clone(), self.id);
+                self.push_in_turn(move || gateway.watch(id, room, connection).boxed());
+            }
+            Effect::Show { id, room } => {
+                if !self.gateway.signals.show(room, self.id, &self.outbound, id) {
+                    // It was given up, and asked for again, while it was made ready.
+                    self.carry_out(Effect::Reply(ServerFrame::error(id, None, Code::Unavailable)));
+                }
             }
             Effect::Append { id, append } => {
                 let sent = self.gateway.append(id, append);

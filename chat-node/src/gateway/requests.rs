@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{Gateway, now_ms};
 use crate::{
     event::{Kind, Seq},
-    hub::{ConnectionId, Outbound},
+    hub::ConnectionId,
     intake::{Awaited, Taken},
     metric::Metric,
     protocol::{Code, PresenceFrame},
@@ -181,14 +181,8 @@ pub(super) async fn within<T>(request: impl Future<Output = Result<T, StoreError
 
 impl Gateway {
     /// Lets a connection watch the presence of a room's members.
-    pub(crate) async fn watch(
-        self: Arc<Self>,
-        id: Option<u64>,
-        room: Uuid,
-        connection: ConnectionId,
-        outbound: Arc<Outbound>,
-    ) -> Input {
-        let result = within(self.signals.watch(room, connection, &outbound, id)).await.map_err(|error| code(&error));
+    pub(crate) async fn watch(self: Arc<Self>, id: Option<u64>, room: Uuid, connection: ConnectionId) -> Input {
+        let result = within(self.signals.watch(room, connection)).await.map_err(|error| code(&error));
         Input::Done(Outcome::Watched { id, room, result })
     }
 

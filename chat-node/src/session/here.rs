@@ -202,6 +202,19 @@ impl Here {
         }
     }
 
+    /// The members of a room are known that was to be watched; it may have been given up meanwhile, perhaps before it had begun.
+    pub(super) fn watching(&self, id: Option<u64>, room: Uuid) -> Vec<Effect> {
+        if self.watched.contains(&room) {
+            return vec![Effect::Show { id, room }];
+        }
+        let answer = if self.rooms.contains_key(&room) {
+            ServerFrame::Done { id, room: Some(room), seq: None }
+        } else {
+            ServerFrame::error(id, None, Code::NotAMember)
+        };
+        vec![Effect::Unwatch(room), Effect::Reply(answer)]
+    }
+
     pub(super) fn enter(&mut self, request: Request) -> Vec<Effect> {
         self.entering += 1;
         vec![Effect::Ask(request)]

@@ -56,7 +56,7 @@ pub enum Outcome {
     CarriedOut { id: Option<u64>, room: Uuid, result: Result<Changed, Code> },
     /// `members`.
     Listed { id: Option<u64>, room: Uuid, result: Result<(Vec<Member>, bool), Code> },
-    /// `watch` failed, or succeeded and was answered.
+    /// `watch` failed, or can be answered.
     Watched { id: Option<u64>, room: Uuid, result: Result<(), Code> },
     /// `read`.
     Marked { id: Option<u64>, room: Uuid, result: Result<Seq, Code> },
@@ -100,8 +100,10 @@ pub enum Effect {
     Typing(Uuid),
     /// The user is at this device, or away.
     Status(State),
-    /// Tell of the presence of a room's members; comes back as [`Outcome::Watched`].
+    /// Get to know the members of a room, to tell of their presence; comes back as [`Outcome::Watched`].
     Watch { id: Option<u64>, room: Uuid },
+    /// Answer `watch`, and tell from then on of what changes.
+    Show { id: Option<u64>, room: Uuid },
     /// Tell of it no more.
     Unwatch(Uuid),
     /// Close the connection after what was written.

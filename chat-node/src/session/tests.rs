@@ -72,6 +72,7 @@ fn told(effect: &Effect) -> String {
         Effect::Typing(_) => "typing".into(),
         Effect::Status(state) => format!("{state:?}"),
         Effect::Watch { .. } => "watch".into(),
+        Effect::Show { .. } => "show".into(),
         Effect::Unwatch(_) => "unwatch".into(),
         Effect::Close(reason) => format!("close {}", reason.status()),
         Effect::Resumed(outcome) => format!("{outcome:?}"),
@@ -398,10 +399,14 @@ fn signals_are_bounded_by_membership_mutes_and_a_number_of_rooms() {
     assert_eq!(step(&mut session, Input::Done(failed), NOW), ["error unavailable"]);
     let watched = || Input::Done(Outcome::Watched { id: None, room: ROOM, result: Ok(()) });
     step(&mut session, signal("watch", ROOM), NOW);
-    assert_eq!(step(&mut session, watched(), NOW), [""; 0]);
+    assert_eq!(step(&mut session, watched(), NOW), ["show"]);
     step(&mut session, signal("watch", ROOM), NOW);
     assert_eq!(step(&mut session, signal("unwatch", ROOM), NOW), ["unwatch", "done"]);
-    assert_eq!(step(&mut session, watched(), NOW), ["unwatch"], "it may have begun only now");
+    assert_eq!(step(&mut session, watched(), NOW), ["unwatch", "done"], "it may have begun only now");
+    step(&mut session, signal("watch", ROOM), NOW);
+    step(&mut session, Input::Notice(Notice::Changed(membership(&room(9), false))), NOW);
+    assert_eq!(step(&mut session, watched(), NOW), ["unwatch", "error not_a_member"], "who was sent away sees nobody");
+    step(&mut session, Input::Notice(Notice::Changed(membership(&room(9), true))), NOW);
     let standing = Standing { role: Role::Member, muted_until: NOW.ms + 1 };
     let muted = Notice::Changed(Membership { standing, ..membership(&room(10), true) });
     step(&mut session, Input::Notice(muted), NOW);

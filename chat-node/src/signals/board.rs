@@ -28,32 +28,65 @@ struct Watched {
     members: HashSet<User>,
     present: IndexMap<User, Summary>,
     pending: IndexSet<User>,
-    watchers: HashMap<ConnectionId, Arc<Outbound>>,
-    /// Whether the members are known.
-    loaded: bool,
-    /// Changes that were heard of before; what is read may be older.
-    early: Vec<(User, bool)>,
+    /// Connections, and where each is told of changes, once it was told of all.
+    watchers: HashMap<ConnectionId, Option<Arc<Outbound>>>,
+    /// The latest reading that told the members.
+    loaded: Option<Reading>,
+    /// Readings that are under way, and how many of the changes were known when each began.
+    readings: HashMap<Reading, usize>,
+    /// Memberships that have changed since the first of them began: what is read may be older.
+    changes: Vec<(User, bool)>,
 }
+
+/// One look at the members of some rooms.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Reading(u64);
 
 #[derive(Default)]
 pub(super) struct Board {
     rooms: HashMap<Uuid, Watched>,
     /// The watched rooms that a user is in.
     of: HashMap<User, Vec<Uuid>>,
+    /// The rooms that a connection watches.
+    by: HashMap<ConnectionId, HashSet<Uuid>>,
     /// Rooms of which something is to be told.
     dirty: IndexSet<Uuid>,
+    readings: u64,
 }
 
 impl Board {
-    /// A connection watches a room. Tells whether its members must be read first.
-    pub(super) fn watch(&mut self, room: Uuid, id: ConnectionId, outbound: &Arc<Outbound>) -> bool {
+    /// A connection is to watch a room, and is told nothing of it yet. Tells whether the members must be read first.
+    pub(super) fn watch(&mut self, room: Uuid, id: ConnectionId) -> bool {
         let watched = self.rooms.entry(room).or_default();
-        watched.watchers.insert(id, outbound.clone());
-        !watched.loaded
+        watched.watchers.entry(id).or_default();
+        self.by.entry(id).or_default().insert(room);
+        watched.loaded.is_none()
+    }
+
+    /// Who is present in a room, for a connection that is told of what changes from then on.
+    pub(super) fn show(
+        &mut self,
+        room: Uuid,
+        id: ConnectionId,
+        outbound: &Arc<Outbound>,
+        request: Option<u64>,
+    ) -> Option<Utf8Bytes> {
+        let watched = self.rooms.get_mut(&room).filter(|watched| watched.loaded.is_some())?;
+        *watched.watchers.get_mut(&id)? = Some(outbound.clone());
+        let users =
+            watched.present.iter().take(USERS_MAX).map(|(user, summary)| PresenceFrame::new(user, Some(*summary)));
+        let (users, present) = (users.collect(), watched.present.len());
+        Some(ServerFrame::Presence { id: request, room, whole: true, present, users }.encode())
     }
 
     /// A connection watches a room no more.
     pub(super) fn unwatch(&mut self, room: Uuid, id: ConnectionId) {
+        if let Some(rooms) = self.by.get_mut(&id) {
+            rooms.remove(&room);
+            if rooms.is_empty() {
+                self.by.remove(&id);
+            }
+        }
         let Some(watched) = self.rooms.get_mut(&room) else { return };
         watched.watchers.remove(&id);
         if watched.watchers.is_empty() {
@@ -63,34 +96,61 @@ impl Board {
         }
     }
 
+    /// A connection has ended.
+    pub(super) fn exit(&mut self, id: ConnectionId) {
+        for room in self.by.get(&id).cloned().unwrap_or_default() {
+            self.unwatch(room, id);
+        }
+    }
+
     /// The rooms that are watched.
     pub(super) fn rooms(&self) -> Vec<Uuid> {
         self.rooms.keys().copied().collect()
     }
 
-    /// The watched rooms that a user is known to be in.
-    pub(super) fn rooms_of(&self, user: &str) -> &[Uuid] {
-        self.of.get(user).map_or(&[], Vec::as_slice)
+    /// The members of these rooms are about to be read.
+    pub(super) fn begin(&mut self, rooms: &[Uuid]) -> Reading {
+        self.readings += 1;
+        let reading = Reading(self.readings);
+        for room in rooms {
+            if let Some(watched) = self.rooms.get_mut(room) {
+                watched.readings.insert(reading, watched.changes.len());
+            }
+        }
+        reading
+    }
+
+    /// A reading is over, whatever came of it.
+    pub(super) fn end(&mut self, reading: Reading, rooms: &[Uuid]) {
+        for room in rooms {
+            if let Some(watched) = self.rooms.get_mut(room) {
+                watched.readings.remove(&reading);
+                if watched.readings.is_empty() {
+                    watched.changes = Vec::new();
+                }
+            }
+        }
     }
 
     /// These are a room's members.
-    pub(super) fn load(&mut self, room: Uuid, members: Vec<User>, presence: impl Fn(&str) -> Option<Summary>) {
-        let Some(watched) = self.rooms.get_mut(&room) else { return };
+    pub(super) fn load(
+        &mut self,
+        reading: Reading,
+        room: Uuid,
+        members: Vec<User>,
+        presence: impl Fn(&str) -> Option<Summary>,
+    ) {
+        let Some((watched, since)) = self.read(reading, room) else { return };
+        if watched.loaded > Some(reading) {
+            return;
+        }
         let members: HashSet<User> = members.into_iter().collect();
-        let lost: Vec<User> = watched.members.difference(&members).cloned().collect();
-        let gained: Vec<User> = members.difference(&watched.members).cloned().collect();
-        let first = !std::mem::replace(&mut watched.loaded, true);
-        for user in lost {
-            self.member(room, &user, None);
-        }
-        for user in gained {
-            let summary = presence(&user);
-            self.member(room, &user, Some(summary));
-        }
-        let early = self.rooms.get_mut(&room).map(|watched| std::mem::take(&mut watched.early)).unwrap_or_default();
-        for (user, is_member) in early {
-            let summary = presence(&user);
-            self.member(room, &user, is_member.then_some(summary));
+        let lost = watched.members.difference(&members).map(|user| (user.clone(), false));
+        let gained = members.difference(&watched.members).map(|user| (user.clone(), true));
+        let differing: Vec<(User, bool)> = lost.chain(gained).chain(watched.changes[since..].iter().cloned()).collect();
+        let first = watched.loaded.replace(reading).is_none();
+        for (user, is_member) in differing {
+            self.put(room, &user, is_member, &presence);
         }
         if first && let Some(watched) = self.rooms.get_mut(&room) {
             // Whoever waits for these is told of all at once.
@@ -99,26 +159,67 @@ impl Board {
         }
     }
 
-    /// Somebody is a member of a room, of this presence, or none any more.
-    pub(super) fn member(&mut self, room: Uuid, user: &User, presence: Option<Option<Summary>>) {
-        let Some(watched) = self.rooms.get_mut(&room) else { return };
-        if !watched.loaded {
-            watched.early.push((user.clone(), presence.is_some()));
-            return;
+    /// These users have these seats in the rooms that were read, and no other.
+    pub(super) fn load_users(
+        &mut self,
+        reading: Reading,
+        rooms: &[Uuid],
+        users: &[User],
+        seats: &HashSet<(User, Uuid)>,
+        presence: impl Fn(&str) -> Option<Summary>,
+    ) {
+        let known =
+            users.iter().flat_map(|user| self.of.get(user).into_iter().flatten().map(|room| (user.clone(), *room)));
+        let lost = known.filter(|seat| !seats.contains(seat)).map(|(user, room)| (room, user, false));
+        let gained = seats.iter().map(|(user, room)| (*room, user.clone(), true));
+        let mut differing: Vec<(Uuid, User, bool)> = lost.chain(gained).collect();
+        for room in rooms {
+            if let Some((watched, since)) = self.read(reading, *room) {
+                let changes = watched.changes[since..].iter();
+                differing.extend(changes.map(|(user, is_member)| (*room, user.clone(), *is_member)));
+            }
         }
-        match presence {
-            Some(summary) => {
-                if watched.members.insert(user.clone()) {
-                    self.of.entry(user.clone()).or_default().push(room);
-                }
-                self.update_in(room, user, summary);
+        for (room, user, is_member) in differing {
+            if self.read(reading, room).is_some_and(|(watched, _)| watched.loaded.is_some()) {
+                self.put(room, &user, is_member, &presence);
             }
-            None => {
-                self.update_in(room, user, None);
-                if self.rooms.get_mut(&room).is_some_and(|watched| watched.members.remove(user)) {
-                    self.forget(user, room);
-                }
+        }
+    }
+
+    /// The room that was read, if it was watched all the time, and where the changes since then begin.
+    fn read(&mut self, reading: Reading, room: Uuid) -> Option<(&mut Watched, usize)> {
+        let watched = self.rooms.get_mut(&room)?;
+        let since = *watched.readings.get(&reading)?;
+        Some((watched, since))
+    }
+
+    /// Somebody has become a member of a room, or is none any more.
+    pub(super) fn member(
+        &mut self,
+        room: Uuid,
+        user: &User,
+        is_member: bool,
+        presence: impl Fn(&str) -> Option<Summary>,
+    ) {
+        let Some(watched) = self.rooms.get_mut(&room) else { return };
+        if !watched.readings.is_empty() {
+            watched.changes.push((user.clone(), is_member));
+        }
+        if watched.loaded.is_some() {
+            self.put(room, user, is_member, presence);
+        }
+    }
+
+    fn put(&mut self, room: Uuid, user: &User, is_member: bool, presence: impl Fn(&str) -> Option<Summary>) {
+        let Some(watched) = self.rooms.get_mut(&room) else { return };
+        if is_member {
+            if watched.members.insert(user.clone()) {
+                self.of.entry(user.clone()).or_default().push(room);
             }
+            self.update_in(room, user, presence(user));
+        } else if watched.members.remove(user) {
+            self.update_in(room, user, None);
+            self.forget(user, room);
         }
     }
 
@@ -150,15 +251,6 @@ impl Board {
         }
     }
 
-    /// Who is present in a room, for somebody who begins to watch it.
-    pub(super) fn whole(&self, room: Uuid, id: Option<u64>) -> Option<Utf8Bytes> {
-        let watched = self.rooms.get(&room).filter(|watched| watched.loaded)?;
-        let users =
-            watched.present.iter().take(USERS_MAX).map(|(user, summary)| PresenceFrame::new(user, Some(*summary)));
-        let (users, present) = (users.collect(), watched.present.len());
-        Some(ServerFrame::Presence { id, room, whole: true, present, users }.encode())
-    }
-
     /// Takes what is to be told now: a frame for each room in which something changed, and to whom.
     pub(super) fn take(&mut self) -> Vec<(Utf8Bytes, Vec<Arc<Outbound>>)> {
         let mut taken = Vec::new();
@@ -169,7 +261,7 @@ impl Board {
             let users = users.map(|user| PresenceFrame::new(&user, watched.present.get(&user).copied())).collect();
             let present = watched.present.len();
             let frame = ServerFrame::Presence { id: None, room, whole: false, present, users }.encode();
-            taken.push((frame, watched.watchers.values().cloned().collect()));
+            taken.push((frame, watched.watchers.values().flatten().cloned().collect()));
             if !watched.pending.is_empty() {
                 self.dirty.insert(room);
             }
@@ -186,14 +278,34 @@ mod tests {
     use crate::hub;
 
     const ROOM: Uuid = Uuid::from_u128(7);
+    const ONE: ConnectionId = ConnectionId(1);
+    const OTHER: ConnectionId = ConnectionId(2);
     const HERE: Option<Summary> = Some(Summary { state: State::Online, web: true, mobile: false });
 
+    /// A board with a room of these members, none of them present, which a connection watches.
     fn watched(members: &[&str]) -> (Board, Arc<Outbound>) {
         let (mut board, outbound) = (Board::default(), hub::scripted(9, 9_999).0);
-        assert!(board.watch(ROOM, ConnectionId(1), &outbound), "nobody is known yet");
-        assert!(board.whole(ROOM, None).is_none());
-        board.load(ROOM, members.iter().map(|name| User::from(*name)).collect(), |_| None);
+        assert!(board.watch(ROOM, ONE), "nobody is known yet");
+        assert!(board.show(ROOM, ONE, &outbound, None).is_none());
+        let reading = board.begin(&[ROOM]);
+        board.load(reading, ROOM, members.iter().map(|name| User::from(*name)).collect(), |_| None);
+        board.end(reading, &[ROOM]);
+        assert!(board.show(ROOM, ONE, &outbound, None).is_some());
         (board, outbound)
+    }
+
+    fn read(board: &mut Board, reading: Reading, members: &[&str]) {
+        board.load(reading, ROOM, members.iter().map(|name| User::from(*name)).collect(), |_| HERE);
+    }
+
+    fn change(board: &mut Board, name: &str, is_member: bool) {
+        board.member(ROOM, &name.into(), is_member, |_| HERE);
+    }
+
+    fn members(board: &Board) -> Vec<&str> {
+        let mut members: Vec<&str> = board.rooms[&ROOM].members.iter().map(|user| &**user).collect();
+        members.sort_unstable();
+        members
     }
 
     /// The users of each frame that is told, with their states.
@@ -222,28 +334,81 @@ mod tests {
     #[test]
     fn many_changes_are_told_in_frames_of_bounded_size() {
         let names: Vec<String> = (0..450).map(|number| format!("user{number}")).collect();
-        let (mut board, _) = watched(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let (mut board, outbound) = watched(&names.iter().map(String::as_str).collect::<Vec<_>>());
         names.iter().for_each(|name| board.update(&name.as_str().into(), HERE));
         let sizes: Vec<usize> = (0..4).flat_map(|_| told(&mut board)).map(|users| users.len()).collect();
         assert_eq!(sizes, [200, 200, 50]);
-        let whole: Value = serde_json::from_str(&board.whole(ROOM, Some(3)).unwrap()).unwrap();
+        let whole: Value = serde_json::from_str(&board.show(ROOM, ONE, &outbound, Some(3)).unwrap()).unwrap();
         assert_eq!((whole["present"].as_u64(), whole["users"].as_array().unwrap().len()), (Some(450), 200));
     }
 
     #[test]
     fn members_come_and_go_and_a_room_that_nobody_watches_is_forgotten() {
         let (mut board, outbound) = watched(&["alice"]);
-        board.member(ROOM, &"bob".into(), Some(HERE));
+        change(&mut board, "bob", true);
         assert_eq!(told(&mut board), [["bob online"]]);
-        board.member(ROOM, &"bob".into(), None);
+        change(&mut board, "bob", false);
         assert_eq!(told(&mut board), [["bob offline"]]);
         board.update(&"bob".into(), HERE);
         assert!(told(&mut board).is_empty());
-        assert!(!board.watch(ROOM, ConnectionId(2), &outbound), "the members are known");
-        board.unwatch(ROOM, ConnectionId(1));
-        board.load(ROOM, vec!["carol".into()], |_| HERE);
+        assert!(!board.watch(ROOM, OTHER), "the members are known");
+        assert!(board.show(ROOM, OTHER, &outbound, None).is_some());
+        board.unwatch(ROOM, ONE);
+        let reading = board.begin(&[ROOM]);
+        read(&mut board, reading, &["carol"]);
         assert_eq!(told(&mut board), [["carol online"]], "a second look tells what differs");
-        board.unwatch(ROOM, ConnectionId(2));
-        assert!(board.rooms.is_empty() && board.of.is_empty() && board.dirty.is_empty());
+        board.exit(OTHER);
+        board.end(reading, &[ROOM]);
+        assert!(board.rooms.is_empty() && board.of.is_empty() && board.by.is_empty() && board.dirty.is_empty());
+    }
+
+    #[test]
+    fn what_changes_while_members_are_read_is_later_than_what_was_read() {
+        let (mut board, _) = watched(&["alice", "bob"]);
+        let first = board.begin(&[ROOM]);
+        change(&mut board, "bob", false);
+        let second = board.begin(&[ROOM]);
+        change(&mut board, "carol", true);
+        // It came back unheard, and the second one has seen it.
+        read(&mut board, second, &["alice", "bob"]);
+        assert_eq!(members(&board), ["alice", "bob", "carol"]);
+        read(&mut board, first, &["alice", "dave"]);
+        assert_eq!(members(&board), ["alice", "bob", "carol"], "what began earlier knows nothing more");
+        board.end(first, &[ROOM]);
+        board.end(second, &[ROOM]);
+        let third = board.begin(&[ROOM]);
+        change(&mut board, "alice", false);
+        let seats = HashSet::from([("alice".into(), ROOM), ("dave".into(), ROOM)]);
+        let users = ["alice", "bob", "dave"].map(User::from);
+        board.load_users(third, &[ROOM], &users, &seats, |_| HERE);
+        assert_eq!(members(&board), ["carol", "dave"]);
+        assert_eq!(board.rooms[&ROOM].changes.len(), 1);
+        board.end(third, &[ROOM]);
+        assert!(board.rooms[&ROOM].changes.is_empty(), "nothing is kept for nobody");
+    }
+
+    #[test]
+    fn what_was_read_of_a_room_that_was_given_up_meanwhile_says_nothing_of_it() {
+        let (mut board, _) = watched(&["alice"]);
+        let reading = board.begin(&[ROOM]);
+        board.exit(ONE);
+        assert!(board.watch(ROOM, OTHER));
+        read(&mut board, reading, &["alice"]);
+        change(&mut board, "bob", true);
+        board.end(reading, &[ROOM]);
+        assert!(members(&board).is_empty() && board.rooms[&ROOM].loaded.is_none());
+        assert!(board.rooms[&ROOM].changes.is_empty(), "whoever begins to read later reads it");
+    }
+
+    #[test]
+    fn a_connection_that_was_not_told_of_all_yet_is_told_of_no_change() {
+        let (mut board, outbound) = watched(&["alice"]);
+        board.watch(ROOM, OTHER);
+        board.update(&"alice".into(), HERE);
+        assert_eq!(board.take()[0].1.len(), 1);
+        board.show(ROOM, OTHER, &outbound, None);
+        assert!(!board.watch(ROOM, OTHER), "who watches once more goes on being told");
+        board.update(&"alice".into(), None);
+        assert_eq!(board.take()[0].1.len(), 2);
     }
 }

@@ -5,9 +5,12 @@
 //! or waits for the beat waits for none of it. One request at a time is under way. What is decided is in [`roll`](super::roll) and
 //! [`ledger`](super::ledger).
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use super::{Inner, Signals, ledger, now_ms, roll::Told};
 use crate::store::{self, ROLL_KEPT_MS, Run, StoreError};
@@ -29,7 +32,8 @@ const READS_MAX: usize = 32;
 
 /// Keeps, until the last handle to the signals is gone.
 pub(super) async fn keep(signals: Weak<Signals>) {
-    let (mut every, mut was_away, mut was_quiet) = (EVERY_FIRST, false, false);
+    let (mut every, mut was_away, mut is_rechecked) = (EVERY_FIRST, false, false);
+    let mut rechecking: Option<JoinHandle<()>> = None;
     loop {
         let Some(signals) = signals.upgrade() else { return };
         if signals.has_others() {
@@ -42,16 +46,27 @@ pub(super) async fn keep(signals: Weak<Signals>) {
             was_away = kept.is_err();
             // Before the bus was known not to carry everybody, memberships may have changed unheard.
             let is_quiet = !signals.hears_all();
-            if !std::mem::replace(&mut was_quiet, is_quiet)
-                && is_quiet
-                && let Err(error) = within(signals.recheck()).await
-            {
-                tracing::debug!(%error, "members of watched rooms cannot be read");
+            is_rechecked &= is_quiet;
+            if is_quiet && !is_rechecked && rechecking.as_ref().is_none_or(JoinHandle::is_finished) {
+                is_rechecked = true;
+                rechecking = Some(tokio::spawn(recheck(Arc::downgrade(&signals))));
             }
         }
         signals.note_gone().await;
         drop(signals);
         sleep(every).await;
+    }
+}
+
+/// Reads the members of watched rooms again, as soon as they can be read.
+async fn recheck(signals: Weak<Signals>) {
+    while let Some(signals) = signals.upgrade() {
+        match signals.recheck().await {
+            Ok(()) => return,
+            Err(error) => tracing::debug!(%error, "members of watched rooms cannot be read yet"),
+        }
+        drop(signals);
+        sleep(EVERY).await;
     }
 }
 

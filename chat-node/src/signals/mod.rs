@@ -34,7 +34,12 @@ use tokio::time::{MissedTickBehavior, interval};
 use uuid::Uuid;
 
 pub use self::roll::{Peer, State, Summary, Told};
-use self::{board::Board, ledger::Ledger, roll::Roll, typing::Typing};
+use self::{
+    board::{Board, Reading},
+    ledger::Ledger,
+    roll::Roll,
+    typing::Typing,
+};
 use crate::{
     bus::Bus,
     event::{Membership, Seq, User},
@@ -101,11 +106,11 @@ impl Signals {
         self.inner.lock().roll.enter(user, id, client);
     }
 
-    /// A connection has ended, which watched these rooms.
-    pub fn exit(&self, user: &User, id: ConnectionId, watched: impl Iterator<Item = Uuid>) {
+    /// A connection has ended.
+    pub fn exit(&self, user: &User, id: ConnectionId) {
         let mut inner = self.inner.lock();
         inner.roll.exit(user, id, now_ms());
-        watched.for_each(|room| inner.board.unwatch(room, id));
+        inner.board.exit(id);
     }
 
     /// A connection's user is at it, or away.
@@ -118,28 +123,28 @@ impl Signals {
         self.inner.lock().roll.summary(user)
     }
 
-    /// Lets a connection watch the presence of a room's members: all who are present now, and from then on what changes.
+    /// Makes ready for a connection to watch the presence of a room's members, until it [ends](Self::exit) or [gives up](Self::unwatch).
     ///
     /// # Errors
     /// When the members cannot be read.
-    pub async fn watch(
-        &self,
-        room: Uuid,
-        id: ConnectionId,
-        outbound: &Arc<Outbound>,
-        request: Option<u64>,
-    ) -> Result<(), StoreError> {
-        let must_load = self.inner.lock().board.watch(room, id, outbound);
+    pub async fn watch(&self, room: Uuid, id: ConnectionId) -> Result<(), StoreError> {
+        let must_load = self.inner.lock().board.watch(room, id);
         if must_load && let Err(error) = self.load(room).await {
             self.unwatch(room, id);
             return Err(error);
         }
-        // Under the lock, so that no change is told before.
-        let inner = self.inner.lock();
-        if let Some(frame) = inner.board.whole(room, request) {
-            outbound.push(&frame);
-        }
         Ok(())
+    }
+
+    /// Tells a connection that watches a room of all who are present now, and from then on of what changes. Tells whether it could.
+    pub fn show(&self, room: Uuid, id: ConnectionId, outbound: &Arc<Outbound>, request: Option<u64>) -> bool {
+        // Under the lock, so that no change is told before.
+        let mut inner = self.inner.lock();
+        let frame = inner.board.show(room, id, outbound, request);
+        frame.is_some_and(|frame| {
+            outbound.push(&frame);
+            true
+        })
     }
 
     /// A connection watches a room no more.
@@ -148,6 +153,7 @@ impl Signals {
     }
 
     async fn load(&self, room: Uuid) -> Result<(), StoreError> {
+        let reading = self.begin_reading(vec![room]);
         let mut members: Vec<User> = Vec::new();
         loop {
             let after = members.last().cloned().unwrap_or_else(|| "".into());
@@ -160,8 +166,13 @@ impl Signals {
         }
         let mut inner = self.inner.lock();
         let Inner { roll, board, .. } = &mut *inner;
-        board.load(room, members, |user| roll.summary(user));
+        board.load(reading.number, room, members, |user| roll.summary(user));
         Ok(())
+    }
+
+    fn begin_reading(&self, rooms: Vec<Uuid>) -> UnderWay<'_> {
+        let number = self.inner.lock().board.begin(&rooms);
+        UnderWay { signals: self, number, rooms }
     }
 
     /// Memberships changed.
@@ -169,7 +180,7 @@ impl Signals {
         let mut inner = self.inner.lock();
         let Inner { roll, board, .. } = &mut *inner;
         for Membership { user, room, member, .. } in memberships {
-            board.member(room.id, user, member.then(|| roll.summary(user)));
+            board.member(room.id, user, *member, |user| roll.summary(user));
         }
     }
 
@@ -184,9 +195,11 @@ impl Signals {
     /// When they cannot be read.
     pub async fn recheck_users(&self, users: &[User]) -> Result<(), StoreError> {
         let _turn = self.rechecks.lock().await;
-        if users.is_empty() || self.inner.lock().board.rooms().is_empty() {
+        let rooms = self.inner.lock().board.rooms();
+        if users.is_empty() || rooms.is_empty() {
             return Ok(());
         }
+        let reading = self.begin_reading(rooms);
         let seats: HashSet<(User, Uuid)> = answered(self.store.memberships(users))
             .await?
             .into_iter()
@@ -194,16 +207,7 @@ impl Signals {
             .collect();
         let mut inner = self.inner.lock();
         let Inner { roll, board, .. } = &mut *inner;
-        for user in users {
-            for room in board.rooms_of(user).to_vec() {
-                if !seats.contains(&(user.clone(), room)) {
-                    board.member(room, user, None);
-                }
-            }
-        }
-        for (user, room) in seats {
-            board.member(room, &user, Some(roll.summary(&user)));
-        }
+        board.load_users(reading.number, &reading.rooms, users, &seats, |user| roll.summary(user));
         Ok(())
     }
 
@@ -282,6 +286,19 @@ impl Signals {
             let frame = Frames::text(&frame);
             watchers.iter().for_each(|watcher| watcher.offer(&frame));
         }
+    }
+}
+
+/// A reading of members, until it is over or given up.
+struct UnderWay<'a> {
+    signals: &'a Signals,
+    number: Reading,
+    rooms: Vec<Uuid>,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.signals.inner.lock().board.end(self.number, &self.rooms);
     }
 }
 
