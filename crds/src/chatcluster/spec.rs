@@ -104,7 +104,7 @@ pub struct ChatClusterSpec {
     #[schemars(range(min = 0, max = 1000))]
     pub replicas: i32,
 
-    /// Image of the chat node. Defaults to the one that the operator was released with.
+    /// Image of the chat node. Absent: the operator's default, which an existing cluster takes with its next change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 512))]
     pub image: Option<String>,
@@ -145,7 +145,7 @@ pub struct ChatClusterSpec {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub limits: Option<Limits>,
 
-    /// What is kept, and for how long. Absent: everything, for ever.
+    /// What is kept, and for how long. Absent: all history, for ever.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub retention: Option<Retention>,
 

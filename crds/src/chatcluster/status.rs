@@ -26,7 +26,7 @@ pub struct ChatClusterStatus {
     /// Selector of the nodes' pods, for autoscalers.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub selector: String,
-    /// Open connections of all nodes; refreshed at most every 30 seconds.
+    /// Open connections of all nodes; told anew when it has changed by more than 5%.
     pub connections: i64,
     /// Version of the chat node, from its image's tag.
     #[serde(skip_serializing_if = "String::is_empty")]

@@ -38,7 +38,8 @@ pub struct UpdateStrategy {
     #[serde(default = "default_soak_seconds")]
     #[schemars(range(min = 0, max = 86400))]
     pub soak_seconds: i64,
-    /// Time without progress after which a rollout is reported as stuck, and with `onFailure: Rollback` has failed, in seconds.
+    /// Time without progress after which a rollout is reported as stuck, and with `onFailure: Rollback` has failed, in seconds;
+    /// `soakSeconds` and 5 s come on top while one is under way.
     #[serde(default = "default_progress_deadline_seconds")]
     #[schemars(range(min = 1, max = 86400))]
     pub progress_deadline_seconds: i64,
