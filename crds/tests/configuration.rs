@@ -63,7 +63,6 @@ fn every_key_of_a_node_is_in_the_table_with_its_default() {
 #[test]
 fn every_field_of_the_resource_is_in_the_table() {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::JSONSchemaProps;
-    use kube::CustomResourceExt;
 
     /// Fields whose inside is a reference of its own or is explained in one row.
     const WHOLE: [&str; 9] = [
@@ -89,7 +88,7 @@ fn every_field_of_the_resource_is_in_the_table() {
         }
     }
 
-    let crd = crds::ChatCluster::crd();
+    let crd = crds::chatcluster::definition();
     let schema = crd.spec.versions[0].schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
     let mut expected = Vec::new();
     paths("spec", &schema.properties.as_ref().unwrap()["spec"], &mut expected);
@@ -103,7 +102,7 @@ fn every_field_of_the_resource_is_in_the_table() {
 fn every_format_of_the_schema_is_one_that_kubernetes_knows() {
     /// Those of `k8s.io/apiextensions-apiserver/pkg/apiserver/validation` that are used; the API server warns of any other.
     const KNOWN: [&str; 4] = ["int32", "int64", "double", "date-time"];
-    let crd = serde_json::to_string(&<crds::ChatCluster as kube::CustomResourceExt>::crd()).unwrap();
+    let crd = serde_json::to_string(&crds::chatcluster::definition()).unwrap();
     let formats: Vec<&str> = crd.split(r#""format":""#).skip(1).filter_map(|rest| rest.split('"').next()).collect();
     assert!(!formats.is_empty());
     assert!(formats.iter().all(|format| KNOWN.contains(format)), "{formats:?}");

@@ -9,10 +9,11 @@ use std::{
 };
 
 use crds::{ChatCluster, ChatClusterStatus};
-use futures::{StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt, future::ready};
 use jiff::Timestamp;
 use kube::{
     Client, ResourceExt,
+    core::DeserializeGuard,
     runtime::{
         Controller, WatchStreamExt,
         controller::{Action, Config},
@@ -36,6 +37,7 @@ use crate::{
     nodes::Nodes,
     observe::Observer,
     pace::Pace,
+    readable::readable,
     reconcile::{self, Context, Verdict},
     status,
 };
@@ -109,7 +111,8 @@ pub async fn run(
     let (wake, wakes) = mpsc::channel(WAKES_MAX);
     let namespace = options.namespace.as_deref();
     let (clusters, writer) = reflector::store();
-    let stream = watcher(api::<ChatCluster>(&client, namespace), watcher::Config::default()).modify(slim_cluster);
+    let stream = watcher(api::<DeserializeGuard<ChatCluster>>(&client, namespace), watcher::Config::default());
+    let stream = stream.try_filter_map(|event| ready(Ok(readable(event)))).modify(slim_cluster);
     let gone = Arc::new(Notify::new());
     let stream = stream.reflect(writer).inspect_err(|error| tell_failure("chatclusters", error)).inspect_ok({
         let gone = gone.clone();

@@ -39,6 +39,7 @@ pub mod observe;
 pub mod pace;
 pub mod pods;
 pub mod probes;
+pub mod readable;
 pub mod reconcile;
 pub mod rights;
 pub mod rollout;

@@ -2,10 +2,8 @@
 
 use std::io::Write;
 
-use kube::CustomResourceExt;
-
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let yaml = serde_yaml::to_string(&crds::ChatCluster::crd())?;
+    let yaml = serde_yaml::to_string(&crds::chatcluster::definition())?;
     std::io::stdout().write_all(yaml.as_bytes())?;
     Ok(())
 }

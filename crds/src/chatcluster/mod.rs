@@ -5,6 +5,7 @@
 
 mod auth;
 mod bindings;
+mod definition;
 mod limits;
 mod spec;
 mod status;
@@ -18,6 +19,7 @@ pub use bindings::{
     CaReference, ClusterReference, ManagedPostgres, ManagedRabbitmq, OnDelete, PostgresBinding, RabbitmqBinding,
     RedisBinding, SecretReference, ServiceReference,
 };
+pub use definition::definition;
 pub use limits::{AddressLimits, Limits};
 pub use spec::{ChatCluster, ChatClusterSpec, Logging, Pod, Retention, ServiceSpec, ServiceType, Traces};
 pub use status::{ChatClusterStatus, ConditionType, LiveGate, RolloutOrder, RolloutPhase, RolloutStatus, Window};

@@ -14,12 +14,12 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("!(self.maxSurge in [dyn(0), dyn('0%')]) || !(self.maxUnavailable in [dyn(0), dyn('0%')])").message(
         "maxSurge and maxUnavailable cannot both be zero, no node could ever be replaced: give one of them, such as maxSurge: 25%"
     ),
-    validation = Rule::new("type(self.maxSurge) == int ? self.maxSurge >= 0 : self.maxSurge.matches('^(100|[1-9]?[0-9])%$')")
-        .message("maxSurge must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%"),
+    validation = Rule::new("type(self.maxSurge) == int ? self.maxSurge >= 0 && self.maxSurge <= 1000 : self.maxSurge.matches('^(100|[1-9]?[0-9])%$')")
+        .message("maxSurge must be a number of nodes from 0 to 1000 or a percentage from 0% to 100%, such as 25%"),
     validation = Rule::new(
-        "type(self.maxUnavailable) == int ? self.maxUnavailable >= 0 : self.maxUnavailable.matches('^(100|[1-9]?[0-9])%$')"
+        "type(self.maxUnavailable) == int ? self.maxUnavailable >= 0 && self.maxUnavailable <= 1000 : self.maxUnavailable.matches('^(100|[1-9]?[0-9])%$')"
     )
-    .message("maxUnavailable must be a number of nodes from 0 or a percentage from 0% to 100%, such as 25%")
+    .message("maxUnavailable must be a number of nodes from 0 to 1000 or a percentage from 0% to 100%, such as 25%")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct UpdateStrategy {

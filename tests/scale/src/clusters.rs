@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use crds::ChatCluster;
+use crds::{ChatCluster, chatcluster::definition};
 use futures::{StreamExt, TryStreamExt, stream};
 use k8s_openapi::{
     api::{apps::v1::StatefulSet, core::v1::Namespace},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
-    Api, Client, CustomResourceExt,
+    Api, Client,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ impl Clusters {
     pub(crate) async fn new(client: Client, count: usize) -> Result<Self> {
         let params = PatchParams::apply(MANAGER).force();
         let crds: Api<CustomResourceDefinition> = Api::all(client.clone());
-        let crd = ChatCluster::crd();
+        let crd = definition();
         crds.patch("chatclusters.chatcluster.dev", &params, &Patch::Apply(&crd)).await.context("apply the CRD")?;
         let namespaces: Api<Namespace> = Api::all(client.clone());
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}});

@@ -1,6 +1,5 @@
 //! Files that are made from others are current.
 
-use kube::CustomResourceExt;
 use tree::File;
 
 #[track_caller]
@@ -10,7 +9,7 @@ fn same(made: &str, copy: &str) {
 
 #[test]
 fn the_crd_is_that_of_the_types() {
-    let made = serde_yaml::to_string(&crds::ChatCluster::crd()).unwrap();
+    let made = serde_yaml::to_string(&crds::chatcluster::definition()).unwrap();
     same(&made, "config/crd/chatclusters.chatcluster.dev.yaml");
     same(&made, "helm/chatcluster-operator/files/crds/chatclusters.chatcluster.dev.yaml");
 }

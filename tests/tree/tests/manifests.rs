@@ -1,6 +1,5 @@
 //! What is applied to a cluster claims no field that somebody else writes, and tells what texts say that it does.
 
-use kube::CustomResourceExt;
 use serde_yaml::Value;
 use tree::{File, files};
 
@@ -28,7 +27,7 @@ fn an_aggregated_role_leaves_its_rules_to_kubernetes() {
 fn the_wide_list_that_alerts_name_has_the_reason() {
     let rules = File::read("config/monitoring/rules.yaml").text;
     assert_eq!(rules.matches("kubectl get chatclusters -A -o wide").count(), 2);
-    let crd = crds::ChatCluster::crd();
+    let crd = crds::chatcluster::definition();
     let columns = crd.spec.versions[0].additional_printer_columns.iter().flatten();
     let shown: Vec<&str> = columns.map(|column| column.json_path.as_str()).collect();
     for told in ["reason", "message"] {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 pub(crate) async fn bad_specs(stage: &Stage) -> Result<String> {
     let secret = || json!({"secret": {"name": "s"}});
     let long_name = "a".repeat(53);
-    let bad: [(&str, Value, &str); 33] = [
+    let bad: [(&str, Value, &str); 34] = [
         ("bad", json!({"persistence": "Queued"}), "set postgres and rabbitmq, or write Direct"),
         ("bad", json!({"replicas": 3}), "set postgres and rabbitmq, or set replicas to 1"),
         (
@@ -28,6 +28,7 @@ pub(crate) async fn bad_specs(stage: &Stage) -> Result<String> {
         ("bad", json!({"updateStrategy": {"maxSurge": 0, "maxUnavailable": "0%"}}), "cannot both be zero"),
         ("bad", json!({"updateStrategy": {"maxSurge": "101%"}}), "a percentage from 0% to 100%"),
         ("bad", json!({"updateStrategy": {"maxUnavailable": -1}}), "a number of nodes from 0"),
+        ("bad", json!({"updateStrategy": {"maxSurge": 3_000_000_000_u32}}), "a number of nodes from 0 to 1000"),
         (
             "bad",
             json!({"auth": {"tokenSeconds": 3600, "refreshSeconds": 60}}),

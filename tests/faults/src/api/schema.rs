@@ -3,15 +3,14 @@
 
 use std::sync::OnceLock;
 
-use crds::ChatCluster;
-use kube::CustomResourceExt;
+use crds::chatcluster::definition;
 use serde_json::{Map, Value};
 
 /// `openAPIV3Schema` of the served version of `ChatCluster`.
 pub fn of_chat_cluster() -> &'static Value {
     static SCHEMA: OnceLock<Value> = OnceLock::new();
     SCHEMA.get_or_init(|| {
-        let crd = serde_json::to_value(ChatCluster::crd()).unwrap_or_default();
+        let crd = serde_json::to_value(definition()).unwrap_or_default();
         crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"].clone()
     })
 }
