@@ -212,7 +212,8 @@ async fn look(shared: &Shared, kind: &GroupVersionKind, tell: &watch::Sender<Sta
     };
     let writer = reflector::store::Writer::<DynamicObject>::new(resource.clone());
     let reader = writer.as_reader();
-    let stream = watcher(api, watcher::Config::default()).default_backoff().modify(keep_what_matters);
+    let stream =
+        watcher(api, watcher::Config::default()).default_backoff().modify(|object| keep_what_matters(object, kind));
     let stream = stream.reflect(writer).touched_objects();
     futures::pin_mut!(stream);
     let mut is_listed = false;
@@ -256,12 +257,15 @@ fn refused(error: &Error) -> State {
 
 /// Drops what no binding depends on: others' objects are large, and their status changes all the time. Users name kinds as they like, also
 /// that of Secrets, of which nothing may be remembered here.
-fn keep_what_matters(object: &mut DynamicObject) {
+fn keep_what_matters(object: &mut DynamicObject, kind: &GroupVersionKind) {
     object.metadata.managed_fields = None;
     if let Some(annotations) = &mut object.metadata.annotations {
         annotations.remove(LAST_APPLIED);
     }
-    keep(&mut object.data, &["spec", "status"]);
+    // Of how a database is replicated its `spec` tells; of any other kind the status alone names the Secret, and all of a kind's objects in
+    // the whole cluster are kept.
+    let fields: &[&str] = if Foreign::is_known(kind) { &["spec", "status"] } else { &["status"] };
+    keep(&mut object.data, fields);
     if let Some(status) = object.data.get_mut("status") {
         keep(status, &["binding", "certificates"]);
     }
@@ -283,7 +287,8 @@ mod tests {
     #[track_caller]
     fn check(object: Value, expected: &Value) {
         let mut object: DynamicObject = serde_json::from_value(object).unwrap();
-        keep_what_matters(&mut object);
+        let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
+        keep_what_matters(&mut object, &kind);
         assert_eq!(&serde_json::to_value(object).unwrap(), expected);
     }
 
@@ -297,6 +302,16 @@ mod tests {
                 "status": {"certificates": {"serverCASecret": "ca"}, "binding": {"name": "b"}, "phase": "healthy"}}),
             &json!({"apiVersion": "postgresql.cnpg.io/v1", "kind": "Cluster", "metadata": metadata, "spec": spec,
                 "status": {"certificates": {"serverCASecret": "ca"}, "binding": {"name": "b"}}}),
+        );
+    }
+
+    #[test]
+    fn of_a_kind_that_nobody_knows_nothing_but_its_binding_is_kept() {
+        let metadata = json!({"name": "p"});
+        check(
+            json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": [{"name": "a"}]},
+                "status": {"phase": "Running"}}),
+            &json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "status": {}}),
         );
     }
 
