@@ -1,14 +1,19 @@
 //! Whether a live object is as desired. Pure.
 //!
-//! What is desired must be there; what the API server or others added is of no concern. Quantities are compared as numbers, because
+//! What is desired must be there; what the API server or others added is of no concern, but in a selector, where one key more selects
+//! something else. Quantities are compared as numbers, because
 //! the API server rewrites them (`1024Mi` becomes `1Gi`).
 
 use serde_json::Value;
+
+/// A field that is as it is, and replaced as a whole.
+const SELECTOR: &str = "selector";
 
 /// Whether everything in `desired` is in `live`.
 pub fn same(desired: &Value, live: &Value) -> bool {
     match (desired, live) {
         (Value::Object(desired), Value::Object(live)) => desired.iter().all(|(key, value)| match live.get(key) {
+            Some(live) if key == SELECTOR => value == live,
             Some(live) => same(value, live),
             None => is_empty(value),
         }),
@@ -96,6 +101,9 @@ mod tests {
         check(json!({"a": [], "b": {}, "c": null, "d": ""}), json!({}), true);
         check(json!([{"a": 1}]), json!([{"a": 1, "b": 2}]), true);
         check(json!([1]), json!([1, 2]), false);
+        let selects = |selector| json!({"spec": {"selector": selector}});
+        check(selects(json!({"app": "chat"})), selects(json!({"app": "chat"})), true);
+        check(selects(json!({"app": "chat"})), selects(json!({"app": "chat", "colour": "blue"})), false);
     }
 
     #[test]

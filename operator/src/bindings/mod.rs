@@ -22,7 +22,7 @@ use crds::{
     binding::{self, BindingError, CA_KEY},
     chatcluster::{AuthSpec, CaReference},
 };
-use kube::api::DynamicObject;
+use kube::{ResourceExt, api::DynamicObject};
 
 use self::{
     foreign::text,
@@ -113,6 +113,14 @@ pub struct Bindings {
 /// The objects of other operators that a cluster refers to.
 pub fn foreign(cluster: &ChatCluster) -> Vec<Foreign> {
     Wanted::of(cluster).iter().flatten().filter_map(|wanted| wanted.foreign().cloned()).collect()
+}
+
+/// The objects of other operators that a cluster may own: those that it refers to, and those that an earlier spec had made for it.
+pub fn foreign_ever(cluster: &ChatCluster) -> BTreeSet<Foreign> {
+    let name = cluster.name_any();
+    let managed =
+        [Foreign::postgres(&names::managed_postgres(&name)), Foreign::rabbitmq(&names::managed_rabbitmq(&name))];
+    foreign(cluster).into_iter().chain(managed).collect()
 }
 
 /// Every Secret that a cluster refers to, as far as it is known by now.
@@ -305,7 +313,7 @@ fn not_found(wanted: &Wanted, secret: &str) -> String {
 fn not_owned(secret: &str) -> BindingState {
     let message = format!(
         "Secret {secret:?} exists and was not made for this ChatCluster: to use its key write spec.auth.tokenSecret: {{name: {secret}, \
-         key: {}}}; to have a new one made, which signs everybody out, delete it",
+         key: {}}}; to have a new one made, upon which the tokens of before are refused, delete it",
         names::TOKEN_KEY
     );
     BindingState { bound: false, reason: "SecretNotOwned", message }
@@ -316,7 +324,8 @@ fn key_state(secret: &str, key: &str, bytes_min: usize, entries: Option<&Entries
     let Some(entries) = entries else {
         return state(false, "SecretNotFound", format!("Secret {secret:?} does not exist: create it"));
     };
-    match entries.get(key).map(Vec::len) {
+    // As nodes read it: what an editor or `echo` leaves around it is no part of it.
+    match entries.get(key).map(|content| content.trim_ascii().len()) {
         None => state(false, "KeyMissing", format!("Secret {secret:?}: key {key:?} is missing: add it")),
         Some(bytes) if bytes < bytes_min => {
             let message = format!("Secret {secret:?}: key {key:?} has {bytes} bytes: give at least {bytes_min}");
