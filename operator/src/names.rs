@@ -39,6 +39,9 @@ pub const CONFIG_FILE: &str = "config.yaml";
 /// The key of the signing Secret that the operator makes.
 pub const TOKEN_KEY: &str = "key";
 
+/// The container of a chat node, and what it is called in labels.
+pub const CONTAINER: &str = "chat-node";
+
 /// Labels of every object of a cluster.
 pub fn labels(cluster: &str) -> BTreeMap<String, String> {
     let mut labels = selector(cluster);
@@ -49,7 +52,7 @@ pub fn labels(cluster: &str) -> BTreeMap<String, String> {
 
 /// Labels that select a cluster's pods. They can never change: a StatefulSet's selector is immutable.
 pub fn selector(cluster: &str) -> BTreeMap<String, String> {
-    [(NAME, "chat-node"), (INSTANCE, cluster)]
+    [(NAME, CONTAINER), (INSTANCE, cluster)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.to_owned()))
         .collect()

@@ -70,12 +70,15 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let mut observed = context.observer.observe(resource, now).await?;
     let checked = Cluster::new(resource, &context.node_image).and_then(desired::checked);
     let owner = desired::owner(resource);
+    let mut token = Ok(());
     if let Ok(cluster) = &checked
         && cluster.lacks_token(&observed.read)
         && !resource.spec.paused
     {
-        let made = applier(context, &cluster.namespace, &cluster.name).create_auth_secret(cluster, &owner).await?;
-        made.into_iter().for_each(|secret| context.observer.learn(&mut observed, &cluster.namespace, secret));
+        let made = applier(context, &cluster.namespace, &cluster.name).create_auth_secret(cluster, &owner).await;
+        token = made.map(|made| {
+            made.into_iter().for_each(|secret| context.observer.learn(&mut observed, &cluster.namespace, secret))
+        });
     }
     let bindings = Bindings::resolve(resource, &observed.read);
     let told = Told { context, resource, observed: &observed, bindings: &bindings, now };
@@ -90,6 +93,9 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         told.tell(Some(&cluster), Progress::Paused).await?;
         return Ok(Verdict::Done(Some(STATUS_AGE_MAX)));
     }
+    if let Some(verdict) = told.refused(&cluster, token.map_err(ApplyError::Api)).await? {
+        return Ok(verdict);
+    }
     let managed = applier(context, &cluster.namespace, &cluster.name)
         .apply_managed(desired::managed(&cluster, &owner), &observed.read.found)
         .await;
@@ -101,7 +107,6 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         told.tell(Some(&cluster), Progress::Unbound).await?;
         return Ok(Verdict::Done(observed.read.may_be_missed().then_some(STATUS_AGE_MAX)));
     };
-    cluster.image.clone_from(&choice.image);
     // What cannot be had yet is not tried: until then it is the spec of before that stands or has failed.
     let before = || Some(resource.status.as_ref()?.rollout.as_ref()?.spec_hash.clone());
     let held = choice.spec_hash.is_none();
@@ -109,6 +114,8 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
     let scene = observed.scene(resource, cluster.policy, spec_hash, choice.current).known_as(choice.former_hash);
     let decision = rollout::decide(&if held { scene.without_new_orders() } else { scene }, now);
     let set = with_template(choice.stateful_set, &decision, &observed);
+    // What the nodes get, be it what ran before.
+    cluster.image = template::image(&set).unwrap_or(choice.image);
     let children = desired::children(&cluster, &owner, choice.config_map, set, &decision);
     let applier = applier(context, &cluster.namespace, &cluster.name);
     let applied = Box::pin(applier.apply(children, &observed, now)).await;
@@ -116,7 +123,7 @@ pub async fn reconcile(resource: &ChatCluster, context: &Context) -> kube::Resul
         return Ok(verdict);
     }
     applier.delete_lost(&decision.lost, &observed.pods).await?;
-    let shape = choice.shape.filter(|_| decision.template != rollout::Template::Live);
+    let shape = choice.shape.filter(|_| decision.template == rollout::Template::Desired);
     let template = Template { shape, update: choice.update, waits: choice.waits };
     let untold = told.tell(Some(&cluster), Progress::Rollout(&decision, &template)).await?;
     let proven = !decision.tests.is_empty() && context.observer.self_test(resource, &observed, &decision.tests).await;
@@ -269,6 +276,9 @@ async fn write_status(context: &Context, resource: &ChatCluster, status: &ChatCl
 }
 
 fn connections(observed: &Observed, pods: &[PodView]) -> Option<i64> {
+    if pods.is_empty() {
+        return Some(0);
+    }
     let told = |pod: &PodView| observed.nodes.get(&pod.name).map(|node| node.connections);
     let counts: Vec<u64> = pods.iter().filter_map(told).collect();
     (!counts.is_empty()).then(|| i64::try_from(counts.iter().sum::<u64>()).unwrap_or(i64::MAX))

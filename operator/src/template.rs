@@ -9,7 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::{same::same, validate::hex};
+use crate::{names, same::same, validate::hex};
 
 /// The annotation that tells which template was applied.
 const TEMPLATE: &str = "chatcluster.dev/template";
@@ -30,6 +30,12 @@ pub fn has(observed: &StatefulSet, desired: &StatefulSet) -> bool {
         return false;
     }
     matches!((template(desired), template(observed)), (Some(desired), Some(live)) if same(&desired, &live))
+}
+
+/// The image of its nodes.
+pub fn image(set: &StatefulSet) -> Option<String> {
+    let pod = set.spec.as_ref()?.template.spec.as_ref()?;
+    pod.containers.iter().find(|container| container.name == names::CONTAINER)?.image.clone()
 }
 
 /// A hash of what is written. Struct fields and ordered maps always encode in the same order.

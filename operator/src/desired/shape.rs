@@ -64,7 +64,7 @@ pub fn choose(
     live: Option<&StatefulSet>,
     newest: i32,
 ) -> Option<Choice> {
-    let running = live.and_then(image).filter(|_| cluster.spec.image.is_none());
+    let running = live.and_then(template::image).filter(|_| cluster.spec.image.is_none());
     let images = [Some(cluster.image.clone()), running].into_iter().flatten();
     // What runs stays, also where new pods are held at an older shape.
     let shapes = || (1..=newest).rev().chain(newest + 1..=POD_TEMPLATE_VERSION);
@@ -114,16 +114,12 @@ fn held(wanted: Choice, live: &StatefulSet) -> Choice {
     Choice {
         config_map: None,
         stateful_set: template::at_revision(wanted.stateful_set, &template::noted(live), pods),
-        image: image(live).unwrap_or(wanted.image),
+        image: template::image(live).unwrap_or(wanted.image),
         shape: None,
         current: true,
         waits: true,
         ..wanted
     }
-}
-
-fn image(set: &StatefulSet) -> Option<String> {
-    set.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
 }
 
 fn difference(newest: &Choice, image: &str, shape: i32) -> String {

@@ -149,7 +149,7 @@ fn container(cluster: &Cluster, wanted: Pod, mounts: Vec<VolumeMount>) -> Contai
     // What the operator sets cannot be set otherwise.
     env.extend(wanted.env.into_iter().filter(|env| env.name != "POD_NAME" && env.name != "POD_REVISION"));
     Container {
-        name: "chat-node".into(),
+        name: names::CONTAINER.into(),
         image: Some(cluster.image.clone()),
         image_pull_policy: Some(wanted.image_pull_policy.unwrap_or_else(|| "IfNotPresent".into())),
         args: Some(vec!["--config".into(), format!("{CONFIG_FOLDER}/{}", names::CONFIG_FILE)]),

@@ -37,7 +37,8 @@ pub(super) fn first_window(scene: &Scene, standing: &Standing) -> Step {
         _ => RolloutPhase::Stable,
     };
     let home = previous.map(|previous| previous.stable_revision.clone());
-    let home = home.filter(|home| standing.goes_back && scene.revisions.contains_key(home));
+    // A change that waits for the end of a pause goes on waiting: whoever is born meanwhile is of what ran.
+    let home = home.filter(|home| (standing.goes_back || scene.policy.paused) && scene.revisions.contains_key(home));
     Step {
         template: home.map_or(Template::Desired, Template::Revision),
         ..Step::new(window, scene.serving.clone(), phase, "the StatefulSet is created")

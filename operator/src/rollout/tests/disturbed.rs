@@ -174,6 +174,27 @@ pub(super) fn a_lost_statefulset_is_made_again_around_what_runs() {
     }
 }
 
+/// Whoever is born after that is of what ran, though the change was there to be written.
+#[test]
+fn a_statefulset_that_is_lost_in_a_pause_comes_back_without_the_change_that_waits() {
+    for in_place in [false, true] {
+        let policy = Policy { in_place, ..if in_place { policy(1, 0, 1) } else { policy(3, 1, 0) } };
+        let mut world = World::at_rest(policy);
+        world.undisturbed = false;
+        (world.policy.paused, world.template) = (true, 2);
+        world.turns(3);
+        world.set = None;
+        world.turns(1);
+        world.pods.clear();
+        world.turns(10);
+        assert!(world.pods.len() == usize::try_from(policy.replicas).unwrap(), "{:?}", world.pods);
+        assert!(world.pods.iter().all(|pod| pod.revision == revision(1)), "{:?}", world.pods);
+        world.policy.paused = false;
+        world.settle_down();
+        assert!(world.pods.iter().all(|pod| pod.revision == revision(2)), "{:?}", world.pods);
+    }
+}
+
 #[test]
 pub(super) fn clients_are_led_back_when_a_new_node_stumbles() {
     let mut world = World::rolling(policy(3, 2, 0), None);
