@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::StreamExt;
+use futures::{FutureExt, StreamExt};
 use tokio::{
     sync::mpsc,
     time::{interval, timeout},
@@ -40,6 +40,8 @@ pub(super) fn start(link: Arc<Link>, channel: Arc<str>, reach: Reach) -> mpsc::R
 
 /// Listens on one connection to its end, and tells why it ended.
 async fn listen(link: &Link, channel: &str, hints: &mpsc::Sender<Hint>, reach: &Reach, is_away: &mut bool) -> String {
+    // What was given up before this connection is made says nothing of it.
+    let _ = link.given_up().now_or_never();
     let connect = async {
         let (mut sink, stream) = link.client.get_async_pubsub().await?.split();
         sink.subscribe(channel).await?;
@@ -72,8 +74,8 @@ async fn listen(link: &Link, channel: &str, hints: &mpsc::Sender<Hint>, reach: &
                     Ok(Err(error)) => return error.to_string(),
                     Err(_) => return "no answer in time".into(),
                 },
-                // Whoever is at the other end of this one is what the other one was given up for.
-                () = link.given_up() => return "nothing can be written there any more".into(),
+                // This one leads to the same server.
+                () = link.given_up() => return "a connection was of no use any more, and is made anew".into(),
                 () = hints.closed() => return "the node ends".into(),
             }
         };

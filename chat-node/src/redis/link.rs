@@ -1,8 +1,8 @@
 //! The connection that steps run on. redis-rs makes it anew once the server has said goodbye. Here it is given up as well when nothing comes
 //! back any more, since a machine without power says nothing, and when the server has become a replica, which it can with its connections
-//! open: what is at the address by then is the primary again.
+//! open. The address is to lead to the primary; until it does, a new connection is tried now and then.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis::{
@@ -12,6 +12,9 @@ use redis::{
 use tokio::sync::Notify;
 
 use super::ANSWER_SECONDS_MAX;
+
+/// How long a connection is kept at least, however useless: where answers are slow, more connections help nobody.
+const KEPT_MIN: Duration = Duration::from_secs(5);
 
 /// Times that a request is tried on a connection that has to be made first.
 const TRIES: usize = 1;
@@ -27,12 +30,14 @@ pub(super) struct Link {
 pub(super) struct Present {
     pub(super) manager: ConnectionManager,
     number: u64,
+    /// When the one before was given up.
+    since: Option<Instant>,
 }
 
 impl Link {
     /// Connects when it is first needed.
     pub(super) fn new(client: Client) -> RedisResult<Link> {
-        let present = Mutex::new(Present { manager: connect(&client)?, number: 0 });
+        let present = Mutex::new(Present { manager: connect(&client)?, number: 0, since: None });
         Ok(Link { client, present, given_up: Notify::new() })
     }
 
@@ -53,11 +58,11 @@ impl Link {
     /// Once for each connection, however many wait on it.
     fn give_up(&self, used: &Present, why: &RedisError) {
         let mut present = self.present.lock();
-        if present.number != used.number {
+        if present.number != used.number || present.since.is_some_and(|since| since.elapsed() < KEPT_MIN) {
             return;
         }
         match connect(&self.client) {
-            Ok(manager) => *present = Present { manager, number: used.number + 1 },
+            Ok(manager) => *present = Present { manager, number: used.number + 1, since: Some(Instant::now()) },
             Err(error) => return tracing::warn!(%error, "Redis cannot be connected to anew"),
         }
         drop(present);
@@ -65,7 +70,7 @@ impl Link {
         self.given_up.notify_one();
     }
 
-    /// Waits until a connection is given up.
+    /// Waits until a connection is given up, or was since this was last waited for.
     pub(super) async fn given_up(&self) {
         self.given_up.notified().await;
     }
