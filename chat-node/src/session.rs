@@ -293,7 +293,8 @@ impl Session {
             Outcome::Watched { id, room, result: Ok(()) } => here.watching(id, room),
             Outcome::Watched { id, room, result: Err(code) } => {
                 here.watched.remove(&room);
-                vec![Effect::Reply(ServerFrame::error(id, None, code))]
+                // It may have got as far as the board.
+                vec![Effect::Unwatch(room), Effect::Reply(ServerFrame::error(id, None, code))]
             }
             Outcome::Marked { id, room, result } => answer(id, result, |seq| ServerFrame::Read { id, room, seq }),
             Outcome::Counted { id, result } => answer(id, result, |rooms| ServerFrame::Unread {

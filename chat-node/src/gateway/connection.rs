@@ -28,7 +28,7 @@ use crate::{
     hub::{ConnectionId, Outbound, Socket, Start, Turn},
     intake::OpenOutbox,
     metric::Metric,
-    protocol::{ClientType, CloseReason, Code, Frames, Position, ServerFrame, decode},
+    protocol::{ClientType, CloseReason, Frames, Position, ServerFrame, decode},
     session::{Effect, Input, Now, Outcome, Request, Session},
     store::Seen,
 };
@@ -293,7 +293,7 @@ impl Connection {
             Effect::Show { id, room } => {
                 if !self.gateway.signals.show(room, self.id, &self.outbound, id) {
                     // It was given up, and asked for again, while it was made ready.
-                    self.carry_out(Effect::Reply(ServerFrame::error(id, None, Code::Unavailable)));
+                    self.carry_out(Effect::Reply(ServerFrame::Done { id, room: Some(room), seq: None }));
                 }
             }
             Effect::Append { id, append } => {

@@ -396,7 +396,7 @@ fn signals_are_bounded_by_membership_mutes_and_a_number_of_rooms() {
     assert_eq!(step(&mut session, Input::Notice(lost), NOW), ["unfollow", "left", "unwatch"]);
     assert_eq!(step(&mut session, signal("watch", ROOM), NOW), ["watch"]);
     let failed = Outcome::Watched { id: None, room: ROOM, result: Err(Code::Unavailable) };
-    assert_eq!(step(&mut session, Input::Done(failed), NOW), ["error unavailable"]);
+    assert_eq!(step(&mut session, Input::Done(failed), NOW), ["unwatch", "error unavailable"]);
     let watched = || Input::Done(Outcome::Watched { id: None, room: ROOM, result: Ok(()) });
     step(&mut session, signal("watch", ROOM), NOW);
     assert_eq!(step(&mut session, watched(), NOW), ["show"]);

@@ -172,16 +172,21 @@ impl Board {
             users.iter().flat_map(|user| self.of.get(user).into_iter().flatten().map(|room| (user.clone(), *room)));
         let lost = known.filter(|seat| !seats.contains(seat)).map(|(user, room)| (room, user, false));
         let gained = seats.iter().map(|(user, room)| (*room, user.clone(), true));
-        let mut differing: Vec<(Uuid, User, bool)> = lost.chain(gained).collect();
-        for room in rooms {
-            if let Some((watched, since)) = self.read(reading, *room) {
-                let changes = watched.changes[since..].iter();
-                differing.extend(changes.map(|(user, is_member)| (*room, user.clone(), *is_member)));
+        let differing: Vec<(Uuid, User, bool)> = lost.chain(gained).collect();
+        for (room, user, is_member) in differing {
+            let Some((watched, since)) = self.read(reading, room) else { continue };
+            if watched.loaded.is_some_and(|by| by < reading) && !has_changed(&watched.changes[since..], &user) {
+                self.put(room, &user, is_member, &presence);
             }
         }
-        for (room, user, is_member) in differing {
-            if self.read(reading, room).is_some_and(|(watched, _)| watched.loaded.is_some()) {
-                self.put(room, &user, is_member, &presence);
+        for room in rooms {
+            let Some((watched, since)) = self.read(reading, *room) else { continue };
+            if watched.loaded.is_none() {
+                // Whoever reads the members now may have read them before.
+                let unchanged = users.iter().filter(|user| !has_changed(&watched.changes[since..], user));
+                let read = unchanged.map(|user| (user.clone(), seats.contains(&(user.clone(), *room))));
+                let read: Vec<_> = read.collect();
+                watched.changes.extend(read);
             }
         }
     }
@@ -268,6 +273,10 @@ impl Board {
         }
         taken
     }
+}
+
+fn has_changed(changes: &[(User, bool)], user: &User) -> bool {
+    changes.iter().any(|(changed, _)| changed == user)
 }
 
 #[cfg(test)]
@@ -385,6 +394,23 @@ mod tests {
         assert_eq!(board.rooms[&ROOM].changes.len(), 1);
         board.end(third, &[ROOM]);
         assert!(board.rooms[&ROOM].changes.is_empty(), "nothing is kept for nobody");
+    }
+
+    #[test]
+    fn what_is_read_of_users_while_a_room_is_first_read_is_not_lost() {
+        let (mut board, outbound) = (Board::default(), hub::scripted(9, 9_999).0);
+        board.watch(ROOM, ONE);
+        let first = board.begin(&[ROOM]);
+        // The page is read by then, and what came after it was not heard of.
+        let users = board.begin(&[ROOM]);
+        change(&mut board, "carol", false);
+        let seats = HashSet::from([("bob".into(), ROOM), ("carol".into(), ROOM)]);
+        board.load_users(users, &[ROOM], &["bob", "carol", "alice"].map(User::from), &seats, |_| HERE);
+        board.end(users, &[ROOM]);
+        read(&mut board, first, &["alice", "carol", "dave"]);
+        assert_eq!(members(&board), ["bob", "dave"]);
+        board.end(first, &[ROOM]);
+        assert!(board.show(ROOM, ONE, &outbound, None).is_some());
     }
 
     #[test]
