@@ -31,7 +31,7 @@ const PASSWORD_CHARACTERS_MAX: usize = 1024;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PasswordRule(pub &'static str);
 
-/// What stands for whoever asks in paths of the REST API: a moderator who names somebody so would name themselves.
+/// What stands for whoever asks in `/rooms/{room}/members/me`: a moderator who removes somebody of that name would leave the room.
 const WHOEVER_ASKS: &str = "me";
 
 /// Checks a new username.

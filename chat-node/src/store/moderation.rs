@@ -130,10 +130,18 @@ async fn invite(
     record(tx, acting.room, vec![Draft::about(Kind::Invited, acting.user, guest)], vec![change], acting.now_ms).await
 }
 
-/// How the owner of a room stands in it.
-const OWNS: Standing = Standing { role: Role::Owner, muted_until: 0 };
+/// Makes a member the owner, who is not muted in a room of their own, for nobody could lift that.
+async fn own(tx: &mut dyn LifeTransaction, room: Uuid, user: &User) -> Result<Standing, StoreError> {
+    let sanction = tx.sanction(room, user).await?;
+    if sanction.muted_until != 0 {
+        tx.set_sanction(room, user, Sanction { muted_until: 0, ..sanction }).await?;
+    }
+    let standing = Standing { role: Role::Owner, muted_until: 0 };
+    tx.set_standing(room, user, standing).await?;
+    Ok(standing)
+}
 
-/// Adds a member, under the sanctions that hold against that user; but nobody is muted in a room of their own, for nobody could lift that.
+/// Adds a member, under the sanctions that hold against that user.
 pub(super) async fn admit(
     tx: &mut dyn LifeTransaction,
     room: &Room,
@@ -146,8 +154,10 @@ pub(super) async fn admit(
         return Err(StoreError::Refused(Code::Banned));
     }
     tx.add_member(room, user, role, now_ms).await?;
-    let is_muted = now_ms < muted_until && role != Role::Owner;
-    let standing = Standing { role, muted_until: if is_muted { muted_until } else { 0 } };
+    if role == Role::Owner {
+        return own(tx, room.id, user).await;
+    }
+    let standing = Standing { role, muted_until: if now_ms < muted_until { muted_until } else { 0 } };
     if standing.muted_until != 0 {
         tx.set_standing(room.id, user, standing).await?;
     }
@@ -231,7 +241,10 @@ async fn set_role(
         return Ok(unchanged(acting.room));
     }
     acting.check_against(other)?;
-    let standing = if role == Role::Owner { OWNS } else { Standing { role, ..other } };
+    let standing = match role {
+        Role::Owner => own(tx, room, user).await?,
+        role => Standing { role, ..other },
+    };
     tx.set_standing(room, user, standing).await?;
     let mut drafts = vec![Draft::about(Kind::Role, acting.user, user).role(role)];
     let mut changes = vec![Change::member(user, standing)];
@@ -247,8 +260,8 @@ async fn set_role(
 /// Hands the ownership of a room on when its owner leaves it: tells to whom, and how that one stands then.
 pub(super) async fn succeed(tx: &mut dyn LifeTransaction, room: Uuid) -> Result<Option<(User, Standing)>, StoreError> {
     let Some(successor) = tx.successor(room).await? else { return Ok(None) };
-    tx.set_standing(room, &successor, OWNS).await?;
-    Ok(Some((successor, OWNS)))
+    let standing = own(tx, room, &successor).await?;
+    Ok(Some((successor, standing)))
 }
 
 impl Draft {

@@ -172,6 +172,10 @@ async fn whoever_comes_to_own_a_room_is_muted_there_no_more() {
         ground.store.leave(&user("carol"), ground.room, NOW).await.unwrap();
         ground.join("carol").await.unwrap();
         assert_eq!(standing(&ground, "carol").await, owns, "found empty");
+        ground.join("dave").await.unwrap();
+        ground.store.leave(&user("carol"), ground.room, NOW).await.unwrap();
+        ground.join("carol").await.unwrap();
+        assert_eq!(standing(&ground, "carol").await, Some(Standing::default()), "lifted for good");
     })
     .await;
 }
