@@ -200,6 +200,12 @@ impl Drop for OpenOutbox {
 }
 
 impl Shared {
+    fn forget_idle(&self) {
+        let mut outboxes = self.outboxes.lock();
+        outboxes.forget_idle();
+        Metric::SendsWaiting.set(outboxes.count() as f64);
+    }
+
     /// Takes down that the log took a send, by whichever node, and tells whoever waits for it of its fate, if it is its turn.
     fn settle(&self, key: Uuid, n: i64, fate: &Fate) {
         // Under the lock, so that fates reach a connection in order.

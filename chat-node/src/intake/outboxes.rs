@@ -18,6 +18,8 @@ pub(super) struct Outboxes<W> {
     known: HashMap<Uuid, Known>,
     waiting: BTreeMap<Uuid, Waiting<W>>,
     count: usize,
+    /// Outboxes that nobody used when [`Self::forget_idle`] was last asked, and the first send that waited in each.
+    idle: HashMap<Uuid, i64>,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +55,7 @@ pub(super) enum Verdict {
 
 impl<W> Default for Outboxes<W> {
     fn default() -> Self {
-        Outboxes { known: HashMap::new(), waiting: BTreeMap::new(), count: 0 }
+        Outboxes { known: HashMap::new(), waiting: BTreeMap::new(), count: 0, idle: HashMap::new() }
     }
 }
 
@@ -143,6 +145,22 @@ impl<W> Outboxes<W> {
             self.forget_unused(key);
         }
         Some(whoever)
+    }
+
+    /// Forgets what waits in outboxes that nobody uses and that have not gone on since this was last asked: what was lost with the queue would
+    /// else be looked for as long as the node lives. Nobody waits for it here, what is in the queue comes into the log all the same, and a
+    /// client that is back sends again what it has no fate of.
+    pub(super) fn forget_idle(&mut self) {
+        let unused = self.waiting.iter().filter(|(key, _)| !self.is_open(**key));
+        let idle: HashMap<Uuid, i64> =
+            unused.filter_map(|(key, waiting)| Some((*key, *waiting.sends.keys().next()?))).collect();
+        for (key, first) in &idle {
+            if self.idle.get(key) == Some(first) {
+                self.count -= self.waiting.remove(key).map_or(0, |waiting| waiting.sends.len());
+                self.forget_unused(*key);
+            }
+        }
+        self.idle = idle;
     }
 
     /// Up to `max` sends that have waited longest in their outboxes, beginning after the outbox `after`.
@@ -325,6 +343,24 @@ mod tests {
         }
         assert_eq!(seen, [1, 2, 3, 4, 5]);
         assert_eq!(outboxes.oldest_of(&HashSet::from([A])).len(), OLDEST_OF_EACH);
+    }
+
+    #[test]
+    fn what_waits_for_nobody_and_does_not_go_on_is_forgotten() {
+        let mut outboxes = outboxes(0);
+        for (outbox, n) in [(A, 1), (B, 1), (B, 2)] {
+            outboxes.wait(outbox, &key(n), Some("somebody"));
+        }
+        outboxes.forget_idle();
+        outboxes.settle(B, 1);
+        outboxes.forget_idle();
+        assert_eq!(outboxes.count(), 2, "one is in use, and the other went on");
+        outboxes.close(A);
+        outboxes.forget_idle();
+        assert_eq!((outboxes.count(), outboxes.known.len()), (1, 1), "it has until next time");
+        outboxes.forget_idle();
+        assert_eq!((outboxes.count(), outboxes.known.len(), outboxes.waiting.len()), (0, 0, 0));
+        check(&outboxes, &[1], &["go"]);
     }
 
     /// Every outcome of publishing five sends of two outboxes: nothing is acknowledged whose predecessor is not durable.

@@ -4,7 +4,7 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::Shared;
@@ -12,6 +12,9 @@ use crate::store::{SendKey, within};
 
 /// Time between looks while something waits.
 const EVERY: Duration = Duration::from_millis(100);
+
+/// Time between looks for what nobody waits for any more.
+const FORGET_EVERY: Duration = Duration::from_secs(600);
 
 /// How long a look may take. Sends wait behind it that the queue would take.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -21,7 +24,7 @@ const AT_ONCE: usize = 500;
 
 /// Looks for as long as something waits.
 pub(super) async fn run(shared: &Shared) {
-    let mut after = Uuid::nil();
+    let (mut after, mut forget_at) = (Uuid::nil(), Instant::now() + FORGET_EVERY);
     loop {
         if shared.outboxes.lock().count() == 0 {
             shared.stirred.notified().await;
@@ -31,6 +34,10 @@ pub(super) async fn run(shared: &Shared) {
         let oldest = shared.outboxes.lock().oldest(after, AT_ONCE);
         after = oldest.last().map_or(Uuid::nil(), |(key, _)| *key);
         look_up(shared, oldest).await;
+        if Instant::now() >= forget_at {
+            shared.forget_idle();
+            forget_at = Instant::now() + FORGET_EVERY;
+        }
         tokio::select! {
             () = sleep(EVERY) => {}
             () = shared.stirred.notified() => {}
