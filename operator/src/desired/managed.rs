@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::awaited;
 use crate::{bindings::Foreign, names, validate::Cluster};
 
-/// Keeps Argo CD from pruning an object.
-const NO_PRUNE: (&str, &str) = ("argocd.argoproj.io/sync-options", "Prune=false");
+/// Keeps Argo CD from deleting an object, in a sync or with its application.
+const KEPT: (&str, &str) = ("argocd.argoproj.io/sync-options", "Prune=false,Delete=false");
 
 /// Connections that Postgres takes, unless the user says otherwise: those of 40 nodes, and some for people.
 const MAX_CONNECTIONS: &str = "420";
@@ -48,9 +48,9 @@ fn object(
     if on_delete == OnDelete::Retain {
         // Kubernetes deletes what has an owner with it.
         metadata.owner_references = None;
-        // Argo CD takes what has its application's label and no owner for its own, and would prune it
-        // (<https://argo-cd.readthedocs.io/en/stable/user-guide/sync-options/#no-prune-resources>).
-        metadata.annotations.get_or_insert_default().insert(NO_PRUNE.0.into(), NO_PRUNE.1.into());
+        // Argo CD takes what has its application's label and no owner for its own
+        // (<https://argo-cd.readthedocs.io/en/stable/user-guide/sync-options/>).
+        metadata.annotations.get_or_insert_default().insert(KEPT.0.into(), KEPT.1.into());
     }
     let types = TypeMeta { api_version: reference.api_version.clone(), kind: reference.kind.clone() };
     (reference, DynamicObject { types: Some(types), metadata, data: json!({"spec": spec}) })
