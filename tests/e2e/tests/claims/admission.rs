@@ -87,7 +87,10 @@ pub(crate) async fn bad_specs(stage: &Stage) -> Result<String> {
     for (name, spec, sentence) in &bad {
         refused(&chat_cluster(name, spec.clone()), sentence)?;
     }
-    apply(&chat_cluster("solid", json!({})))?;
+    apply(&chat_cluster("solid", json!({"updateStrategy": {"maxSurge": null}})))?;
+    let surge = "-o=jsonpath={.spec.updateStrategy.maxSurge}";
+    let surge = kubectl(&["-n", NAMESPACE, "get", "chatcluster", "solid", surge])?;
+    ensure!(surge == "25%", "in place of a null there is {surge:?}");
     refused(
         &chat_cluster("solid", json!({"postgres": secret(), "rabbitmq": secret()})),
         "create a second ChatCluster",
