@@ -51,6 +51,7 @@ pub(super) struct Board {
     by: HashMap<ConnectionId, HashSet<Uuid>>,
     /// Rooms of which something is to be told.
     dirty: IndexSet<Uuid>,
+    /// Readings that have begun so far.
     readings: u64,
 }
 
