@@ -16,6 +16,8 @@ use chat_load::frame::{Frame, Hello, Position, Request, RoomRef};
 
 /// Connections that are being made at once.
 const OPENING_MAX: usize = 64;
+/// People who make rooms at once: a store that is asked by all at once refuses some.
+const MAKING_MAX: usize = 64;
 /// Nothing happens for so long only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Characters of a message, as in the peers' measurements.
@@ -75,11 +77,12 @@ impl People {
         let create = |number: usize, made: usize| {
             encode(&Request::CreateRoom { id: 0, name: format!("{unique}-{number}-{made}") })
         };
-        for number in 0..self.persons.len() {
-            self.links.say(number, &create(number, 0))?;
-        }
         let mut made = vec![0; self.persons.len()];
         let all = count * made.len();
+        let mut begun = made.len().min(MAKING_MAX);
+        for number in 0..begun {
+            self.links.say(number, &create(number, 0))?;
+        }
         let mut rooms: Vec<Uuid> = Vec::with_capacity(all);
         self.until(|number, frame, said| {
             match frame {
@@ -88,6 +91,9 @@ impl People {
                     made[number] += 1;
                     if made[number] < count {
                         said.push_back((number, create(number, made[number])));
+                    } else if begun < made.len() {
+                        said.push_back((begun, create(begun, 0)));
+                        begun += 1;
                     }
                 }
                 Frame::Error(refusal) => bail!("refused: {} {}", refusal.code, refusal.message),
