@@ -157,11 +157,7 @@ fn has_room(watched: &mut HashMap<GroupVersionKind, Watched>) -> bool {
 
 impl Shared {
     fn is_wanted(&self, kind: &GroupVersionKind) -> bool {
-        let names = |cluster: &ChatCluster| match cluster.metadata.deletion_timestamp {
-            None => bindings::foreign(cluster).iter().any(|object| object.kind() == *kind),
-            Some(_) => bindings::foreign_ever(cluster).iter().any(|object| object.kind() == *kind),
-        };
-        self.clusters.find(names).is_some()
+        self.clusters.find(|cluster| bindings::foreign(cluster).iter().any(|object| object.kind() == *kind)).is_some()
     }
 
     /// Wakes the clusters that refer to an object of a kind, or to any.

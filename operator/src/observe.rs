@@ -115,7 +115,7 @@ impl Observer {
         let (name, namespace) = (cluster.name_any(), cluster.namespace().unwrap_or_default());
         let pods = self.caches.pods.of(&namespace, &name);
         let mut managed = Vec::new();
-        for reference in bindings::foreign_ever(cluster) {
+        for reference in bindings::foreign(cluster) {
             if let bindings::Found::Present(object) = self.caches.kinds.find(&reference, &namespace).await
                 && object.owner_references().iter().any(|owner| ending::is_to(cluster, owner))
             {

@@ -178,7 +178,6 @@ impl Here {
     /// What is told and never stored.
     pub(super) fn signal(&mut self, signal: SignalFrame, now: Now) -> Vec<Effect> {
         let refuse = |id, code| vec![Effect::Reply(ServerFrame::error(id, None, code))];
-        let done = |id, room| Effect::Reply(ServerFrame::Done { id, room, seq: None });
         match signal {
             SignalFrame::Status { id, state } => vec![Effect::Status(state), done(id, None)],
             SignalFrame::Unwatch { id, room } => {
@@ -207,12 +206,11 @@ impl Here {
         if self.watched.contains(&room) {
             return vec![Effect::Show { id, room }];
         }
-        let answer = if self.rooms.contains_key(&room) {
-            ServerFrame::Done { id, room: Some(room), seq: None }
-        } else {
-            ServerFrame::error(id, None, Code::NotAMember)
+        let answer = match self.rooms.contains_key(&room) {
+            true => done(id, Some(room)),
+            false => Effect::Reply(ServerFrame::error(id, None, Code::NotAMember)),
         };
-        vec![Effect::Unwatch(room), Effect::Reply(answer)]
+        vec![Effect::Unwatch(room), answer]
     }
 
     pub(super) fn enter(&mut self, request: Request) -> Vec<Effect> {
@@ -416,4 +414,9 @@ impl Here {
         effects.extend(self.watched.remove(&room).then_some(Effect::Unwatch(room)));
         effects
     }
+}
+
+/// The answer to what told nothing to anybody.
+fn done(id: Option<u64>, room: Option<Uuid>) -> Effect {
+    Effect::Reply(ServerFrame::Done { id, room, seq: None })
 }

@@ -140,11 +140,9 @@ impl Signals {
     pub fn show(&self, room: Uuid, id: ConnectionId, outbound: &Arc<Outbound>, request: Option<u64>) -> bool {
         // Under the lock, so that no change is told before.
         let mut inner = self.inner.lock();
-        let frame = inner.board.show(room, id, outbound, request);
-        frame.is_some_and(|frame| {
-            outbound.push(&frame);
-            true
-        })
+        let Some(frame) = inner.board.show(room, id, outbound, request) else { return false };
+        outbound.push(&frame);
+        true
     }
 
     /// A connection watches a room no more.

@@ -243,9 +243,12 @@ async fn set_role(
     acting.check_against(other)?;
     let standing = match role {
         Role::Owner => own(tx, room, user).await?,
-        role => Standing { role, ..other },
+        role => {
+            let standing = Standing { role, ..other };
+            tx.set_standing(room, user, standing).await?;
+            standing
+        }
     };
-    tx.set_standing(room, user, standing).await?;
     let mut drafts = vec![Draft::about(Kind::Role, acting.user, user).role(role)];
     let mut changes = vec![Change::member(user, standing)];
     if role == Role::Owner {

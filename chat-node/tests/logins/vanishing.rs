@@ -65,8 +65,9 @@ impl Address {
     }
 }
 
-/// Sessions of an empty Redis behind an address.
-async fn sessions(redis: &services::Redis, address: &Address) -> (SharedSessions, mpsc::Receiver<Hint>) {
+/// Sessions of an empty Redis behind an address, connected.
+async fn connected(redis: &services::Redis) -> (Address, SharedSessions, mpsc::Receiver<Hint>) {
+    let address = Address::of(redis.port()).await;
     let services = Services::new().unwrap();
     services.postgres.start().unwrap();
     let postgres = services.postgres.fresh_database().unwrap();
@@ -74,8 +75,11 @@ async fn sessions(redis: &services::Redis, address: &Address) -> (SharedSessions
     store.migrate().await.unwrap();
     let url = redis.fresh_database().unwrap();
     let url = url.replace(&redis.port().to_string(), &address.address.port().to_string());
-    let (sessions, endings) = RedisSessions::new(&url, None, store).unwrap();
-    (Arc::new(sessions), endings)
+    let (sessions, mut endings) = RedisSessions::new(&url, None, store).unwrap();
+    let sessions: SharedSessions = Arc::new(sessions);
+    begin(&sessions).await.unwrap();
+    assert!(matches!(endings.recv().await, Some(Hint::Missed)));
+    (address, sessions, endings)
 }
 
 async fn begin(sessions: &SharedSessions) -> Result<(), StoreError> {
@@ -106,10 +110,7 @@ async fn back(sessions: &SharedSessions, endings: &mut mpsc::Receiver<Hint>, add
 async fn a_redis_that_is_gone_without_a_word_is_connected_to_anew() {
     let services = Services::new().unwrap();
     services.redis.start().unwrap();
-    let address = Address::of(services.redis.port()).await;
-    let (sessions, mut endings) = sessions(&services.redis, &address).await;
-    begin(&sessions).await.unwrap();
-    assert!(matches!(endings.recv().await, Some(Hint::Missed)));
+    let (address, sessions, mut endings) = connected(&services.redis).await;
     let before = address.connections();
     address.vanish.send_replace(());
     back(&sessions, &mut endings, &address, before).await;
@@ -119,10 +120,7 @@ async fn a_redis_that_is_gone_without_a_word_is_connected_to_anew() {
 async fn a_redis_that_is_the_primary_no_more_is_connected_to_anew() {
     let apart = Apart::new().unwrap();
     apart.redis.start().unwrap();
-    let address = Address::of(apart.redis.port()).await;
-    let (sessions, mut endings) = sessions(&apart.redis, &address).await;
-    begin(&sessions).await.unwrap();
-    assert!(matches!(endings.recv().await, Some(Hint::Missed)));
+    let (address, sessions, mut endings) = connected(&apart.redis).await;
     let before = address.connections();
     apart.redis.demote().unwrap();
     begin(&sessions).await.unwrap_err();

@@ -110,17 +110,16 @@ pub struct Bindings {
     auth_entries: Vec<(String, Vec<u8>)>,
 }
 
-/// The objects of other operators that a cluster refers to.
-pub fn foreign(cluster: &ChatCluster) -> Vec<Foreign> {
-    Wanted::of(cluster).iter().flatten().filter_map(|wanted| wanted.foreign().cloned()).collect()
-}
-
-/// The objects of other operators that a cluster may own: those that it refers to, and those that an earlier spec had made for it.
-pub fn foreign_ever(cluster: &ChatCluster) -> BTreeSet<Foreign> {
-    let name = cluster.name_any();
-    let managed =
-        [Foreign::postgres(&names::managed_postgres(&name)), Foreign::rabbitmq(&names::managed_rabbitmq(&name))];
-    foreign(cluster).into_iter().chain(managed).collect()
+/// The objects of other operators that concern a cluster: those that it refers to, and while it is being deleted those as well that an
+/// earlier spec may have had made for it.
+pub fn foreign(cluster: &ChatCluster) -> BTreeSet<Foreign> {
+    let wanted = Wanted::of(cluster);
+    let wanted = wanted.iter().flatten().filter_map(|wanted| wanted.foreign().cloned());
+    let made = || {
+        let name = cluster.name_any();
+        [Foreign::postgres(&names::managed_postgres(&name)), Foreign::rabbitmq(&names::managed_rabbitmq(&name))]
+    };
+    wanted.chain(cluster.metadata.deletion_timestamp.iter().flat_map(|_| made())).collect()
 }
 
 /// Every Secret that a cluster refers to, as far as it is known by now.

@@ -110,7 +110,12 @@ fn a_provisioned_service_names_its_secret() {
 #[test]
 fn a_managed_cluster_is_looked_for_under_its_name() {
     let made = cluster(json!({"managed": {}}));
-    assert_eq!(foreign(&made), [Foreign::postgres("demo-postgres")]);
+    assert_eq!(foreign(&made), [Foreign::postgres("demo-postgres")].into());
+    let mut going = made.clone();
+    going.metadata.deletion_timestamp =
+        Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(jiff::Timestamp::UNIX_EPOCH));
+    let ever = [Foreign::postgres("demo-postgres"), Foreign::rabbitmq("demo-rabbitmq")];
+    assert_eq!(foreign(&going), ever.into(), "an earlier spec may have had it made");
     let waits = |spec: Value| {
         let found = object(json!({"spec": spec}));
         let app = ("demo-postgres-app", entries(&[("uri", "postgres://u:p@h/d")]));

@@ -1,16 +1,10 @@
 //! `idle`: connections that are authenticated, in a room, and silent. What each keeps in memory, and what all cost at rest.
 
-use std::time::Duration;
-
-use super::{Bench, meter::Meter, people::People, report::Measured};
+use super::{Bench, people::People, report::Measured};
 
 const CONNECTIONS: usize = 10_000;
 /// Rooms, with a hundred members each.
 const ROOMS: usize = 100;
-/// What ten thousand arrivals leave behind is done by then: their presence told, their memberships looked at.
-const CALM: Duration = Duration::from_secs(5);
-/// Long enough for every connection to be pinged once.
-const REST: Duration = Duration::from_secs(30);
 
 pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     let backends = bench.backends(false)?;
@@ -22,10 +16,7 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     let before = node.resident_bytes();
     people.enter(node.address, CONNECTIONS, |number| vec![rooms[number % ROOMS]])?;
     let after = node.resident_bytes();
-    people.rest(CALM)?;
-    let meter = Meter::start(vec![node.id()], backends.postgres_processes());
-    people.rest(REST)?;
-    let cost = meter.cost();
+    let cost = people.cost_at_rest(&node, &backends)?;
     let each = after.saturating_sub(before) as f64 / CONNECTIONS as f64 / 1024.0;
     Ok(vec![
         Measured::new("idle, 10,000 connections")

@@ -10,7 +10,8 @@ use uuid::Uuid;
 
 use super::{
     links::{Heard, Links, Said},
-    node::token,
+    meter::{Cost, Meter},
+    node::{Backends, Node, token},
 };
 use chat_load::frame::{Frame, Hello, Position, Request, RoomRef};
 
@@ -18,6 +19,10 @@ use chat_load::frame::{Frame, Hello, Position, Request, RoomRef};
 const OPENING_MAX: usize = 64;
 /// People who make rooms at once: a store that is asked by all at once refuses some.
 const MAKING_MAX: usize = 64;
+/// What thousands of arrivals, or of new rooms, leave behind is done by then: presence told, memberships looked at.
+const CALM: Duration = Duration::from_secs(5);
+/// Long enough for every connection to be pinged once.
+const REST: Duration = Duration::from_secs(30);
 /// Nothing happens for so long only when something is broken.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Characters of a message, as in the peers' measurements.
@@ -145,8 +150,16 @@ impl People {
         self.settle()
     }
 
+    /// What it costs that all are there and nobody says anything.
+    pub(super) fn cost_at_rest(&mut self, node: &Node, backends: &Backends) -> anyhow::Result<Cost> {
+        self.rest(CALM)?;
+        let meter = Meter::start(vec![node.id()], backends.postgres_processes());
+        self.rest(REST)?;
+        Ok(meter.cost())
+    }
+
     /// Answers pings and nothing else, for so long.
-    pub(super) fn rest(&mut self, how_long: Duration) -> anyhow::Result<()> {
+    fn rest(&mut self, how_long: Duration) -> anyhow::Result<()> {
         let end = Instant::now() + how_long;
         while Instant::now() < end {
             self.links.turn(Duration::from_millis(100), |_, _, _| {})?;

@@ -1,22 +1,10 @@
 //! `rooms`: many rooms in which nothing is said. What each keeps in memory, and what all cost at rest: time has to go into what is said,
 //! however many rooms there are.
 
-use std::time::Duration;
-
-use super::{
-    Bench,
-    meter::{Cost, Meter},
-    node::{Backends, Node},
-    people::People,
-    report::Measured,
-};
+use super::{Bench, people::People, report::Measured};
 
 const CONNECTIONS: usize = 1_000;
 const ROOMS_EACH: usize = 100;
-/// What the rooms' beginnings leave behind is done by then.
-const CALM: Duration = Duration::from_secs(5);
-/// Long enough for every connection to be pinged once.
-const REST: Duration = Duration::from_secs(30);
 
 pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     let backends = bench.backends(true)?;
@@ -25,11 +13,11 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
     people.enter(node.address, CONNECTIONS, |_| Vec::new())?;
     // The connections to the database are all there once a room was made.
     people.make_rooms_each(1)?;
-    let without = at_rest(&mut people, &node, &backends)?;
+    let without = people.cost_at_rest(&node, &backends)?;
     let before = node.resident_bytes();
     let rooms = people.make_rooms_each(ROOMS_EACH)?.len();
     let after = node.resident_bytes();
-    let with = at_rest(&mut people, &node, &backends)?;
+    let with = people.cost_at_rest(&node, &backends)?;
     let each = after.saturating_sub(before) as f64 / rooms as f64 / 1024.0;
     Ok(vec![
         Measured::new("rooms, 100,000 at rest of 1,000 connections")
@@ -39,12 +27,4 @@ pub(super) fn run(bench: &Bench) -> anyhow::Result<Vec<Measured>> {
             .figure("database CPU", with.percent(with.postgres), "%")
             .figure("database CPU without the rooms", without.percent(without.postgres), "%"),
     ])
-}
-
-/// What nothing costs.
-fn at_rest(people: &mut People, node: &Node, backends: &Backends) -> anyhow::Result<Cost> {
-    people.rest(CALM)?;
-    let meter = Meter::start(vec![node.id()], backends.postgres_processes());
-    people.rest(REST)?;
-    Ok(meter.cost())
 }
